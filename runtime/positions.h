@@ -1,0 +1,58 @@
+/*  positions: committed read positions of files, in a versioned state file that
+    survives kill -9 at any instant.
+
+    A file is known by device, inode and a fingerprint of its first bytes, so that
+    a rotated file keeps its position and a new file in its place starts anew. The
+    fingerprint covers the first min (size, 1024) bytes as seen when the slot was
+    made, and its length is kept: a file that has grown still matches.
+
+    Each slot lies twice in the state file (a checksum and a generation each) and
+    the two are written in turn, so one torn write loses nothing. A commit is one
+    pwrite; sync makes commits durable against power loss.                     */
+#pragma once
+#include "runtime/err.h"
+
+typedef struct {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t fingerprint;      // XXH3-64 of the first fingerprint_size bytes
+    uint32_t fingerprint_size; // <= 1024
+} weir_file_id;
+
+typedef struct weir_positions weir_positions;
+
+/*  Reads identity and fingerprint of an open file; blocks on disk.            */
+weir_err weir_file_identify(weir_file_id *id, int fd);
+
+/*  Opens or creates the state file and locks it (a second process is refused:
+    WEIR_EREFUSED). A file of another version, or no state file of ours, is
+    WEIR_EMALFORMED and is left untouched. All failures fill the report.       */
+weir_err weir_positions_open(weir_positions **self_p, const char *path,
+                             weir_report *report);
+
+/*  Finds the slot of the open file fd, whose identity now is `id`: same device and
+    inode, and the stored fingerprint matches the same number of first bytes of fd.
+    -1: unknown. *offset is the committed position.     */
+int weir_positions_find(weir_positions *self, int fd, const weir_file_id *id,
+                        uint64_t *offset);
+
+/*  Makes a slot with position `offset` (a forgotten slot is used again); name is
+    for people, at most 255 bytes are kept.                                    */
+weir_err weir_positions_add(weir_positions *self, const weir_file_id *id,
+                            const char *name, uint64_t offset, int *slot);
+
+/*  Sets the position of a slot. One pwrite, no sync.                          */
+weir_err weir_positions_commit(weir_positions *self, int slot, uint64_t offset);
+
+/*  Marks the slot's file as gone for good; the slot may be used again.        */
+weir_err weir_positions_forget(weir_positions *self, int slot);
+
+/*  fdatasync, if anything was written since the last one. Blocks.             */
+weir_err weir_positions_sync(weir_positions *self);
+
+/*  Lists the slots in use, for tools: false behind the last. *slot starts at 0. */
+bool weir_positions_next(weir_positions *self, int *slot, weir_file_id *id,
+                         const char **name, uint64_t *offset);
+
+/*  Syncs and closes.                                                          */
+void weir_positions_close(weir_positions **self_p);

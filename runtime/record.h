@@ -1,0 +1,65 @@
+/*  record: one event, as it lies in a block.
+
+    Encoded it is [timestamp_ms | nil, key | nil, payload, headers | nil] in
+    MessagePack. A weir_record points into those bytes and owns nothing.       */
+#pragma once
+#include "runtime/doc.h"
+
+typedef struct {
+    bool has_ts;
+    int64_t ts_ms;
+    weir_value key;      // MISSING: none; else STR, BIN, BOOL, INT, UINT or any other
+    weir_format format;  // of the payload
+    const uint8_t *data; // the payload: JSON text, raw bytes, or a MessagePack map
+    size_t size;
+    const uint8_t *headers; // an encoded map, or NULL
+    size_t headers_size;
+    const uint8_t *encoded; // the whole record as it lies in its block, or NULL
+    size_t encoded_size;
+} weir_record;
+
+/*  Reads the record at the reader and steps behind it. `trusted` bytes were
+    written by this process: their lengths are believed and payloads not walked
+    where that can be helped.
+    Errors as weir_read_value; WEIR_EMALFORMED also when it is no record.      */
+weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted);
+
+/*  Appends the record's encoding.                                             */
+void weir_record_put(const weir_record *self, weir_buffer *out);
+
+/*  The value of a header, MISSING when there is none of that name.            */
+void weir_record_header(const weir_record *self, const char *name, size_t size,
+                        weir_value *value);
+
+/*  The bytes by which a key routes: str and bin as they are, booleans as
+    true/false, integers in decimal. False for anything else: keyless.
+    number is scratch that *data may point into.                               */
+bool weir_key_bytes(const weir_value *key, char number[24], weir_buffer *scratch,
+                    const uint8_t **data, size_t *size);
+
+/*  vnode = XXH3-64 (key bytes) mod vnodes.                                    */
+uint32_t weir_key_vnode(const uint8_t *data, size_t size, uint32_t vnodes);
+
+/*  What a filter or a function looks at: a record, where it came from, and its
+    payload, parsed at the first look and only then.                           */
+typedef enum { WEIR_UNPARSED = 0, WEIR_PARSED, WEIR_UNDECODABLE } weir_parse_state;
+
+typedef struct {
+    weir_record record;
+    const char *source;     // name of the source node; NULL: missing
+    const char *peer;       // authenticated name of the peer; NULL: missing
+    weir_doc *doc;          // lent; reused for record after record
+    weir_parse_state state; // of doc for this record
+} weir_subject;
+
+/*  Parses the payload unless that was done. False: it cannot be decoded, and
+    doc->index.error, .error_at say why.                                       */
+static inline bool weir_subject_parse(weir_subject *self)
+{
+    if (self->state == WEIR_UNPARSED) {
+        weir_err err = weir_doc_parse(self->doc, self->record.format, self->record.data,
+                                      self->record.size);
+        self->state = err ? WEIR_UNDECODABLE : WEIR_PARSED;
+    }
+    return self->state == WEIR_PARSED;
+}
