@@ -1,0 +1,319 @@
+#include "runtime/block.h"
+#include "runtime/codec.h"
+#include <assert.h>
+#include <stdatomic.h>
+
+struct weir_block {
+    _Atomic uint32_t references;
+    uint32_t records;
+    const uint8_t *body;
+    size_t size;
+    weir_run *runs; // one allocation with the texts behind the array
+    size_t run_count;
+    weir_ledger *ledger; // charged bytes go back here; NULL: none
+    size_t charged;
+    void (*free_body)(void *hint);
+    void *hint;
+};
+
+/* --- Runs ---------------------------------------------------------------------- */
+
+static size_t text_bytes(const char *text)
+{
+    return text ? strlen(text) + 1 : 0;
+}
+
+static const char *copy_text(char **at, const char *text)
+{
+    if (!text) return NULL;
+    size_t size = strlen(text) + 1;
+    char *copy = memcpy(*at, text, size);
+    *at += size;
+    return copy;
+}
+
+/*  Copies array and texts into one allocation.                                */
+static weir_run *copy_runs(const weir_run *runs, size_t count)
+{
+    size_t bytes = count * sizeof *runs;
+    for (size_t i = 0; i < count; i++)
+        bytes += text_bytes(runs[i].source) + text_bytes(runs[i].peer) +
+                 text_bytes(runs[i].label);
+    weir_run *copy = malloc(bytes ? bytes : 1);
+    if (!copy) abort();
+    char *at = (char *)(copy + count);
+    for (size_t i = 0; i < count; i++) {
+        copy[i].records = runs[i].records;
+        copy[i].source = copy_text(&at, runs[i].source);
+        copy[i].peer = copy_text(&at, runs[i].peer);
+        copy[i].label = copy_text(&at, runs[i].label);
+    }
+    return copy;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_origin(const weir_run *a, const weir_run *b)
+{
+    return same_text(a->source, b->source) && same_text(a->peer, b->peer) &&
+           same_text(a->label, b->label);
+}
+
+/* --- Block --------------------------------------------------------------------- */
+
+static weir_block *block_new(const uint8_t *body, size_t size, uint32_t records,
+                             const weir_run *runs, size_t run_count)
+{
+    weir_block *self = calloc(1, sizeof *self);
+    if (!self) abort();
+    self->references = 1;
+    self->records = records;
+    self->body = body;
+    self->size = size;
+    self->runs = copy_runs(runs, run_count);
+    self->run_count = run_count;
+    return self;
+}
+
+weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
+                            const weir_run *runs, size_t run_count,
+                            void (*free_body)(void *hint), void *hint)
+{
+    weir_block *self = block_new(body, size, records, runs, run_count);
+    self->free_body = free_body;
+    self->hint = hint;
+    return self;
+}
+
+weir_block *weir_block_dup(weir_block *self)
+{
+    atomic_fetch_add_explicit(&self->references, 1, memory_order_relaxed);
+    return self;
+}
+
+void weir_block_destroy(weir_block **self_p)
+{
+    weir_block *self = *self_p;
+    *self_p = NULL;
+    if (!self || atomic_fetch_sub(&self->references, 1) > 1) return;
+    if (self->free_body) self->free_body(self->hint);
+    if (self->ledger)
+        weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
+    free(self->runs);
+    free(self);
+}
+
+const uint8_t *weir_block_body(const weir_block *self)
+{
+    return self->body;
+}
+
+size_t weir_block_size(const weir_block *self)
+{
+    return self->size;
+}
+
+uint32_t weir_block_records(const weir_block *self)
+{
+    return self->records;
+}
+
+const weir_run *weir_block_runs(const weir_block *self, size_t *count)
+{
+    *count = self->run_count;
+    return self->runs;
+}
+
+weir_err weir_block_check(const weir_block *self)
+{
+    weir_reader reader = {self->body, self->body + self->size};
+    for (uint32_t i = 0; i < self->records; i++) {
+        weir_record record;
+        weir_err err = weir_record_read(&record, &reader, false);
+        if (err) return err;
+    }
+    return reader.at == reader.end ? WEIR_OK : WEIR_EMALFORMED;
+}
+
+/* --- Builder ------------------------------------------------------------------- */
+
+/*  Slack behind the target, so that the record that fills a block seldom makes
+    its body grow.                                                             */
+static const size_t builder_slack = 4096;
+
+static void make_room(weir_builder *self, size_t more)
+{
+    if (self->body.capacity - self->body.size >= more) return;
+    if (!self->body.data) {
+        size_t first = self->target + builder_slack;
+        weir_buffer_reserve(&self->body, more > first ? more : first);
+    } else {
+        weir_buffer_reserve(&self->body, more);
+    }
+    if (!self->ledger) return;
+    size_t capacity = self->body.capacity;
+    weir_ledger_charge(self->ledger, WEIR_ACCOUNT_BLOCKS, capacity - self->charged);
+    self->charged = capacity;
+}
+
+static void count_record(weir_builder *self, const weir_run *origin)
+{
+    static const weir_run nobody;
+    self->records++;
+    if (!origin) origin = &nobody;
+    if (self->run_count && same_origin(&self->runs[self->run_count - 1], origin)) {
+        self->runs[self->run_count - 1].records++;
+        return;
+    }
+    if (self->run_count == self->run_capacity) {
+        self->run_capacity = self->run_capacity ? 2 * self->run_capacity : 4;
+        self->runs = realloc(self->runs, self->run_capacity * sizeof *self->runs);
+        if (!self->runs) abort();
+    }
+    weir_run *run = &self->runs[self->run_count++];
+    *run = *origin;
+    run->records = 1;
+}
+
+void weir_builder_add(weir_builder *self, const weir_record *record,
+                      const weir_run *origin)
+{
+    if (record->encoded) {
+        make_room(self, record->encoded_size);
+        weir_buffer_put(&self->body, record->encoded, record->encoded_size);
+    } else {
+        make_room(self, record->size + record->headers_size + record->key.size + 64);
+        weir_record_put(record, &self->body);
+    }
+    count_record(self, origin);
+}
+
+void weir_builder_add_payload(weir_builder *self, weir_format format,
+                              const uint8_t *data, size_t size, const weir_run *origin)
+{
+    make_room(self, size + 16);
+    uint8_t *start = self->body.data + self->body.size;
+    uint8_t *at = start;
+    *at++ = 0x94; // array of 4
+    *at++ = 0xc0; // no timestamp
+    *at++ = 0xc0; // no key
+    if (format == WEIR_JSON) at += weir_put_str_head(at, size);
+    if (format == WEIR_TEXT) at += weir_put_bin_head(at, size);
+    memcpy(at, data, size);
+    at += size;
+    *at++ = 0xc0; // no headers
+    self->body.size += (size_t)(at - start);
+    count_record(self, origin);
+}
+
+weir_block *weir_builder_seal(weir_builder *self)
+{
+    if (self->records == 0) return NULL;
+    weir_block *block = block_new(self->body.data, self->body.size, self->records,
+                                  self->runs, self->run_count);
+    block->free_body = free;
+    block->hint = self->body.data;
+    block->ledger = self->ledger;
+    block->charged = self->charged;
+    self->body = (weir_buffer){0};
+    self->charged = 0;
+    self->records = 0;
+    self->run_count = 0;
+    return block;
+}
+
+void weir_builder_fini(weir_builder *self)
+{
+    if (self->ledger && self->charged)
+        weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
+    weir_buffer_fini(&self->body);
+    free(self->runs);
+    *self = (weir_builder){0};
+}
+
+/* --- Iterator and selections ---------------------------------------------------- */
+
+bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run **origin)
+{
+    const weir_block *block = self->block;
+    if (self->offset >= block->size) return false;
+    weir_reader reader = {block->body + self->offset, block->body + block->size};
+    weir_err err = weir_record_read(record, &reader, true);
+    assert(!err);
+    self->offset = (size_t)(reader.at - block->body);
+    if (self->run_left == 0) {
+        if (self->offset != record->encoded_size) self->run++;
+        self->run_left = block->runs[self->run].records;
+    }
+    self->run_left--;
+    if (origin) *origin = &block->runs[self->run];
+    return true;
+}
+
+void weir_selection_add(weir_selection *self, uint32_t offset, uint32_t run)
+{
+    if (self->count == self->capacity) {
+        self->capacity = self->capacity ? 2 * self->capacity : 256;
+        self->offsets = realloc(self->offsets, self->capacity * sizeof(uint32_t));
+        self->runs = realloc(self->runs, self->capacity * sizeof(uint32_t));
+        if (!self->offsets || !self->runs) abort();
+    }
+    self->offsets[self->count] = offset;
+    self->runs[self->count++] = run;
+}
+
+void weir_selection_get(const weir_selection *self, uint32_t i, weir_record *record,
+                        const weir_run **origin)
+{
+    const weir_block *block = self->block;
+    weir_reader reader = {block->body + self->offsets[i], block->body + block->size};
+    weir_err err = weir_record_read(record, &reader, true);
+    assert(!err);
+    *origin = &block->runs[self->runs[i]];
+}
+
+void weir_selection_fini(weir_selection *self)
+{
+    weir_block_destroy(&self->block);
+    free(self->offsets);
+    free(self->runs);
+    *self = (weir_selection){0};
+}
+
+/*  The record's routing key: the field at the path if it is there, else its own. */
+static void routing_key(const weir_record *record, const weir_path *key, weir_doc *doc,
+                        weir_value *value)
+{
+    *value = record->key;
+    if (!key || record->format == WEIR_TEXT) return;
+    weir_value field;
+    if (weir_doc_parse(doc, record->format, record->data, record->size)) return;
+    if (weir_doc_get(doc, key, &field)) *value = field;
+}
+
+void weir_block_deal(weir_block *self, const weir_path *key, weir_doc *doc,
+                     uint32_t vnodes, weir_selection *selections, uint32_t parts,
+                     uint32_t keyless)
+{
+    weir_iterator walk = {.block = self};
+    weir_buffer scratch = {0};
+    weir_record record;
+    size_t offset = 0;
+    for (; weir_iterator_next(&walk, &record, NULL); offset = walk.offset) {
+        uint32_t part = keyless;
+        weir_value value;
+        char number[24];
+        const uint8_t *data;
+        size_t size;
+        routing_key(&record, key, doc, &value);
+        if (weir_key_bytes(&value, number, &scratch, &data, &size))
+            part = weir_key_vnode(data, size, vnodes) % parts;
+        weir_selection_add(&selections[part], (uint32_t)offset, (uint32_t)walk.run);
+    }
+    weir_buffer_fini(&scratch);
+    for (uint32_t i = 0; i < parts; i++)
+        if (selections[i].count) selections[i].block = weir_block_dup(self);
+}

@@ -1,0 +1,108 @@
+/*  block: an immutable, counted batch of records in one contiguous buffer.
+
+        builder (one owner, writable)  --seal-->  block (const, shared)
+
+    The body is a sequence of encoded records (record.h); beside it a block knows
+    how many they are and where they came from (runs). Only sealed blocks leave
+    an actor, one reference a send; the last reference frees the body and gives
+    its bytes back to the ledger. Blocks may be shared between threads.        */
+#pragma once
+#include "runtime/ledger.h"
+#include "runtime/record.h"
+
+/*  Consecutive records with one origin.                                       */
+typedef struct {
+    uint32_t records;
+    const char *source; // name of the source node; NULL: none
+    const char *peer;   // authenticated name; NULL: none
+    const char *label;  // for people: "a.ndjson@1048576"; NULL: none
+} weir_run;
+
+typedef struct weir_block weir_block;
+
+/*  A reference more; gives the same block.                                    */
+weir_block *weir_block_dup(weir_block *self);
+
+/*  A reference less. *self_p becomes NULL; NULL is accepted.                  */
+void weir_block_destroy(weir_block **self_p);
+
+const uint8_t *weir_block_body(const weir_block *self);
+size_t weir_block_size(const weir_block *self);      // bytes of the body
+uint32_t weir_block_records(const weir_block *self); // number of records
+const weir_run *weir_block_runs(const weir_block *self, size_t *count);
+
+/*  Wraps a body that someone else owns: free_body (hint) is called with the last
+    reference. The runs are copied, their texts too.                           */
+weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
+                            const weir_run *runs, size_t run_count,
+                            void (*free_body)(void *hint), void *hint);
+
+/*  Walks the body of a block from another process: every record well-formed and
+    as many as stated, no byte left over. Errors as weir_record_read.          */
+weir_err weir_block_check(const weir_block *self);
+
+/*  An open block. Zeroed but for ledger and capacity it is ready for use; the
+    body is allocated with the first record.                                   */
+typedef struct {
+    weir_ledger *ledger; // charged with the capacity; may be NULL
+    size_t target;       // bytes that one body should hold
+    weir_buffer body;
+    uint32_t records;
+    weir_run *runs; // owned array, texts lent until seal
+    size_t run_count, run_capacity;
+    size_t charged;
+} weir_builder;
+
+/*  Appends one record whose payload has the format; key and headers come from
+    the record. JSON payloads without key, timestamp and headers have a faster
+    way in. The body grows beyond target for a record that is larger.          */
+void weir_builder_add(weir_builder *self, const weir_record *record,
+                      const weir_run *origin);
+void weir_builder_add_payload(weir_builder *self, weir_format format,
+                              const uint8_t *data, size_t size, const weir_run *origin);
+
+static inline bool weir_builder_full(const weir_builder *self)
+{
+    return self->body.size >= self->target;
+}
+
+/*  Gives the block, and leaves the builder ready for the next one; NULL when no
+    record was added.                                                          */
+weir_block *weir_builder_seal(weir_builder *self);
+void weir_builder_fini(weir_builder *self);
+
+/*  Walks the records of a block without decoding payloads: zeroed but for block. */
+typedef struct {
+    const weir_block *block;
+    size_t offset;    // of the next record in the body
+    size_t run;       // index of its run
+    uint32_t run_left; // records left in that run
+} weir_iterator;
+
+/*  False behind the last record. *origin (may be NULL) lives as the block does.
+    Bodies are trusted: they were built here, or checked at their inlet.       */
+bool weir_iterator_next(weir_iterator *self, weir_record *record,
+                        const weir_run **origin);
+
+/*  Part of a block's records, in order, without copying: offsets into the body.
+    The selection holds a reference to its block.                              */
+typedef struct {
+    weir_block *block;
+    uint32_t *offsets; // of the records in the body
+    uint32_t *runs;    // run index of each record
+    uint32_t count, capacity;
+} weir_selection;
+
+void weir_selection_add(weir_selection *self, uint32_t offset, uint32_t run);
+void weir_selection_get(const weir_selection *self, uint32_t i, weir_record *record,
+                        const weir_run **origin);
+void weir_selection_fini(weir_selection *self);
+
+/*  Deals the records of a block out to `parts` selections: a keyed record goes to
+    part (vnode mod parts), so each key keeps its order; keyless ones go to part
+    `keyless`, in their order. key (may be NULL) is the field whose value wins over
+    the record's own key; doc is scratch for it. The selections are zeroed before
+    and hold references afterwards where they are not empty.                   */
+void weir_block_deal(weir_block *self, const weir_path *key, weir_doc *doc,
+                     uint32_t vnodes, weir_selection *selections, uint32_t parts,
+                     uint32_t keyless);

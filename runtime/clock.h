@@ -1,0 +1,25 @@
+/*  clock: the one source of time. Real, or virtual for tests that must not wait.
+
+    The virtual clock is one for the whole process: it stands still until it is
+    advanced, and then wakes every loop that has registered an eventfd.        */
+#pragma once
+#include "runtime/err.h"
+
+/*  Monotonic microseconds; wall-clock milliseconds since 1970. Any thread.    */
+int64_t weir_clock_now_us(void);
+int64_t weir_clock_wall_ms(void);
+
+/*  Switches to virtual time, before any other thread runs: now_us starts at 0,
+    wall_ms at the given instant. Advance moves both and wakes the watchers.   */
+void weir_clock_go_virtual(int64_t wall_ms);
+void weir_clock_advance(int64_t us);
+bool weir_clock_is_virtual(void);
+
+/*  Registers an eventfd that advance writes to. At most 1,024 watch at once;
+    a further one is WEIR_EFULL. Any thread.                                   */
+weir_err weir_clock_watch(int eventfd);
+void weir_clock_unwatch(int eventfd);
+
+/*  Milliseconds for epoll_wait until the instant: 0 when it has passed, -1 for
+    "no deadline" (deadline_us < 0) and in virtual time, where the watcher wakes. */
+int weir_clock_timeout_ms(int64_t deadline_us);

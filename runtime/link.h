@@ -1,0 +1,131 @@
+/*  link: the one protocol between an upstream actor's outlet and a downstream
+    actor's inlet, as two state machines without sockets.
+
+        outlet (DEALER)                              inlet (ROUTER)
+           | ---- HELLO session, base ---------------------> |
+           | <--- WELCOME credit, last safe ---------------- |
+           | ---- BLOCK 1, BLOCK 2, TOKEN 3, BARRIER ------> |
+           | <--- CREDIT "I have room" --------------------- |
+           | <--- ACK 2  "safe up to here" ----------------- |
+
+    The outlet keeps what is not acknowledged, at most `window` bytes, and sends
+    it again behind WELCOME's sequence after a new HELLO. The inlet drops what it
+    already has and answers a gap with NACK. Both belong to one thread each and
+    never block; frames leave through a send callback and come in by recv.     */
+#pragma once
+#include "runtime/frame.h"
+
+/*  Sends one message; body is NULL unless it is a BLOCK. The callee takes its own
+    reference. An error means that the connection is dead.                     */
+typedef weir_err(weir_send_fn)(void *arg, const weir_frame *frame, weir_block *body);
+
+/* --- Outlet ----------------------------------------------------------------------- */
+
+typedef struct weir_outlet weir_outlet;
+
+typedef struct {
+    weir_send_fn *send;
+    /*  Everything up to this sequence is safe (blocks and tokens).            */
+    void (*acked)(void *arg, uint64_t sequence);
+    /*  A block was refused for good; it still waits in the window until
+        weir_outlet_settle.                                                    */
+    void (*refused)(void *arg, uint64_t sequence, const char *code, const char *text);
+    /*  The peer ended the link: code, text, and whether to try again.         */
+    void (*closed)(void *arg, const char *code, const char *text, bool retryable);
+} weir_outlet_events;
+
+typedef struct {
+    const char *node;    // own node's name
+    const char *name;    // of the outlet: "parse" or "parse.errors"
+    uint64_t session;    // new at each start of the outlet, not 0
+    size_t window_bytes; // most that is kept unacknowledged
+    const weir_outlet_events *events;
+    void *arg; // for send and events
+} weir_outlet_config;
+
+weir_outlet *weir_outlet_new(const weir_outlet_config *config);
+void weir_outlet_destroy(weir_outlet **self_p);
+
+/*  A connection is there: says HELLO. Again after each reconnect.             */
+weir_err weir_outlet_connect(weir_outlet *self);
+
+/*  The connection is gone: credit is void, nothing is lost.                   */
+void weir_outlet_disconnect(weir_outlet *self);
+
+/*  Takes a message from the peer. WEIR_EPROTO: it is not for an outlet.       */
+weir_err weir_outlet_recv(weir_outlet *self, const weir_frame *frame);
+
+/*  Queues a block and sends what credit allows. *block_p is taken, and *sequence
+    set. The window is a soft bound: see weir_outlet_has_room.                 */
+void weir_outlet_send(weir_outlet *self, weir_block **block_p, uint64_t *sequence);
+
+/*  Queues a barrier (behind everything queued so far), or a token. A 17th
+    outstanding token is WEIR_EFULL.                                           */
+void weir_outlet_barrier(weir_outlet *self, uint64_t id, uint64_t epoch, uint64_t flags);
+weir_err weir_outlet_token(weir_outlet *self, weir_token_kind kind, uint64_t argument,
+                           uint64_t *sequence);
+
+/*  A refused block is settled by the sender's policy: it leaves the window as
+    soon as everything before it has.                                          */
+void weir_outlet_settle(weir_outlet *self, uint64_t sequence);
+
+/*  True while less than the window is queued and unacknowledged.              */
+bool weir_outlet_has_room(const weir_outlet *self);
+
+size_t weir_outlet_kept_bytes(const weir_outlet *self);   // queued, unacknowledged
+uint64_t weir_outlet_replayed(const weir_outlet *self);   // blocks sent again so far
+bool weir_outlet_wants_credit(const weir_outlet *self);   // has unsent blocks
+const char *weir_outlet_name(const weir_outlet *self);
+
+/* --- Inlet ------------------------------------------------------------------------ */
+
+typedef struct weir_inlet weir_inlet;
+typedef struct weir_peer weir_peer; // one upstream outlet, known by its session
+
+typedef struct {
+    /*  Sends to the connection with this routing id.                          */
+    weir_err (*send)(void *arg, const void *id, size_t id_size, const weir_frame *frame);
+    /*  A block in order; *block_p may be taken. The inlet grants its cost again
+        only when weir_inlet_grant says so, acknowledges by weir_inlet_ack.    */
+    void (*block)(void *arg, weir_peer *peer, uint64_t sequence, weir_block **block_p);
+    void (*barrier)(void *arg, weir_peer *peer, uint64_t id, uint64_t epoch,
+                    uint64_t flags);
+    /*  A token in order; its answer is weir_inlet_ack of its sequence.        */
+    void (*token)(void *arg, weir_peer *peer, uint64_t sequence, weir_token_kind kind,
+                  uint64_t argument);
+} weir_inlet_events;
+
+typedef struct {
+    size_t window_bytes; // credit of one peer
+    const weir_inlet_events *events;
+    void *arg;
+} weir_inlet_config;
+
+weir_inlet *weir_inlet_new(const weir_inlet_config *config);
+void weir_inlet_destroy(weir_inlet **self_p);
+
+/*  Takes a message from the connection with that routing id; a BLOCK's body is
+    *body_p, which is taken or destroyed. What breaks the protocol is answered
+    with CLOSE, logged once, and forgotten; the inlet itself never fails.      */
+void weir_inlet_recv(weir_inlet *self, const void *id, size_t id_size,
+                     const weir_frame *frame, weir_block **body_p);
+
+/*  Room for that many more bytes: what was handed on.                         */
+void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes);
+
+/*  Everything up to the sequence is safe. Cumulative.                         */
+void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence);
+
+/*  The block is not taken: retryable, it comes again; final, the sender settles
+    it. Blocks behind it are dropped until it has been sent again or settled.  */
+void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
+                     const char *code, const char *text, bool retryable);
+
+/*  Sends the grants and acknowledgements that have gathered; the owner calls it
+    once a turn of its loop.                                                   */
+void weir_inlet_flush(weir_inlet *self);
+
+const char *weir_peer_node(const weir_peer *self);
+const char *weir_peer_outlet(const weir_peer *self);
+/*  A slot for the owner's own data about the peer, NULL at first.             */
+void **weir_peer_data(weir_peer *self);

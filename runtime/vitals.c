@@ -1,0 +1,46 @@
+#include "runtime/vitals.h"
+#include <sys/eventfd.h>
+
+const weir_count_info weir_count_infos[WEIR_COUNTS] = {
+    [WEIR_COUNT_IN] = {"in", "records that entered"},
+    [WEIR_COUNT_OUT] = {"out", "records sent, once for each reader"},
+    [WEIR_COUNT_DONE] = {"done", "records whose outputs are all safe"},
+    [WEIR_COUNT_DROPPED] = {"dropped", "records for which the function returned drop"},
+    [WEIR_COUNT_FILTERED] = {"filtered", "records that `where` or a rule left out"},
+    [WEIR_COUNT_DEAD] = {"dead", "records that became durable dead letters"},
+    [WEIR_COUNT_SKIPPED] = {"skipped", "records left out by on_error or parse_error"},
+    [WEIR_COUNT_SHED] = {"shed", "records shed by policy"},
+    [WEIR_COUNT_RESIDENT] = {"resident", "records not decided yet"},
+    [WEIR_COUNT_BYTES_IN] = {"bytes_in", "encoded bytes that entered"},
+    [WEIR_COUNT_BYTES_OUT] = {"bytes_out", "encoded bytes sent or written"},
+    [WEIR_COUNT_BLOCKS_IN] = {"blocks_in", "blocks that entered"},
+    [WEIR_COUNT_BLOCKS_OUT] = {"blocks_out", "blocks sent, once for each reader"},
+    [WEIR_COUNT_ACKS] = {"acks", "acknowledgements sent upstream"},
+    [WEIR_COUNT_COMMITS] = {"commits", "positions committed"},
+    [WEIR_COUNT_PARSES] = {"parses", "payloads parsed"},
+    [WEIR_COUNT_PARSE_ERRORS] = {"parse_errors", "payloads that could not be decoded"},
+    [WEIR_COUNT_CALL_ERRORS] = {"call_errors", "calls of a function that failed"},
+    [WEIR_COUNT_OVERRUNS] = {"overruns", "calls that exceeded a limit"},
+    [WEIR_COUNT_RETRIES] = {"retries", "attempts after the first"},
+    [WEIR_COUNT_HOLDS] = {"holds", "times that the node paused for lack of room"},
+    [WEIR_COUNT_REPLAYED] = {"replayed", "blocks sent again"},
+    [WEIR_COUNT_RESTARTS] = {"restarts", "times that the node was started again"},
+};
+
+static const char *const state_names[] = {"new", "running", "ended", "failed"};
+
+void weir_vitals_wake(weir_vitals *self)
+{
+    if (self->wake_fd >= 0) eventfd_write(self->wake_fd, 1);
+}
+
+void weir_vitals_set_state(weir_vitals *self, weir_state state)
+{
+    atomic_store(&self->state, (int)state);
+    weir_vitals_wake(self);
+}
+
+const char *weir_state_name(weir_state state)
+{
+    return state_names[state];
+}

@@ -1,0 +1,80 @@
+/*  vitals: what the world may see of a node while it runs: its state and its
+    counters. Written by the node's own threads, read by anyone.
+
+    The counters of records balance at all times:
+    in = done + dropped + filtered + dead + skipped + shed + resident.         */
+#pragma once
+#include <stdatomic.h>
+#include "runtime/err.h"
+
+typedef enum {
+    WEIR_COUNT_IN = 0,
+    WEIR_COUNT_OUT,
+    WEIR_COUNT_DONE,
+    WEIR_COUNT_DROPPED,
+    WEIR_COUNT_FILTERED,
+    WEIR_COUNT_DEAD,
+    WEIR_COUNT_SKIPPED,
+    WEIR_COUNT_SHED,
+    WEIR_COUNT_RESIDENT, // the one gauge among them
+    WEIR_COUNT_BYTES_IN,
+    WEIR_COUNT_BYTES_OUT,
+    WEIR_COUNT_BLOCKS_IN,
+    WEIR_COUNT_BLOCKS_OUT,
+    WEIR_COUNT_ACKS,
+    WEIR_COUNT_COMMITS,
+    WEIR_COUNT_PARSES,
+    WEIR_COUNT_PARSE_ERRORS,
+    WEIR_COUNT_CALL_ERRORS,
+    WEIR_COUNT_OVERRUNS,
+    WEIR_COUNT_RETRIES,
+    WEIR_COUNT_HOLDS,
+    WEIR_COUNT_REPLAYED,
+    WEIR_COUNT_RESTARTS,
+    WEIR_COUNTS, // their number
+} weir_count;
+
+typedef enum {
+    WEIR_STATE_NEW = 0,
+    WEIR_STATE_RUNNING,
+    WEIR_STATE_ENDED,  // a source that will never read again, all of it safe
+    WEIR_STATE_FAILED, // stopped at its ack barrier; reason says why
+} weir_state;
+
+typedef struct {
+    _Atomic uint64_t counts[WEIR_COUNTS];
+    _Atomic int state;         // weir_state
+    _Atomic bool at_end;       // a source: nothing to read at this moment
+    _Atomic uint64_t open;     // input blocks that are not settled yet
+    _Atomic int64_t size_hint; // a source: bytes there are to read; -1: unknown
+    _Atomic int64_t position;  // a source: bytes of them that are safe
+    int wake_fd;               // eventfd of the supervisor; -1: none
+    weir_report reason;        // written before state becomes FAILED
+} weir_vitals;
+
+typedef struct {
+    const char *name;
+    const char *help;
+} weir_count_info;
+
+/*  Name and meaning of each counter, in the order of weir_count.              */
+extern const weir_count_info weir_count_infos[WEIR_COUNTS];
+
+/*  A zeroed struct with wake_fd -1 is ready for use.                          */
+#define WEIR_VITALS_INIT {.size_hint = -1, .wake_fd = -1}
+
+static inline void weir_count_add(weir_vitals *self, weir_count count, uint64_t n)
+{
+    atomic_fetch_add_explicit(&self->counts[count], n, memory_order_relaxed);
+}
+
+static inline uint64_t weir_count_get(const weir_vitals *self, weir_count count)
+{
+    return atomic_load_explicit(&self->counts[count], memory_order_relaxed);
+}
+
+/*  Sets the state and wakes the supervisor.                                   */
+void weir_vitals_set_state(weir_vitals *self, weir_state state);
+void weir_vitals_wake(weir_vitals *self);
+
+const char *weir_state_name(weir_state state);
