@@ -152,7 +152,7 @@ static void grant(weir_inlet *self, weir_peer *peer)
     bool needed = peer->wanted && peer->credit + bytes >= peer->wanted;
     if (bytes == 0 || !(worth || needed)) return;
     peer->credit += bytes;
-    peer->wanted = 0;
+    if (peer->credit >= peer->wanted) peer->wanted = 0;
     weir_frame frame = {.type = WEIR_CREDIT, .bytes = bytes, .barrier = peer->barrier};
     send_to(self, peer, &frame);
 }
@@ -319,4 +319,14 @@ const char *weir_peer_outlet(const weir_peer *self)
 void **weir_peer_data(weir_peer *self)
 {
     return &self->data;
+}
+
+weir_peer *weir_inlet_peers(const weir_inlet *self)
+{
+    return self->peers;
+}
+
+weir_peer *weir_peer_next(const weir_peer *self)
+{
+    return self->next;
 }

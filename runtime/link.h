@@ -129,3 +129,6 @@ const char *weir_peer_node(const weir_peer *self);
 const char *weir_peer_outlet(const weir_peer *self);
 /*  A slot for the owner's own data about the peer, NULL at first.             */
 void **weir_peer_data(weir_peer *self);
+/*  Walks the peers: the first, the next, NULL behind the last.                */
+weir_peer *weir_inlet_peers(const weir_inlet *self);
+weir_peer *weir_peer_next(const weir_peer *self);

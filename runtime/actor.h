@@ -1,0 +1,134 @@
+/*  actor: the kit that every component is made with.
+
+    An actor is a thread with a command pipe and ports: at most one inlet, any
+    number of named outlets, each with a link per reader. The kit owns thread, event
+    loop, timers, replies, links, the book of what is not yet safe, and counters; the
+    actor is a table (weir_class) of small functions, all called in its thread.
+
+        pipe:   every command gets exactly one reply [code][frames ...]
+        inlet:  recv_block (entry, block) ... weir_actor_done (entry)
+        outlet: weir_actor_send (port, &block, entry): entry waits until it is safe
+
+    Used from C it is a plain zactor: zactor_new (weir_sink_file, &config).    */
+#pragma once
+#include <czmq.h>
+#include <semaphore.h>
+#include "runtime/book.h"
+#include "runtime/link.h"
+#include "runtime/options.h"
+#include "runtime/vitals.h"
+
+typedef struct weir_actor weir_actor;
+
+/*  What every config struct begins with: the actor's place in the world. All is
+    lent until the actor has ended; what is NULL or 0 has a default.           */
+typedef struct {
+    const char *name;      // of the node; default: the class's name
+    weir_ledger *ledger;   // default: an own one without limit
+    weir_vitals *vitals;   // default: own
+    const char *state_dir; // folder for durable things; default: "."
+    size_t window_bytes;   // of each link, both sides; default 8 MB
+    size_t block_bytes;    // target of a block's body; default 64 KB
+    size_t record_max;     // largest record; default 8 MB
+    weir_report *report;   // receives why init failed, before zactor_new returns
+    sem_t *ended;          // posted when the thread is about to end
+} weir_node;
+
+typedef struct {
+    const char *name;
+    /*  args is lent and holds what follows the name; reply may be added to. The
+        result becomes the reply's first frame.                                */
+    weir_err (*handler)(void *self, zmsg_t *args, zmsg_t *reply);
+    const char *help; // "arguments -> reply ; what it does"
+} weir_command;
+
+typedef struct {
+    const char *name;           // "sink.file"
+    const char *help;           // one sentence
+    size_t size;                // of the private struct, zeroed by the kit
+    size_t config_size;         // begins with a weir_node
+    const void *defaults;       // a const config
+    const weir_option *options; // ends with a NULL name
+    const weir_command *commands; // own commands, ends with a NULL name; or NULL
+    bool inlet;                 // takes blocks
+    bool source;                // brings records in: has positions
+    /*  Called first; config lives as long as the actor. May block. Half-built state
+        is left to fini. A failure fills the report and ends the actor.        */
+    weir_err (*init)(void *self, weir_actor *kit, const void *config,
+                     weir_report *report);
+    void (*fini)(void *self);
+    /*  Everything is wired. Optional, like all that follow.                   */
+    void (*start)(void *self);
+    /*  A block came; it is lent (weir_block_dup to keep it). The entry is settled
+        some time after weir_actor_done.                                       */
+    void (*recv_block)(void *self, weir_entry *entry, weir_block *block);
+    /*  Once a turn of the loop, after all messages: the place for reading (sources),
+        for writing what has gathered (sinks). True: call again without waiting. */
+    bool (*turn)(void *self);
+    /*  There is room again on all links, after weir_actor_has_room was false. */
+    void (*room)(void *self);
+    /*  A source's lane is safe up to this entry: commit its position. An error is
+        a stop.                                                                */
+    weir_err (*commit)(void *self, const weir_entry *entry, weir_report *report);
+    /*  Stop reading and send what is held; then weir_actor_end.               */
+    void (*drain)(void *self);
+    /*  SIGHUP: open files anew.                                               */
+    void (*reopen)(void *self);
+} weir_class;
+
+/*  The body of a zactor function: void weir_x (zsock_t *pipe, void *config)
+    { weir_actor_run (&weir_x_class, pipe, config); }                          */
+void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config);
+
+/* --- For the actor's functions, in its own thread --------------------------------- */
+
+const weir_node *weir_actor_node(const weir_actor *self); // with defaults filled in
+weir_vitals *weir_actor_vitals(weir_actor *self);
+
+/*  Declares an outlet (in init) and returns its number.                       */
+int weir_actor_port(weir_actor *self, const char *name);
+
+/*  Sends the block to every reader of the port; *block_p is taken. The entry is
+    held until all of them have acknowledged.                                  */
+void weir_actor_send(weir_actor *self, int port, weir_block **block_p,
+                     weir_entry *entry);
+
+/*  False when a window is full; room () is called when that has passed.       */
+bool weir_actor_has_room(weir_actor *self);
+
+/*  The work on an entry is over: its outputs are sent, its fates stated, its credit
+    may go back upstream.                                                      */
+void weir_actor_done(weir_actor *self, weir_entry *entry);
+
+/*  A source opens an entry for what it has read; it ends it with weir_actor_done. */
+weir_entry *weir_actor_open(weir_actor *self, weir_lane *lane, uint32_t records,
+                            uint64_t position, int token);
+void weir_actor_lane_fini(weir_actor *self, weir_lane *lane);
+
+/*  A source will read no more. When all it sent is safe it is ENDED.          */
+void weir_actor_end(weir_actor *self);
+
+/*  The ack barrier: nothing more is taken, sent or acknowledged; the supervisor is
+    told why and decides.                                                      */
+void weir_actor_fail(weir_actor *self, weir_err err, const char *where,
+                     const char *format, ...) __attribute__((format(printf, 4, 5)));
+bool weir_actor_failed(const weir_actor *self);
+
+/*  Calls handler (actor's self) when the descriptor is readable; once the time has
+    come. A timer fires once; setting it again moves it; a negative time stops it. */
+typedef void(weir_handler)(void *self);
+weir_err weir_actor_watch(weir_actor *self, int fd, weir_handler *handler);
+void weir_actor_unwatch(weir_actor *self, int fd);
+void weir_actor_timer(weir_actor *self, weir_handler *handler, int64_t delay_us);
+
+/* --- For the owner of an actor ----------------------------------------------------- */
+
+/*  Sends a command with its arguments (NULL-ended texts) and waits for its reply.
+    Returns the reply's code; *reply (may be NULL) receives the other frames and is
+    the caller's.                                                              */
+weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
+    __attribute__((sentinel));
+
+/*  Ends the actor and waits until its thread has left, whatever its pipe holds.
+    *actor_p becomes NULL.                                                     */
+void weir_actor_stop(zactor_t **actor_p, sem_t *ended);
