@@ -2,6 +2,7 @@
     rest, a list of rules acts on what matches, `on_unknown` decides about records
     whose payload cannot be decoded. The same on every node that reads.        */
 #pragma once
+#include "runtime/block.h"
 #include "runtime/book.h"
 #include "runtime/filter.h"
 #include "runtime/options.h"
