@@ -144,15 +144,31 @@ weir_err weir_block_check(const weir_block *self)
     its body grow.                                                             */
 static const size_t builder_slack = 4096;
 
+static void allocate_body(weir_builder *self)
+{
+    self->body.capacity = self->target + builder_slack;
+    self->body.data = malloc(self->body.capacity);
+    if (!self->body.data) abort();
+}
+
+weir_err weir_builder_open(weir_builder *self)
+{
+    if (self->body.data) return WEIR_OK;
+    size_t bytes = self->target + builder_slack;
+    weir_err err = WEIR_OK;
+    if (self->ledger)
+        err = weir_ledger_reserve(self->ledger, WEIR_ACCOUNT_BLOCKS, bytes);
+    if (err) return err;
+    allocate_body(self);
+    if (self->ledger) self->charged = bytes;
+    return WEIR_OK;
+}
+
 static void make_room(weir_builder *self, size_t more)
 {
     if (self->body.capacity - self->body.size >= more) return;
-    if (!self->body.data) {
-        size_t first = self->target + builder_slack;
-        weir_buffer_reserve(&self->body, more > first ? more : first);
-    } else {
-        weir_buffer_reserve(&self->body, more);
-    }
+    if (!self->body.data) allocate_body(self);
+    weir_buffer_reserve(&self->body, more);
     if (!self->ledger) return;
     size_t capacity = self->body.capacity;
     weir_ledger_charge(self->ledger, WEIR_ACCOUNT_BLOCKS, capacity - self->charged);

@@ -53,6 +53,11 @@ typedef struct {
     size_t charged;
 } weir_builder;
 
+/*  Allocates the body ahead of the first record, as intake: WEIR_EFULL, and nothing
+    has changed, when the ledger refuses. Without it the body is charged as drain,
+    which is never refused.                                                    */
+weir_err weir_builder_open(weir_builder *self);
+
 /*  Appends one record whose payload has the format; key and headers come from
     the record. JSON payloads without key, timestamp and headers have a faster
     way in. The body grows beyond target for a record that is larger.          */

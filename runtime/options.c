@@ -246,6 +246,7 @@ static int64_t sentinel(const char *word)
 {
     if (strcmp(word, "none") == 0) return WEIR_NONE;
     if (strcmp(word, "auto") == 0) return WEIR_AUTO;
+    if (strcmp(word, "always") == 0) return WEIR_ALWAYS;
     return WEIR_FOREVER;
 }
 
@@ -288,7 +289,7 @@ void weir_rules_add(weir_rules *self, const char *name, const char *where,
 static void print_int(const weir_option *self, int64_t value, weir_buffer *out)
 {
     bool worded = self->words && self->words[0];
-    if (worded && (value == WEIR_FOREVER || value == WEIR_NONE || value == WEIR_AUTO)) {
+    if (worded && (value == WEIR_FOREVER || value <= WEIR_ALWAYS)) {
         for (int i = 0; self->words[i]; i++)
             if (sentinel(self->words[i]) == value) {
                 weir_buffer_put_text(out, self->words[i]);

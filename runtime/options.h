@@ -28,7 +28,8 @@ typedef enum {
 } weir_option_type;
 
 /*  Sentinels that words stand for in INT, NUMBER, SIZE and TIME options.      */
-#define WEIR_FOREVER INT64_MAX
+#define WEIR_FOREVER INT64_MAX // `forever`, `all`, `never`
+#define WEIR_ALWAYS 0
 #define WEIR_NONE (-1)
 #define WEIR_AUTO (-2)
 

@@ -1,0 +1,83 @@
+/*  intake: what all sources share behind their reading: pieces of input become
+    records, are screened, gathered into blocks and sent; and each block knows the
+    position at which reading resumes once it is safe.                         */
+#pragma once
+#include "runtime/actor.h"
+#include "runtime/framing.h"
+#include "runtime/screen.h"
+
+typedef enum {
+    WEIR_INTAKE_JSON = 0,
+    WEIR_INTAKE_MSGPACK,
+    WEIR_INTAKE_TEXT,
+    WEIR_INTAKE_AUTO,
+} weir_intake_format;
+
+typedef struct {
+    int format;         // weir_intake_format
+    int framing;        // weir_framing
+    char *lines_begin;  // multiline: regex that begins a record; NULL: none
+    int64_t lines_max;  // bytes of a joined record
+    int64_t lines_wait; // us
+    double rate_records; // a second; WEIR_NONE: unlimited
+    int64_t rate_bytes;  // a second; WEIR_NONE: unlimited
+    int64_t rate_burst;  // us
+    weir_screen_config screen;
+} weir_intake_config;
+
+#define WEIR_INTAKE_DEFAULTS                                                             \
+    {                                                                                    \
+        .format = WEIR_INTAKE_AUTO, .framing = WEIR_FRAMING_NDJSON,                      \
+        .lines_max = 1 << 20, .lines_wait = 2000000, .rate_records = WEIR_NONE,          \
+        .rate_bytes = WEIR_NONE, .rate_burst = 1000000, .screen = WEIR_SCREEN_DEFAULTS   \
+    }
+
+extern const char *const weir_format_words[];  // json msgpack text auto
+extern const char *const weir_framing_words[]; // ndjson lines blob array
+extern const char *const weir_none_word[];     // none
+
+/*  Rows for the option table of a source that frames bytes.                   */
+#define WEIR_FRAMING_OPTIONS(config, member)                                             \
+    {"format", WEIR_OPTION_WORD, offsetof(config, member.format), 0, 0,                  \
+     weir_format_words, false,                                                           \
+     "of the payload; auto: text with framing lines, else by the first byte"},           \
+    {"framing", WEIR_OPTION_WORD, offsetof(config, member.framing), 0, 0,                \
+     weir_framing_words, false, "how bytes become records"},                             \
+    {"lines.begin", WEIR_OPTION_REGEX, offsetof(config, member.lines_begin), 0, 0, NULL, \
+     false, "multiline: matches the first line of a record"},                            \
+    {"lines.max", WEIR_OPTION_SIZE, offsetof(config, member.lines_max), 1024, 8388608,   \
+     NULL, false, "most bytes of a joined record"},                                      \
+    {"lines.wait", WEIR_OPTION_TIME, offsetof(config, member.lines_wait), 10000,         \
+     3600e6, NULL, false, "longest wait for a further line"}
+
+/*  Rows for every source.                                                     */
+#define WEIR_RATE_OPTIONS(config, member)                                                \
+    {"rate.records", WEIR_OPTION_NUMBER, offsetof(config, member.rate_records), 1e-3,    \
+     1e9, weir_none_word, false, "most records a second"},                               \
+    {"rate.bytes", WEIR_OPTION_SIZE, offsetof(config, member.rate_bytes), 1, 1e15,       \
+     weir_none_word, false, "most bytes a second"},                                      \
+    {"rate.burst", WEIR_OPTION_TIME, offsetof(config, member.rate_burst), 1000, 3600e6,  \
+     NULL, false, "how much of the rate may gather while nothing is read"}
+
+typedef struct weir_intake weir_intake;
+
+/*  Sends through the port. Everything in the actor's thread.                  */
+weir_err weir_intake_new(weir_intake **self_p, weir_actor *kit, int port,
+                         const weir_intake_config *config, weir_report *report);
+void weir_intake_destroy(weir_intake **self_p);
+
+/*  A framer for one stream of this source.                                    */
+weir_err weir_intake_framer(const weir_intake *self, weir_framer **framer,
+                            weir_report *report);
+
+/*  True when a piece may be taken now. False: the window is full (class->room comes),
+    or the rate or the ledger says wait; then *wait_us > 0 is for how long.    */
+bool weir_intake_ready(weir_intake *self, int64_t *wait_us);
+
+/*  Takes one piece. lane, token and piece->end name the position behind it; label
+    is the stream's name for people. Bad and oversize pieces become dead letters. */
+void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
+                       const weir_piece *piece);
+
+/*  Sends what has gathered, however little.                                   */
+void weir_intake_flush(weir_intake *self);
