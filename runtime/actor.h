@@ -52,6 +52,7 @@ typedef struct {
     const weir_command *commands; // own commands, ends with a NULL name; or NULL
     bool inlet;                 // takes blocks
     bool source;                // brings records in: has positions
+    bool once;                  // a source that cannot go back: its path cannot restart
     /*  Called first; config lives as long as the actor. May block. Half-built state
         is left to fini. A failure fills the report and ends the actor.        */
     weir_err (*init)(void *self, weir_actor *kit, const void *config,
