@@ -303,6 +303,7 @@ static const weir_option options[] = {
 const weir_class weir_sink_file_class = {
     .name = "sink.file",
     .help = "appends records to a file",
+    .actor = weir_sink_file,
     .size = sizeof(sink_file),
     .config_size = sizeof(weir_sink_file_config),
     .defaults = &weir_sink_file_defaults,

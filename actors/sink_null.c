@@ -70,6 +70,7 @@ static const weir_option options[] = {
 const weir_class weir_sink_null_class = {
     .name = "sink.null",
     .help = "takes everything and keeps nothing",
+    .actor = weir_sink_null,
     .size = sizeof(sink_null),
     .config_size = sizeof(weir_sink_null_config),
     .defaults = &weir_sink_null_defaults,

@@ -64,6 +64,7 @@ static const weir_option options[] = {
 const weir_class weir_sink_stdout_class = {
     .name = "sink.stdout",
     .help = "writes records to the standard output, one a line",
+    .actor = weir_sink_stdout,
     .size = sizeof(sink_stdout),
     .config_size = sizeof(weir_sink_stdout_config),
     .defaults = &weir_sink_stdout_defaults,

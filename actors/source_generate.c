@@ -167,6 +167,7 @@ static const weir_option options[] = {
 const weir_class weir_source_generate_class = {
     .name = "source.generate",
     .help = "makes realistic web requests, the same ones for the same seed",
+    .actor = weir_source_generate,
     .size = sizeof(source_generate),
     .config_size = sizeof(weir_source_generate_config),
     .defaults = &weir_source_generate_defaults,

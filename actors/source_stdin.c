@@ -166,6 +166,7 @@ static const weir_option options[] = {
 const weir_class weir_source_stdin_class = {
     .name = "source.stdin",
     .help = "reads records from the standard input until its end",
+    .actor = weir_source_stdin,
     .size = sizeof(source_stdin),
     .config_size = sizeof(weir_source_stdin_config),
     .defaults = &weir_source_stdin_defaults,

@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
     uint64_t sequence;
     weir_entry *entry;
+    uint32_t records; // of the block
 } under_way;
 
 /*  A port's link to one reader.                                               */
@@ -228,6 +229,7 @@ static void link_acked(void *arg, uint64_t sequence)
     while (l->count) {
         under_way *first = &l->sent[l->first];
         if (first->sequence > sequence) break;
+        weir_count_add(l->kit->node.vitals, WEIR_COUNT_OUT, first->records);
         weir_book_release(&l->kit->book, first->entry);
         l->first = (l->first + 1) & (l->capacity - 1);
         l->count--;
@@ -259,7 +261,7 @@ static const weir_outlet_events outlet_events = {
     .closed = link_closed,
 };
 
-static void note_under_way(output *l, uint64_t sequence, weir_entry *entry)
+static void note_under_way(output *l, under_way what)
 {
     if (l->count == l->capacity) {
         size_t capacity = l->capacity ? 2 * l->capacity : 64;
@@ -272,7 +274,7 @@ static void note_under_way(output *l, uint64_t sequence, weir_entry *entry)
         l->first = 0;
         l->capacity = capacity;
     }
-    l->sent[(l->first + l->count++) & (l->capacity - 1)] = (under_way){sequence, entry};
+    l->sent[(l->first + l->count++) & (l->capacity - 1)] = what;
 }
 
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry)
@@ -285,8 +287,7 @@ void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entr
         uint64_t sequence;
         weir_entry_hold(entry);
         weir_outlet_send(l->outlet, &block, &sequence);
-        note_under_way(l, sequence, entry);
-        weir_count_add(self->node.vitals, WEIR_COUNT_OUT, records);
+        note_under_way(l, (under_way){sequence, entry, records});
         weir_count_add(self->node.vitals, WEIR_COUNT_BYTES_OUT, bytes);
         weir_count_add(self->node.vitals, WEIR_COUNT_BLOCKS_OUT, 1);
     }
@@ -862,12 +863,22 @@ weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ..
     return err;
 }
 
-void weir_actor_stop(zactor_t **actor_p, sem_t *ended)
+weir_err weir_actor_stop(zactor_t **actor_p, sem_t *ended, int timeout_ms)
 {
-    if (!*actor_p) return;
-    /*  zactor_destroy gives up when the pipe is full; the semaphore does not. */
+    if (!*actor_p) return WEIR_OK;
+    /*  zactor_destroy gives up when the pipe is full, and waits for ever when the
+        thread is stuck; the semaphore does neither.                           */
+    zstr_send(*actor_p, "$TERM");
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += timeout_ms % 1000 * 1000000l;
+    if (until.tv_nsec >= 1000000000l) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000l;
+    }
+    while (sem_timedwait(ended, &until))
+        if (errno == ETIMEDOUT) return WEIR_ETIMEOUT;
     zactor_destroy(actor_p);
-    if (ended)
-        while (sem_wait(ended) && errno == EINTR)
-            continue;
+    return WEIR_OK;
 }

@@ -45,6 +45,7 @@ typedef struct {
 typedef struct {
     const char *name;           // "sink.file"
     const char *help;           // one sentence
+    zactor_fn *actor;           // weir_x, for zactor_new
     size_t size;                // of the private struct, zeroed by the kit
     size_t config_size;         // begins with a weir_node
     const void *defaults;       // a const config
@@ -53,6 +54,9 @@ typedef struct {
     bool inlet;                 // takes blocks
     bool source;                // brings records in: has positions
     bool once;                  // a source that cannot go back: its path cannot restart
+    /*  The outlets that a config asks for; NULL, or none in it: one that bears the
+        node's name.                                                           */
+    const weir_rules *(*outlets)(const void *config);
     /*  Called first; config lives as long as the actor. May block. Half-built state
         is left to fini. A failure fills the report and ends the actor.        */
     weir_err (*init)(void *self, weir_actor *kit, const void *config,
@@ -130,6 +134,7 @@ void weir_actor_timer(weir_actor *self, weir_handler *handler, int64_t delay_us)
 weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
     __attribute__((sentinel));
 
-/*  Ends the actor and waits until its thread has left, whatever its pipe holds.
-    *actor_p becomes NULL.                                                     */
-void weir_actor_stop(zactor_t **actor_p, sem_t *ended);
+/*  Ends the actor and waits until its thread has left, at most timeout_ms. *actor_p
+    becomes NULL. WEIR_ETIMEOUT: it is stuck in a system call; the thread and what it
+    uses stay, and *actor_p with them.                                         */
+weir_err weir_actor_stop(zactor_t **actor_p, sem_t *ended, int timeout_ms);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static const char *const names[] = {
     [WEIR_OK] = "ok",
@@ -26,17 +27,40 @@ const char *weir_err_name(weir_err err)
     return names[err];
 }
 
+static void fill(weir_report *self, weir_err err, const char *where, const char *format,
+                 va_list arguments)
+{
+    int saved = errno;
+    self->err = err;
+    snprintf(self->where, sizeof self->where, "%s", where ? where : "");
+    vsnprintf(self->text, sizeof self->text, format, arguments);
+    errno = saved;
+}
+
 weir_err weir_report_set(weir_report *self, weir_err err, const char *where,
                          const char *format, ...)
 {
     if (!self) return err;
-    int saved = errno;
-    self->err = err;
-    snprintf(self->where, sizeof self->where, "%s", where ? where : "");
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(self->text, sizeof self->text, format, arguments);
+    fill(self, err, where, format, arguments);
     va_end(arguments);
-    errno = saved;
     return err;
+}
+
+void weir_reports_add(weir_reports *self, weir_err err, const char *where,
+                      const char *format, ...)
+{
+    self->items = realloc(self->items, (self->count + 1) * sizeof *self->items);
+    if (!self->items) abort();
+    va_list arguments;
+    va_start(arguments, format);
+    fill(&self->items[self->count++], err, where, format, arguments);
+    va_end(arguments);
+}
+
+void weir_reports_fini(weir_reports *self)
+{
+    free(self->items);
+    *self = (weir_reports){0};
 }

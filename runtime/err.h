@@ -40,3 +40,13 @@ const char *weir_err_name(weir_err err);
     cut. errno is kept.                                                        */
 weir_err weir_report_set(weir_report *self, weir_err err, const char *where,
                          const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/*  A list of reports, for checks that tell everything that is wrong at once.   */
+typedef struct {
+    weir_report *items; // owned
+    size_t count;
+} weir_reports;
+
+void weir_reports_add(weir_reports *self, weir_err err, const char *where,
+                      const char *format, ...) __attribute__((format(printf, 4, 5)));
+void weir_reports_fini(weir_reports *self);

@@ -211,7 +211,7 @@ void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char
     self->position = piece->end;
     self->records++;
     self->records_left -= 1;
-    self->bytes_left -= (double)(piece->end - piece->start);
+    self->bytes_left -= (double)piece->whole_size;
     char text[128];
     switch (piece->kind) {
     case WEIR_PIECE_RECORD:

@@ -1,0 +1,48 @@
+/*  context: supervises a plan: starts its actors (readers first), restarts the part
+    of the topology whose path has stopped, drains and ends them all.
+
+    A part is what is connected by links: when one of its actors stops at its ack
+    barrier, all of them end and start again after a wait, and the sources go back to
+    what was last committed; other parts go on undisturbed.                    */
+#pragma once
+#include "runtime/plan.h"
+
+typedef struct {
+    const char *name;      // of the topology
+    const char *state_dir; // made if it is not there; locked
+    size_t window_bytes, block_bytes, record_max;
+    int64_t intensity, period_us;     // restarts allowed in a period
+    int64_t drain_us, stop_delay_us;  // deadline of the drain; wait before it
+    bool signals;  // SIGINT, SIGTERM drain (a second one ends at once), SIGHUP opens
+                   // files anew; the caller has blocked them in all threads
+    int64_t for_us;  // drain after so long; 0: never
+    bool until_idle; // drain when there is nothing left to read
+    int64_t tick_us; // how often tick is called; 0: never
+    void (*tick)(void *arg, weir_plan *plan, weir_vitals *const *vitals);
+    void *arg;
+} weir_context_config;
+
+extern const weir_context_config weir_context_defaults;
+
+typedef enum {
+    WEIR_END_CLEAN = 0, // everything read is safe
+    WEIR_END_FAILED,    // stopped by failures
+    WEIR_END_DEADLINE,  // the drain took too long: what is outstanding is reported
+    WEIR_END_AT_ONCE,   // a second signal
+    WEIR_END_START,     // it never ran
+} weir_ending;
+
+typedef struct {
+    weir_ending ending;
+    weir_report reason;   // of a failure
+    uint64_t dead;        // dead letters that this run has written
+    uint64_t outstanding; // records read and not safe, by the sources' books
+    int restarts;
+    bool stuck;           // a thread did not end: leave by _exit
+} weir_outcome;
+
+/*  Runs the checked plan until it ends, and writes the final report to
+    state_dir/report.json. Blocks. Call it from the process's main thread, before
+    any other thread exists if signals is set.                                 */
+void weir_context_run(weir_plan *plan, const weir_context_config *config,
+                      weir_outcome *outcome);
