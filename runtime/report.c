@@ -68,7 +68,7 @@ static void put_report(weir_buffer *out, const weir_plan *plan,
 
 static weir_err write_file(const char *path, const weir_buffer *text, weir_report *report)
 {
-    char temporary[PATH_MAX];
+    char temporary[PATH_MAX + 8];
     snprintf(temporary, sizeof temporary, "%s.new", path);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool good = fd >= 0 && write(fd, text->data, text->size) == (ssize_t)text->size;
