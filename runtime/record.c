@@ -1,5 +1,4 @@
 #include "runtime/record.h"
-#include "runtime/codec.h"
 #include <xxhash.h>
 
 // --- reading ------------------------------------------------------------------

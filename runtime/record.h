@@ -3,6 +3,7 @@
     Encoded it is [timestamp_ms | nil, key | nil, payload, headers | nil] in
     MessagePack. A weir_record points into those bytes and owns nothing.       */
 #pragma once
+#include "runtime/codec.h"
 #include "runtime/doc.h"
 
 typedef struct {
