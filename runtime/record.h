@@ -3,6 +3,7 @@
     Encoded it is [timestamp_ms | nil, key | nil, payload, headers | nil] in
     MessagePack. A weir_record points into those bytes and owns nothing.       */
 #pragma once
+#include "runtime/codec.h"
 #include "runtime/doc.h"
 
 typedef struct {
@@ -50,6 +51,9 @@ typedef struct {
     const char *peer;       // authenticated name of the peer; NULL: missing
     weir_doc *doc;          // lent; reused for record after record
     weir_parse_state state; // of doc for this record
+    bool stored;            // the record comes from a bus with a store:
+    uint32_t shard;         // its shard there
+    uint64_t offset;        // and its offset
 } weir_subject;
 
 /*  Parses the payload unless that was done. False: it cannot be decoded, and
