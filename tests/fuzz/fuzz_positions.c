@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { slots = 3, step = 1000 };
+enum { slots = 3, step = 1000, page_size = 4096 };
 
 static char path[64];
 
@@ -86,6 +86,20 @@ static void try_bytes(const uint8_t *data, size_t size)
     weir_positions_close(&positions);
 }
 
+/*  The same bytes where the slots should be, behind a header that is right.   */
+static void try_slots(const uint8_t *data, size_t size)
+{
+    weir_positions *positions;
+    unlink(path);
+    require(weir_positions_open(&positions, path, NULL) == WEIR_OK);
+    weir_positions_close(&positions);
+    uint8_t *bytes = malloc(page_size + size);
+    require(read_bytes(bytes, page_size) == page_size);
+    memcpy(bytes + page_size, data, size);
+    try_bytes(bytes, page_size + size);
+    free(bytes);
+}
+
 /*  Each byte of the plan commits one of the slots a step further.             */
 static void build(const uint8_t *plan, size_t size, uint64_t *last)
 {
@@ -136,6 +150,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     choose_path();
     if (data[0] % 2)
         try_flips(data + 1, size - 1);
+    else if (data[0] % 4)
+        try_slots(data + 1, size - 1);
     else
         try_bytes(data + 1, size - 1);
     return 0;
