@@ -101,21 +101,32 @@ static weir_err expand(const char *pattern, glob_t *found, weir_report *report)
     return result == 0 ? WEIR_OK : WEIR_ENOTFOUND;
 }
 
+/*  One path that a pattern has matched, or a pattern without wildcards.       */
+static void add_file(weir_paths *self, const char *path, bool literal,
+                     weir_report *report)
+{
+    struct stat info;
+    bool noted = !literal || !report || report->text[0];
+    if (stat(path, &info) < 0) {
+        if (!noted && errno != ENOENT && errno != ENOTDIR)
+            weir_report_set(report, WEIR_ESYS, path, "cannot find the file: %s",
+                            strerror(errno));
+    } else if (S_ISREG(info.st_mode))
+        list_add(&self->files, path, strlen(path));
+    else if (!noted)
+        weir_report_set(report, WEIR_EINVAL, path,
+                        "this is no regular file; name files%s",
+                        S_ISDIR(info.st_mode) ? ", such as those in it by /*" : "");
+}
+
 static void add_files(weir_paths *self, const char *pattern, weir_report *report)
 {
     glob_t found = {0};
-    if (expand(pattern, &found, report) == WEIR_OK)
-        for (size_t i = 0; i < found.gl_pathc; i++) {
-            struct stat info;
-            const char *path = found.gl_pathv[i];
-            if (stat(path, &info) < 0) continue;
-            if (S_ISREG(info.st_mode))
-                list_add(&self->files, path, strlen(path));
-            else if (!is_wild(pattern, strlen(pattern)) && report && !report->text[0])
-                weir_report_set(
-                    report, WEIR_EINVAL, path, "this is no regular file; name files%s",
-                    S_ISDIR(info.st_mode) ? ", such as those in it by /*" : "");
-        }
+    if (!is_wild(pattern, strlen(pattern)))
+        add_file(self, pattern, true, report);
+    else if (expand(pattern, &found, report) == WEIR_OK)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            add_file(self, found.gl_pathv[i], false, report);
     globfree(&found);
 }
 

@@ -11,8 +11,9 @@ weir_err weir_paths_new(weir_paths **self_p, const char *const *patterns, size_t
                         weir_report *report);
 void weir_paths_destroy(weir_paths **self_p);
 
-/*  Looks again; blocks on disk. WEIR_OK with a filled report: a folder cannot be read,
-    or a path without wildcards is no regular file; the others are there.      */
+/*  Looks again; blocks on disk. WEIR_OK; an empty report is filled with the first
+    thing in the way (a folder that cannot be read, a path without wildcards that is
+    no regular file), and the other files are there.                           */
 weir_err weir_paths_scan(weir_paths *self, weir_report *report);
 
 /*  What the last scan has found: regular files (also through symbolic links), sorted
