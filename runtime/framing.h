@@ -21,10 +21,10 @@ typedef enum {
 
 typedef struct {
     weir_framing framing;
-    const char *begin;    // LINES: regex that begins a record; NULL: every line does
-    size_t max_bytes;     // of a joined record
-    int64_t wait_us;      // longest wait for a further line, or behind an array's error
-    size_t record_max;    // a larger record is a piece of kind OVERSIZE
+    const char *begin; // LINES: regex that begins a record; NULL: every line does
+    size_t max_bytes;  // of a joined record
+    int64_t wait_us;   // longest wait for a further line, or behind an array's error
+    size_t record_max; // a larger record is a piece of kind OVERSIZE
 } weir_framing_config;
 
 typedef enum {
