@@ -7,7 +7,8 @@
 
     Pieces point into the fed chunk or into the framer's own carry buffer and
     live until the next call. A framer holds at most record_max + 64KB bytes,
-    however long a line is.                                                    */
+    however long a line is; one that joins lines, max_bytes more. How the input is
+    cut into chunks never changes the pieces.                                  */
 #pragma once
 #include "runtime/err.h"
 
@@ -20,16 +21,17 @@ typedef enum {
 
 typedef struct {
     weir_framing framing;
-    const char *begin;    // LINES: regex that begins a record; NULL: every line does
-    size_t max_bytes;     // of a joined record
-    int64_t wait_us;      // longest wait for a further line
-    size_t record_max;    // a larger record is a piece of kind OVERSIZE
+    const char *begin; // LINES: regex that begins a record; NULL: every line does
+    size_t max_bytes;  // of a joined record
+    int64_t wait_us;   // longest wait for a further line, or behind an array's error
+    size_t record_max; // a larger record is a piece of kind OVERSIZE
 } weir_framing_config;
 
 typedef enum {
     WEIR_PIECE_RECORD = 0,
     WEIR_PIECE_OVERSIZE, // data is the record's first 64KB, whole_size its real size
-    WEIR_PIECE_BAD,      // ARRAY: error says what is wrong; data is the rest (<= 64KB)
+    WEIR_PIECE_BAD,      // ARRAY: error says what is wrong; data is the rest (<= 64KB),
+                         // with the element that is unfinished there. The last piece
 } weir_piece_kind;
 
 typedef struct {
@@ -38,23 +40,26 @@ typedef struct {
     size_t size;
     uint64_t whole_size; // bytes of the record; equals size for RECORD
     uint64_t start;      // stream offset of the record's first byte
-    uint64_t end;        // stream offset behind the record and its delimiter: once it
-                         // is safe, reading may start here
+    uint64_t end;        // stream offset behind the record and its line end (ARRAY: and
+                         // nothing else): once it is safe, reading may start here
     char error[160];     // BAD: "byte 17: expected a value"
 } weir_piece;
 
 typedef struct weir_framer weir_framer;
 
-/*  Errors: WEIR_EINVAL with a report when `begin` does not compile.           */
+/*  The config is copied. Errors: WEIR_EINVAL with a report when a value is out of
+    range, or `begin` does not compile.                                        */
 weir_err weir_framer_new(weir_framer **self_p, const weir_framing_config *config,
                          weir_report *report);
 void weir_framer_destroy(weir_framer **self_p);
 
-/*  Forgets everything; the next byte fed has this stream offset.              */
+/*  Forgets everything; the next byte fed has this stream offset. An array is
+    expected at offset 0; any other offset is taken as the end of an element.  */
 void weir_framer_reset(weir_framer *self, uint64_t offset);
 
 /*  Lends a chunk until weir_framer_next has returned false. now_us of next is
-    monotonic and only read by multiline framing.                              */
+    monotonic and only read by multiline and array framing. No chunk may be fed
+    behind weir_framer_end, unless weir_framer_reset comes between.            */
 void weir_framer_feed(weir_framer *self, const uint8_t *data, size_t size);
 bool weir_framer_next(weir_framer *self, int64_t now_us, weir_piece *piece);
 
@@ -62,8 +67,10 @@ bool weir_framer_next(weir_framer *self, int64_t now_us, weir_piece *piece);
     multiline record, the blob) comes out of weir_framer_next.                 */
 void weir_framer_end(weir_framer *self);
 
-/*  When an open multiline record falls due (monotonic us); -1: none is open.  */
+/*  When weir_framer_next is to be called though nothing was fed, as an open
+    multiline record (or an array's error) falls due; monotonic us, -1: never. */
 int64_t weir_framer_deadline(const weir_framer *self);
 
-/*  Bytes fed so far that no piece has covered yet.                            */
+/*  Bytes that the framer holds: fed, and not yet handed out. Blank lines and what
+    is cut off from an oversize record are not held.                           */
 size_t weir_framer_pending(const weir_framer *self);
