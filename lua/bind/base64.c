@@ -43,8 +43,7 @@ static const char *push_standard(lua_State *L, const char *text, size_t *size)
     char *copy = lua_newuserdatauv(L, length + 3, 0);
     for (size_t i = 0; i < length; i++) {
         char byte = text[i];
-        if (byte == '+' || byte == '/')
-            byte = ' '; // not of this alphabet: refused below
+        if (byte == '+' || byte == '/') byte = ' '; // not of this alphabet: refused below
         copy[i] = byte == '-' ? '+' : byte == '_' ? '/' : byte;
     }
     bool padded = length > 0 && text[length - 1] == '=';

@@ -21,7 +21,7 @@
     that fail late), so it pays for its time too; the ceiling keeps a thread that
     was put to sleep in the middle from paying for that.                       */
 #define NS_PER_STEP 4
-#define TIME_STEPS_MAX 100000
+#define TIME_STEPS_MAX 1000000
 
 typedef struct {
     weir_regex *regex;
@@ -52,12 +52,14 @@ static int pattern_gc(lua_State *L)
     return 0;
 }
 
-/*  Compiles the text at the argument and pushes the pattern.                  */
+/*  Compiles the text at the argument and pushes the pattern. Its user value is a
+    block, never touched, of the size that the pattern holds outside of the Lua
+    heap: so the collector and the memory limit of the state see it.           */
 static void push_compiled(lua_State *L, int argument, const char *text, size_t size)
 {
     size_t error_at = 0;
     weir_report report = {0};
-    pattern *self = lua_newuserdatauv(L, sizeof *self, 0);
+    pattern *self = lua_newuserdatauv(L, sizeof *self, 1);
     self->regex = NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &pattern_key);
     lua_setmetatable(L, -2);
@@ -69,6 +71,8 @@ static void push_compiled(lua_State *L, int argument, const char *text, size_t s
     }
     luaL_argcheck(L, weir_regex_groups(self->regex) < SPANS_MAX, argument,
                   "the pattern has more than 63 groups");
+    lua_newuserdatauv(L, weir_regex_memory(self->regex), 0);
+    lua_setiuservalue(L, -2, 1);
 }
 
 /*  Pushes the compiled pattern, and its table of the cache out of sight. The cache
