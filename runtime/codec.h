@@ -19,6 +19,12 @@ typedef struct {
     WEIR_EDEEP; the reader then stays where it was.                            */
 weir_err weir_read_value(weir_reader *self, weir_value *value);
 
+/*  The same for a value that lies inside `depth` containers, which count against
+    WEIR_DEPTH_MAX. `trusted` bytes were written by this process: sizes and depth
+    are checked still, UTF-8 is not.                                           */
+weir_err weir_read_nested(weir_reader *self, weir_value *value, unsigned depth,
+                          bool trusted);
+
 /*  Reads the head of an array (or map) and stops before its first element.
     *count is the number of elements (pairs). A count that cannot fit the bytes
     left is WEIR_ESHORT; another type is WEIR_EMALFORMED.                      */
@@ -36,7 +42,8 @@ weir_err weir_read_str(weir_reader *self, const char **text, size_t *size);
 weir_err weir_read_bool(weir_reader *self, bool *value);
 weir_err weir_read_nil(weir_reader *self);
 
-/*  Writers: the shortest form that MessagePack has for the value.             */
+/*  Writers: the shortest form that MessagePack has for the value (a float that
+    float 32 holds exactly is one). Sizes are below 2^32.                      */
 void weir_put_nil(weir_buffer *out);
 void weir_put_bool(weir_buffer *out, bool value);
 void weir_put_int(weir_buffer *out, int64_t value);

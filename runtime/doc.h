@@ -17,8 +17,9 @@ typedef struct {
     size_t count;
 } weir_path;
 
-/*  Parses `a.b[2]."any text".c`; names in backquotes may hold any bytes
-    (`x``y` is not special: a backquote cannot be in a name). On WEIR_EINVAL
+/*  Parses a.b[2].`any text`.c: a name, then names behind dots and indices in
+    brackets. A bare name is an identifier; in backquotes it may hold any bytes
+    but a backquote. On WEIR_EINVAL
     *error_at is the offset of the first byte that does not fit.               */
 weir_err weir_path_parse(weir_path *self, const char *text, size_t *error_at);
 void weir_path_fini(weir_path *self);
@@ -34,7 +35,8 @@ typedef struct {
 /*  Checks the payload whole and indexes its top level. The bytes are borrowed
     until the next parse. A JSON document that is no object, and a TEXT payload,
     have no fields. Errors as weir_json_scan (for MessagePack too; bytes behind
-    the document are WEIR_EMALFORMED); index.error and .error_at are set.      */
+    the document are WEIR_EMALFORMED); index.error and .error_at are set. The
+    index of an array holds its elements, which no name finds.                 */
 weir_err weir_doc_parse(weir_doc *self, weir_format format, const uint8_t *data,
                         size_t size);
 

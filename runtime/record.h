@@ -3,6 +3,7 @@
     Encoded it is [timestamp_ms | nil, key | nil, payload, headers | nil] in
     MessagePack. A weir_record points into those bytes and owns nothing.       */
 #pragma once
+#include "runtime/codec.h"
 #include "runtime/doc.h"
 
 typedef struct {
@@ -24,7 +25,9 @@ typedef struct {
     Errors as weir_read_value; WEIR_EMALFORMED also when it is no record.      */
 weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted);
 
-/*  Appends the record's encoding.                                             */
+/*  Appends the record's encoding, made from its fields; `encoded` is not looked
+    at. A key that is JSON is written as the MessagePack value that it means (a
+    str that is not UTF-8, because of a lone surrogate, as bin).               */
 void weir_record_put(const weir_record *self, weir_buffer *out);
 
 /*  The value of a header, MISSING when there is none of that name.            */

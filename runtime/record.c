@@ -1,0 +1,247 @@
+#include "runtime/record.h"
+#include <xxhash.h>
+
+// --- reading ------------------------------------------------------------------
+
+/*  Elements of the array that a record is.                                    */
+static const uint32_t parts = 4;
+
+static bool read_nil(weir_reader *reader)
+{
+    if (reader->at >= reader->end || *reader->at != 0xc0) return false;
+    reader->at++;
+    return true;
+}
+
+static weir_err read_payload(weir_record *self, weir_reader *reader, bool trusted)
+{
+    weir_value payload;
+    weir_err err = weir_read_nested(reader, &payload, 0, trusted);
+    if (err) return err;
+    self->data = payload.data;
+    self->size = payload.size;
+    switch (payload.type) {
+    case WEIR_STR:
+        self->format = WEIR_JSON;
+        return WEIR_OK;
+    case WEIR_BIN:
+        self->format = WEIR_TEXT;
+        return WEIR_OK;
+    case WEIR_MAP:
+        self->format = WEIR_MSGPACK;
+        return WEIR_OK;
+    default:
+        return WEIR_EMALFORMED;
+    }
+}
+
+static weir_err read_headers(weir_record *self, weir_reader *reader, bool trusted)
+{
+    self->headers = NULL;
+    self->headers_size = 0;
+    if (read_nil(reader)) return WEIR_OK;
+    weir_value headers;
+    weir_err err = weir_read_nested(reader, &headers, 0, trusted);
+    if (err) return err;
+    if (headers.type != WEIR_MAP) return WEIR_EMALFORMED;
+    self->headers = headers.data;
+    self->headers_size = headers.size;
+    return WEIR_OK;
+}
+
+static weir_err read_parts(weir_record *self, weir_reader *reader, bool trusted)
+{
+    uint32_t count;
+    weir_err err = weir_read_array(reader, &count);
+    if (err) return err;
+    if (count != parts) return WEIR_EMALFORMED;
+    self->has_ts = !read_nil(reader);
+    self->ts_ms = 0;
+    if (self->has_ts) {
+        err = weir_read_int(reader, &self->ts_ms);
+        if (err) return err;
+    }
+    if (read_nil(reader)) {
+        self->key = (weir_value){.type = WEIR_MISSING};
+    } else {
+        err = weir_read_nested(reader, &self->key, 0, trusted);
+        if (err) return err;
+    }
+    err = read_payload(self, reader, trusted);
+    if (err) return err;
+    return read_headers(self, reader, trusted);
+}
+
+weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted)
+{
+    weir_reader after = *reader;
+    weir_err err = read_parts(self, &after, trusted);
+    if (err) return err;
+    self->encoded = reader->at;
+    self->encoded_size = (size_t)(after.at - reader->at);
+    *reader = after;
+    return WEIR_OK;
+}
+
+void weir_record_header(const weir_record *self, const char *name, size_t size,
+                        weir_value *value)
+{
+    weir_value headers = {.type = WEIR_MAP,
+                          .format = WEIR_MSGPACK,
+                          .data = self->headers,
+                          .size = self->headers_size};
+    weir_walk walk = {0};
+    weir_value key, child;
+    *value = (weir_value){.type = WEIR_MISSING};
+    if (!self->headers) return;
+    while (weir_value_next(&headers, &walk, &key, &child))
+        if (key.type == WEIR_STR &&
+            weir_json_equal(key.data, key.size, false, name, size))
+            *value = child;
+}
+
+// --- writing ------------------------------------------------------------------
+
+/*  A JSON string may hold half a surrogate pair, which no str may.            */
+static void put_text(const weir_value *value, weir_buffer *out)
+{
+    weir_buffer scratch = {0};
+    size_t size;
+    const char *text = weir_value_text(value, &scratch, &size);
+    if (value->escaped && !weir_utf8_valid((const uint8_t *)text, size))
+        weir_put_bin(out, text, size);
+    else
+        weir_put_str(out, text, size);
+    weir_buffer_fini(&scratch);
+}
+
+static void put_value(const weir_value *value, weir_buffer *out);
+
+static void put_json_container(const weir_value *value, weir_buffer *out)
+{
+    weir_value key, child;
+    uint32_t count = 0;
+    for (weir_walk walk = {0}; weir_value_next(value, &walk, &key, &child);)
+        count++;
+    if (value->type == WEIR_MAP)
+        weir_put_map(out, count);
+    else
+        weir_put_array(out, count);
+    for (weir_walk walk = {0}; weir_value_next(value, &walk, &key, &child);) {
+        if (value->type == WEIR_MAP) put_value(&key, out);
+        put_value(&child, out);
+    }
+}
+
+/*  Writes any value as MessagePack. JSON nests at most WEIR_DEPTH_MAX deep.   */
+static void put_value(const weir_value *value, weir_buffer *out)
+{
+    switch (value->type) {
+    case WEIR_BOOL:
+        weir_put_bool(out, value->boolean);
+        return;
+    case WEIR_INT:
+        weir_put_int(out, value->integer);
+        return;
+    case WEIR_UINT:
+        weir_put_uint(out, value->natural);
+        return;
+    case WEIR_FLOAT:
+        weir_put_float(out, value->real);
+        return;
+    case WEIR_STR:
+        put_text(value, out);
+        return;
+    case WEIR_BIN:
+        weir_put_bin(out, value->data, value->size);
+        return;
+    case WEIR_ARRAY:
+    case WEIR_MAP:
+    case WEIR_EXT:
+        if (value->format == WEIR_MSGPACK)
+            weir_buffer_put(out, value->data, value->size);
+        else
+            put_json_container(value, out);
+        return;
+    default:
+        weir_put_nil(out);
+    }
+}
+
+void weir_record_put(const weir_record *self, weir_buffer *out)
+{
+    weir_put_array(out, parts);
+    if (self->has_ts)
+        weir_put_int(out, self->ts_ms);
+    else
+        weir_put_nil(out);
+    put_value(&self->key, out);
+    switch (self->format) {
+    case WEIR_JSON:
+        weir_put_str(out, self->data, self->size);
+        break;
+    case WEIR_TEXT:
+        weir_put_bin(out, self->data, self->size);
+        break;
+    case WEIR_MSGPACK:
+        weir_buffer_put(out, self->data, self->size);
+        break;
+    }
+    if (self->headers)
+        weir_buffer_put(out, self->headers, self->headers_size);
+    else
+        weir_put_nil(out);
+}
+
+// --- keys ---------------------------------------------------------------------
+
+static size_t write_decimal(char number[24], uint64_t magnitude, bool negative)
+{
+    char digits[20];
+    size_t count = 0, size = 0;
+    do {
+        digits[count++] = (char)('0' + magnitude % 10);
+        magnitude /= 10;
+    } while (magnitude);
+    if (negative) number[size++] = '-';
+    while (count > 0)
+        number[size++] = digits[--count];
+    return size;
+}
+
+bool weir_key_bytes(const weir_value *key, char number[24], weir_buffer *scratch,
+                    const uint8_t **data, size_t *size)
+{
+    *data = (const uint8_t *)number;
+    switch (key->type) {
+    case WEIR_STR:
+        *data = (const uint8_t *)weir_value_text(key, scratch, size);
+        return true;
+    case WEIR_BIN:
+        *data = key->data;
+        *size = key->size;
+        return true;
+    case WEIR_BOOL:
+        *data = (const uint8_t *)(key->boolean ? "true" : "false");
+        *size = key->boolean ? 4 : 5;
+        return true;
+    case WEIR_INT: {
+        bool negative = key->integer < 0;
+        uint64_t bits = (uint64_t)key->integer;
+        *size = write_decimal(number, negative ? 0 - bits : bits, negative);
+        return true;
+    }
+    case WEIR_UINT:
+        *size = write_decimal(number, key->natural, false);
+        return true;
+    default:
+        *data = NULL;
+        *size = 0;
+        return false;
+    }
+}
+
+uint32_t weir_key_vnode(const uint8_t *data, size_t size, uint32_t vnodes)
+{
+    return (uint32_t)(XXH3_64bits(data, size) % vnodes);
+}
