@@ -6,6 +6,7 @@
 #include "lua/bind/bind.h"
 #include "lua/bind/civil.h"
 #include "lua/sandbox.h"
+#include "runtime/utf8.h"
 #include <lauxlib.h>
 
 /*  A server that takes headers of 8KB and writes every byte of them as \xHH stays
@@ -255,6 +256,8 @@ static int unescape(const char *text, size_t left, size_t *used)
     return letter ? bytes[letter - letters] : -1;
 }
 
+/*  Bytes of some other character set stay in their escapes, as they were logged: so
+    every field of a line that is UTF-8 is UTF-8 and can become JSON.          */
 static void push_unescaped(lua_State *L, const part *value)
 {
     luaL_Buffer out;
@@ -266,6 +269,10 @@ static void push_unescaped(lua_State *L, const part *value)
                        : -1;
         if (byte < 0) used = 1;
         to[size++] = byte < 0 ? value->text[i] : (char)byte;
+    }
+    if (!weir_utf8_valid((const uint8_t *)to, size)) {
+        size = value->size;
+        memcpy(to, value->text, size);
     }
     luaL_pushresultsize(&out, size);
 }
