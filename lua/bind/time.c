@@ -248,6 +248,13 @@ static bool read_literal(scan *self, char byte)
     return true;
 }
 
+static bool read_directive(scan *self, char letter)
+{
+    const directive *as = &directives[(uint8_t)letter];
+    self->wanted = as->wanted;
+    return as->read(self, as);
+}
+
 /*  The format has been checked.                                               */
 static bool read_format(scan *self, const char *format, const char *format_end)
 {
@@ -257,9 +264,7 @@ static bool read_format(scan *self, const char *format, const char *format_end)
             if (!read_literal(self, *f)) return false;
             continue;
         }
-        const directive *as = &directives[(uint8_t)*f];
-        self->wanted = as->wanted;
-        if (!as->read(self, as)) return false;
+        if (!read_directive(self, *f)) return false;
     }
     return true;
 }
@@ -273,15 +278,15 @@ static bool read_expansion(scan *self, const directive *as)
 static bool read_default(scan *self)
 {
     self->strict = true;
-    if (!read_format(self, "%F", "%F" + 2)) return false;
+    if (!read_directive(self, 'F')) return false;
     self->wanted = "'T' or a space";
     if (!read_literal(self, 'T') && !read_literal(self, 't') && !read_literal(self, ' '))
         return false;
-    if (!read_format(self, "%T", "%T" + 2)) return false;
-    if (read_literal(self, '.') && !read_format(self, "%f", "%f" + 2)) return false;
+    if (!read_directive(self, 'T')) return false;
+    if (read_literal(self, '.') && !read_directive(self, 'f')) return false;
     if (self->at == self->end) return true;
     if (*self->at == ' ' && self->end - self->at > 1) self->at++;
-    return read_format(self, "%z", "%z" + 2);
+    return read_directive(self, 'z');
 }
 
 /*  The instant of the fields; returns why there is none, or NULL.             */
