@@ -120,25 +120,30 @@ static bool read_date(entry *self)
     return true;
 }
 
-/*  A quoted part: a quote inside it has a backslash before it.                */
+/*  The closing quote of a part that begins at `start`: a quote inside the part has a
+    backslash before it. NULL: there is none.                                  */
+static const char *find_quote(const char *start, const char *end, bool *escaped)
+{
+    const char *quote = memchr(start, '"', (size_t)(end - start));
+    const char *c = quote ? memchr(start, '\\', (size_t)(quote - start)) : NULL;
+    *escaped = c != NULL;
+    if (!c) return quote;
+    for (; c < end && *c != '"'; c++)
+        c += *c == '\\';
+    return c < end ? c : NULL;
+}
+
 static bool read_quoted(entry *self, part *quoted)
 {
     if (!take(self, '"')) return false;
     const char *start = self->at;
-    bool escaped = false;
-    for (const char *c = start; c < self->end; c++) {
-        if (*c == '"') {
-            size_t size = (size_t)(c - start);
-            *quoted = (part){is_dash(start, size) ? NULL : start, size, escaped};
-            self->at = c + 1;
-            return true;
-        }
-        if (*c == '\\') {
-            escaped = true;
-            c++;
-        }
-    }
-    return false;
+    bool escaped;
+    const char *quote = find_quote(start, self->end, &escaped);
+    if (!quote) return false;
+    size_t size = (size_t)(quote - start);
+    *quoted = (part){is_dash(start, size) ? NULL : start, size, escaped};
+    self->at = quote + 1;
+    return true;
 }
 
 /*  Digits, `fewest` to `most`, or "-" for -1.                                 */

@@ -397,18 +397,18 @@ static void push_ext(lua_State *L, const weir_value *value)
     lua_setmetatable(L, -2);
 }
 
-/*  A first guess at the number of children: most are above 8 bytes.           */
-static int guess_children(const weir_value *value)
+/*  A first guess at the number of children, of which each takes about so many bytes. */
+static int guess_children(const weir_value *value, size_t bytes)
 {
-    size_t guess = value->size / 8;
-    return value->size <= 2 ? 0 : guess > 32 ? 32 : (int)guess;
+    size_t guess = value->size / bytes;
+    return guess > 32 ? 32 : (int)guess;
 }
 
 static void push_array(lua_State *L, const weir_value *value, weir_buffer *scratch)
 {
     weir_walk walk = {0};
     weir_value key, child;
-    lua_createtable(L, guess_children(value), 0);
+    lua_createtable(L, guess_children(value, 8), 0);
     for (lua_Integer i = 1; weir_value_next(value, &walk, &key, &child); i++) {
         weir_push_value(L, &child, scratch);
         lua_rawseti(L, -2, i);
@@ -420,7 +420,7 @@ static void push_map(lua_State *L, const weir_value *value, weir_buffer *scratch
 {
     weir_walk walk = {0};
     weir_value key, child;
-    lua_createtable(L, 0, guess_children(value));
+    lua_createtable(L, 0, guess_children(value, 32));
     while (weir_value_next(value, &walk, &key, &child)) {
         if (key.type != WEIR_STR && key.type != WEIR_BIN && key.type != WEIR_INT)
             luaL_error(L, "a map key of type %s has no Lua form",
