@@ -1,6 +1,6 @@
 /*  filter: `where` expressions, compiled to a native predicate.
 
-    The grammar stands in docs/language.md. An expression has at most 4096 bytes
+    The language stands in docs/where.md. An expression has at most 4096 bytes
     and 64 levels.                                                             */
 #pragma once
 #include "runtime/record.h"

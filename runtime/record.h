@@ -53,6 +53,9 @@ typedef struct {
     const char *peer;       // authenticated name of the peer; NULL: missing
     weir_doc *doc;          // lent; reused for record after record
     weir_parse_state state; // of doc for this record
+    bool stored;            // the record comes from a bus with a store:
+    uint32_t shard;         // its shard there
+    uint64_t offset;        // and its offset
 } weir_subject;
 
 /*  Parses the payload unless that was done. False: it cannot be decoded, and

@@ -25,7 +25,7 @@
 #define HEAP_MAX_KB (16 << 10) // backtracking memory, without JIT
 #define STACK_MIN (32 << 10)   // backtracking memory of JIT code
 #define STACK_MAX (1 << 20)
-#define PLAIN_MAX 1024      // longest text for the plain program, bytes
+#define PLAIN_MAX 768       // longest text for the plain program, bytes
 #define PLAIN_WORK 40000000 // starts x steps of a plain search
 #define WATCH_BASE 30000000 // budget of a watched search: units
 #define WATCH_PER_BYTE 30   // and so many for each byte of text
