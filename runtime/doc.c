@@ -188,6 +188,7 @@ static weir_err parse_packed(weir_doc *self, bool trusted)
 {
     if (self->size >= WEIR_TEXT_MAX)
         return fail(self, WEIR_ETOOBIG, 0, "the document is too big");
+    if (self->size == 0) return fail(self, WEIR_ESHORT, 0, describe(WEIR_ESHORT));
     weir_reader reader = {self->data, self->data + self->size};
     weir_err err = index_document(self, &reader, trusted);
     size_t at = (size_t)(reader.at - self->data);

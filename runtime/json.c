@@ -326,6 +326,7 @@ static size_t unescape_one(const uint8_t **at, const uint8_t *end, char *out)
 
 size_t weir_json_unescape(const uint8_t *data, size_t size, char *out)
 {
+    if (size == 0) return 0;
     const uint8_t *at = data, *end = data + size;
     char *to = out;
     while (at < end) {

@@ -274,7 +274,7 @@ INLINE void step_space(const scanner *self, cursor *c)
     if (UNLIKELY(peek(self, c->at) <= ' ')) c->at = skip_space(self, c->at);
 }
 
-/*  Why the string at `open` has no end.                                       */
+/*  Why the string that begins here has no good end.                          */
 static __attribute__((noinline, cold)) bool fail_string(scanner *self)
 {
     bool slash = self->limit < self->size && self->text[self->limit] == '\\';
@@ -360,29 +360,24 @@ static __attribute__((noinline, cold)) bool fail_literal(scanner *self, uint32_t
     return fail(self, at, "expected a value");
 }
 
+/*  Steps over the literal, whose first byte was seen.                          */
+INLINE bool scan_word(scanner *self, cursor *c, const char *literal, uint32_t size)
+{
+    if (self->size - c->at < size || memcmp(self->text + c->at, literal, size) != 0)
+        return fail_literal(self, c->at, literal);
+    c->at += size;
+    return true;
+}
+
 /*  Steps over null, true or false.                                            */
 INLINE bool scan_literal(scanner *self, cursor *c, uint8_t *type)
 {
-    const uint8_t *at = self->text + c->at;
-    uint32_t left = self->size - c->at;
     uint8_t first = peek(self, c->at);
     *type = first == 'n' ? WEIR_NULL : WEIR_BOOL;
-    if (first == 'n') {
-        if (left < 4 || memcmp(at, "null", 4) != 0)
-            return fail_literal(self, c->at, "null");
-        c->at += 4;
-    } else if (first == 't') {
-        if (left < 4 || memcmp(at, "true", 4) != 0)
-            return fail_literal(self, c->at, "true");
-        c->at += 4;
-    } else if (first == 'f') {
-        if (left < 5 || memcmp(at + 1, "alse", 4) != 0)
-            return fail_literal(self, c->at, "false");
-        c->at += 5;
-    } else {
-        return fail(self, c->at, "expected a value");
-    }
-    return true;
+    if (first == 'n') return scan_word(self, c, "null", 4);
+    if (first == 't') return scan_word(self, c, "true", 4);
+    if (first == 'f') return scan_word(self, c, "false", 5);
+    return fail(self, c->at, "expected a value");
 }
 
 /*  Steps over the name of a member and its colon.                             */

@@ -2,6 +2,7 @@
 #include "runtime/base64.h"
 #include "runtime/codec.h"
 #include <emmintrin.h>
+#include <float.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -164,7 +165,8 @@ weir_err weir_json_put_float(weir_buffer *out, double value)
     pthread_once(&c_locale_once, make_c_locale);
     locale_t before = uselocale(c_locale);
     char text[40];
-    for (int digits = 15; digits <= 17; digits++) {
+    // fewer than 15 digits tell only subnormal numbers apart
+    for (int digits = fabs(value) < DBL_MIN ? 1 : 15; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
     }
