@@ -302,3 +302,12 @@ const char *weir_regex_group_name(const weir_regex *self, size_t i)
     }
     return NULL;
 }
+
+/*  The watched program has a callback before every item: twice the plain one.   */
+size_t weir_regex_memory(const weir_regex *self)
+{
+    size_t code = 0, jit = 0;
+    pcre2_pattern_info(self->plain.code, PCRE2_INFO_SIZE, &code);
+    pcre2_pattern_info(self->plain.code, PCRE2_INFO_JITSIZE, &jit);
+    return sizeof *self + self->pattern_size + 3 * (code + jit) + (4 << 10);
+}

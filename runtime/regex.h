@@ -28,3 +28,7 @@ weir_match weir_regex_search(weir_regex *self, const char *text, size_t size,
 /*  Number of capturing groups; and the name of group i (from 1), NULL: unnamed. */
 size_t weir_regex_groups(const weir_regex *self);
 const char *weir_regex_group_name(const weir_regex *self, size_t i);
+
+/*  About how many bytes the compiled pattern holds, or will hold once it has met a
+    long text.                                                                 */
+size_t weir_regex_memory(const weir_regex *self);
