@@ -1,6 +1,7 @@
 /*  help_globals: the global names of a text as Lua's own compiler sees them, read
     from the dump of its bytecode. For Lua 5.4.                                */
 #pragma once
+#include "lua/source.h"
 #include "runtime/buffer.h"
 #include <lauxlib.h>
 #include <lua.h>
@@ -153,6 +154,38 @@ static inline bool help_has(const weir_buffer *names, const char *name)
         if ((size_t)(end - at) > size && memcmp(at, name, size) == 0 && at[size] == '\n')
             return true;
     return false;
+}
+
+/*  Whether every name of the second list is in the first.                     */
+static inline bool help_covers(const weir_buffer *names, const weir_buffer *others)
+{
+    if (others->size == 0) return true;
+    const char *at = (const char *)others->data, *end = at + others->size;
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)(stop - at), at);
+        if (!help_has(names, name)) return false;
+        at = stop + 1;
+    }
+    return true;
+}
+
+/*  Whether a source found the same names, read and written. Names above 40 bytes are
+    used by other instructions and make the dump doubtful.                     */
+static inline bool help_agrees(const help_globals *self, const weir_source *source)
+{
+    weir_buffer reads = {0}, writes = {0};
+    weir_source_global global;
+    bool good = true;
+    for (int i = 0; weir_source_global_at(source, i, &global); i++) {
+        good &= help_has(global.write ? &self->writes : &self->reads, global.name);
+        weir_buffer_printf(global.write ? &writes : &reads, "%s\n", global.name);
+    }
+    good &= help_covers(&reads, &self->reads) && help_covers(&writes, &self->writes);
+    weir_buffer_fini(&reads);
+    weir_buffer_fini(&writes);
+    return good;
 }
 
 static inline void help_fini(help_globals *self)

@@ -392,6 +392,15 @@ static void numbers_repeat_positions_but_not_strings(void **state)
     assert_duplicates("bus { 'a',\n[1] = 2, ['1'] = 3, [0x1] = 4 }", "0 1:2<1 0 1:2<1");
 }
 
+static void integers_out_of_range_repeat_nothing(void **state)
+{
+    (void)state;
+    assert_duplicates("bus { [18446744073709551617] = 1, 'a' }", ""); // 2^64 + 1
+    assert_duplicates("bus { [0x10000000000000001] = 1, 'a' }", "0 1:1<1");
+    assert_line("bus {\n [9223372036854775807] = 1 }", "9223372036854775807", 2);
+    assert_line("bus {\n [9223372036854775808] = 1 }", "9223372036854775808", 0);
+}
+
 static void equal_keys_of_different_tables_are_no_duplicates(void **state)
 {
     (void)state;
@@ -792,6 +801,7 @@ int main(void)
         cmocka_unit_test(duplicates_are_found_at_every_depth),
         cmocka_unit_test(a_third_time_is_reported_against_the_first),
         cmocka_unit_test(numbers_repeat_positions_but_not_strings),
+        cmocka_unit_test(integers_out_of_range_repeat_nothing),
         cmocka_unit_test(equal_keys_of_different_tables_are_no_duplicates),
         cmocka_unit_test(duplicates_are_found_below_expressions),
         cmocka_unit_test(tables_outside_of_declarations_may_repeat),
