@@ -35,7 +35,7 @@ OPT_asan = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
 OPT_tsan = -O1 -g -fsanitize=thread -DWEIR_SANITIZED
 OPT_fuzz = -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
            -fno-sanitize-recover=all -DWEIR_SANITIZED
-CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread -fvisibility=hidden
+CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)

@@ -1,0 +1,175 @@
+/*  audit: `weir audit`, the proof that every record is accounted for.         */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "lua/command.h"
+#include "lua/topology.h"
+#include "runtime/doc.h"
+
+static const size_t report_max = 64 << 20;
+
+static bool read_file(const char *path, weir_buffer *text)
+{
+    FILE *file = fopen(path, "re");
+    size_t n = 1;
+    while (file && n && text->size <= report_max) {
+        n = fread(weir_buffer_reserve(text, 65536), 1, 65536, file);
+        text->size += n;
+    }
+    bool good = file && !ferror(file) && text->size <= report_max;
+    if (file) fclose(file);
+    return good;
+}
+
+static bool member(const weir_value *map, const char *name, weir_value *value)
+{
+    weir_step step = {.name = (char *)name, .size = strlen(name)};
+    return weir_value_child(map, &step, value);
+}
+
+static uint64_t number(const weir_value *map, const char *name)
+{
+    weir_value value;
+    if (!member(map, name, &value)) return 0;
+    return value.type == WEIR_UINT  ? value.natural
+           : value.type == WEIR_INT ? (uint64_t)value.integer
+                                    : 0;
+}
+
+typedef struct {
+    uint64_t nodes, unbalanced;     // nodes; those whose sum is not zero
+    uint64_t sent, received;        // over all links
+    uint64_t read, resident, dead, restarts;
+} sums;
+
+/*  in - (done + dropped + filtered + dead + skipped + shed + resident).       */
+static int64_t imbalance(const weir_value *node)
+{
+    static const char *const fates[] = {"done",    "dropped", "filtered", "dead",
+                                        "skipped", "shed",    "resident"};
+    int64_t left = (int64_t)number(node, "in");
+    for (size_t i = 0; i < sizeof fates / sizeof *fates; i++)
+        left -= (int64_t)number(node, fates[i]);
+    return left;
+}
+
+static void audit_node(const weir_value *node, sums *total, bool json, bool first)
+{
+    static const char *const columns[] = {"in",   "done",    "dropped", "filtered",
+                                          "dead", "skipped", "shed",    "resident"};
+    weir_value name;
+    weir_buffer scratch = {0};
+    size_t size = 0;
+    const char *text = "?";
+    if (member(node, "name", &name)) text = weir_value_text(&name, &scratch, &size);
+    int64_t left = imbalance(node);
+    printf(json ? "%s{\"name\":\"%.*s\"" : "%s%-20.*s", json && !first ? "," : "",
+           (int)size, text);
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        if (json)
+            printf(",\"%s\":%" PRIu64, columns[i], number(node, columns[i]));
+        else
+            printf(" %10" PRIu64, number(node, columns[i]));
+    printf(json ? ",\"imbalance\":%" PRId64 "}" : " %10" PRId64 "\n", left);
+    bool source = member(node, "actor", &name) && name.size > 7 &&
+                  memcmp(name.data, "source.", 7) == 0;
+    total->nodes++;
+    total->unbalanced += left != 0;
+    total->sent += number(node, "out");
+    total->received += source ? 0 : number(node, "in");
+    total->read += source ? number(node, "in") : 0;
+    total->resident += source ? number(node, "resident") : 0;
+    total->dead += number(node, "dead");
+    weir_buffer_fini(&scratch);
+}
+
+/*  What readers have settled and senders do not know of came before a restart and
+    will come again: it was taken twice, not lost. The other way is a loss.    */
+static int print_verdict(const sums *s, const weir_value *report, bool json)
+{
+    uint64_t restarts = number(report, "restarts");
+    uint64_t ledger = number(report, "ledger_used") + number(report, "ledger_errors");
+    int64_t twice = (int64_t)s->received - (int64_t)s->sent;
+    weir_value ending = {.size = 0};
+    member(report, "ending", &ending);
+    bool clean = ending.size == 5 && memcmp(ending.data, "clean", 5) == 0;
+    bool good = s->unbalanced == 0 && ledger == 0 && twice >= 0 &&
+                !(clean && restarts == 0 && twice) && !(clean && s->resident);
+    if (json) {
+        printf("],\"read\":%" PRIu64 ",\"resident\":%" PRIu64 ",\"dead\":%" PRIu64
+               ",\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"twice\":%" PRId64
+               ",\"ledger\":%" PRIu64 ",\"ending\":\"%.*s\",\"balanced\":%s}\n",
+               s->read, s->resident, s->dead, s->sent, s->received, twice, ledger,
+               (int)ending.size, ending.data, good ? "true" : "false");
+        return good ? WEIR_EXIT_OK : WEIR_EXIT_FAILED;
+    }
+    printf("\nending     %.*s\n", (int)ending.size, ending.data);
+    printf("links      %" PRIu64 " sent and acknowledged, %" PRIu64 " received", s->sent,
+           s->received);
+    if (twice) printf(", %" PRId64 " of them received twice or not acknowledged", twice);
+    printf("\nmemory     %" PRIu64 " bytes left in the ledger\n", ledger);
+    if (s->resident)
+        printf("resident   %" PRIu64 " records were read and are not safe: they come again\n",
+               s->resident);
+    printf("%s\n", good ? "every record is accounted for: the sums are zero"
+                        : "THE SUMS ARE NOT ZERO");
+    return good ? WEIR_EXIT_OK : WEIR_EXIT_FAILED;
+}
+
+static int audit_report(const weir_value *report, bool json)
+{
+    weir_value nodes, key, node;
+    weir_walk walk = {0};
+    sums total = {0};
+    if (json)
+        printf("{\"nodes\":[");
+    else
+        printf("%-20s %10s %10s %10s %10s %10s %10s %10s %10s %10s\n", "node", "in", "done",
+               "dropped", "filtered", "dead", "skipped", "shed", "resident", "sum");
+    if (member(report, "nodes", &nodes))
+        while (weir_value_next(&nodes, &walk, &key, &node))
+            audit_node(&node, &total, json, total.nodes == 0);
+    return print_verdict(&total, report, json);
+}
+
+/*  The state folder of a topology file, or the folder that was given.         */
+static bool find_folder(const char *operand, char *folder, size_t size)
+{
+    struct stat st;
+    if (stat(operand, &st) == 0 && S_ISDIR(st.st_mode)) {
+        snprintf(folder, size, "%s", operand);
+        return true;
+    }
+    weir_reports reports = {0};
+    weir_topology topology;
+    bool good = weir_topology_load(&topology, operand, NULL, 0, &reports);
+    weir_print_reports(&reports, false);
+    if (good) snprintf(folder, size, "%s", topology.settings.state);
+    weir_topology_close(&topology);
+    weir_reports_fini(&reports);
+    return good;
+}
+
+int weir_cmd_audit(const weir_command_line *line)
+{
+    char folder[4000], path[4100];
+    weir_buffer text = {0};
+    weir_json_index index = {0};
+    int code = WEIR_EXIT_CHECK;
+    if (!find_folder(weir_line_operand(line, 0), folder, sizeof folder)) return code;
+    snprintf(path, sizeof path, "%s/report.json", folder);
+    if (!read_file(path, &text)) {
+        fprintf(stderr, "weir: %s: there is no report of a run that has ended\n", path);
+    } else if (weir_json_scan(&index, text.data, text.size)) {
+        fprintf(stderr, "weir: %s: byte %u: %s\n", path, index.error_at, index.error);
+    } else {
+        weir_value report;
+        weir_json_read(text.data + index.root, index.root_size, &report);
+        code = audit_report(&report, weir_line_flag(line, "--json"));
+    }
+    weir_json_index_fini(&index);
+    weir_buffer_fini(&text);
+    return code;
+}

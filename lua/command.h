@@ -1,0 +1,54 @@
+/*  command: the command line as a table.                                      */
+#pragma once
+#include "lua/language.h"
+
+/*  Documented exit codes.                                                     */
+enum {
+    WEIR_EXIT_OK = 0,     // clean, no dead letters
+    WEIR_EXIT_FAILED = 1, // stopped by failures, by the deadline of the drain, or unequal
+                          // sums
+    WEIR_EXIT_CHECK = 2,  // errors in the topology or the command line, nothing started
+    WEIR_EXIT_DEAD = 3,   // clean, but dead letters were written
+};
+
+typedef struct {
+    const char *name;     // "--for"
+    const char *argument; // "TIME"; NULL: a flag
+    const char *help;
+} weir_flag;
+
+/*  What was given, in order: operands have flag NULL.                         */
+typedef struct {
+    const weir_flag *flag;
+    const char *value; // argument of the flag, or the operand
+} weir_given;
+
+typedef struct weir_command_line {
+    weir_given *items; // owned
+    size_t count;
+} weir_command_line;
+
+typedef struct {
+    const char *name;
+    const char *operands; // "FILE"
+    const char *help;     // one sentence
+    const weir_flag *flags; // ends with a NULL name
+    int max_operands;
+    int (*run)(const weir_command_line *line); // gives the exit code
+} weir_host_command;
+
+extern const weir_host_command weir_commands[]; // ends with a NULL name
+
+/*  The value of a flag, the last one given; "" for a plain flag; NULL: not given. */
+const char *weir_line_flag(const weir_command_line *line, const char *name);
+const char *weir_line_operand(const weir_command_line *line, int i); // NULL: none
+
+/*  The values of --set; *params is the caller's to free, its texts are lent.    */
+void weir_line_params(const weir_command_line *line, weir_param **params, size_t *count);
+
+/*  Prints reports, one a line, to stderr (as JSON to stdout if asked).        */
+void weir_print_reports(const weir_reports *reports, bool json);
+
+int weir_cmd_run(const weir_command_line *line);
+int weir_cmd_audit(const weir_command_line *line);
+int weir_cmd_reference(const weir_command_line *line);

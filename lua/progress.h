@@ -1,0 +1,16 @@
+/*  progress: what `weir run` shows while it runs: a table that redraws itself on a
+    terminal, a log line now and then elsewhere.                               */
+#pragma once
+#include "runtime/context.h"
+
+typedef struct {
+    bool terminal;
+    int64_t started_us, last_us;
+    uint64_t *records, *bytes; // of each node at the last tick; owned
+    size_t node_count;
+    int lines; // drawn last time
+} weir_progress;
+
+/*  Sets tick of the config; both structs stay where they are while it runs.   */
+void weir_progress_attach(weir_progress *self, weir_context_config *config);
+void weir_progress_finish(weir_progress *self);

@@ -1,0 +1,110 @@
+/*  run: `weir run`.                                                           */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "lua/command.h"
+#include "lua/progress.h"
+#include "lua/topology.h"
+#include "runtime/clock.h"
+#include "runtime/log.h"
+#include "runtime/report.h"
+
+/*  Every thread inherits this: signals come by signalfd alone. A reader that goes
+    away is an error of write (2), no death.                                   */
+static void block_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int exit_code(const weir_outcome *outcome)
+{
+    if (outcome->ending == WEIR_END_START) return WEIR_EXIT_FAILED;
+    if (outcome->ending != WEIR_END_CLEAN) return WEIR_EXIT_FAILED;
+    return outcome->dead ? WEIR_EXIT_DEAD : WEIR_EXIT_OK;
+}
+
+static void print_outcome(const weir_outcome *outcome, const weir_topology *topology)
+{
+    if (outcome->ending != WEIR_END_CLEAN)
+        fprintf(stderr, "weir: %s%s%s\n", outcome->reason.where,
+                *outcome->reason.where ? ": " : "", outcome->reason.text);
+    if (outcome->outstanding)
+        fprintf(stderr,
+                "weir: %llu records were read and are not safe; they will be read again\n",
+                (unsigned long long)outcome->outstanding);
+    if (outcome->dead)
+        fprintf(stderr, "weir: %llu dead letters in %s/dead.ndjson\n",
+                (unsigned long long)outcome->dead, topology->settings.state);
+}
+
+static void print_report(const weir_topology *topology)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/report.json", topology->settings.state);
+    FILE *file = fopen(path, "re");
+    for (int c; file && (c = fgetc(file)) != EOF;)
+        putchar(c);
+    if (file) fclose(file);
+}
+
+static int run_topology(weir_topology *topology, const weir_command_line *line)
+{
+    const weir_settings *s = &topology->settings;
+    const char *duration = weir_line_flag(line, "--for");
+    bool quiet = weir_line_flag(line, "--quiet");
+    weir_report report = {0};
+    weir_context_config config = {
+        .name = s->name,
+        .state_dir = s->state,
+        .window_bytes = (size_t)s->window,
+        .block_bytes = (size_t)s->block,
+        .record_max = (size_t)s->record_max,
+        .intensity = s->intensity,
+        .period_us = s->period,
+        .drain_us = s->drain,
+        .stop_delay_us = s->stop_delay,
+        .signals = true,
+        .until_idle = weir_line_flag(line, "--until-idle"),
+    };
+    if (duration && weir_parse_time(&config.for_us, duration, &report)) {
+        fprintf(stderr, "weir: --for: %s\n", report.text);
+        return WEIR_EXIT_CHECK;
+    }
+    weir_progress progress = {0};
+    if (!quiet) weir_progress_attach(&progress, &config);
+    weir_outcome outcome;
+    weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
+    weir_context_run(&topology->plan, &config, &outcome);
+    if (!quiet) weir_progress_finish(&progress);
+    if (weir_line_flag(line, "--json")) print_report(topology);
+    if (!quiet || outcome.ending != WEIR_END_CLEAN) print_outcome(&outcome, topology);
+    fflush(stdout);
+    if (outcome.stuck) _exit(exit_code(&outcome));
+    return exit_code(&outcome);
+}
+
+int weir_cmd_run(const weir_command_line *line)
+{
+    weir_reports reports = {0};
+    weir_topology topology;
+    weir_param *params;
+    size_t count;
+    block_signals();
+    weir_line_params(line, &params, &count);
+    bool good = weir_topology_load(&topology, weir_line_operand(line, 0), params, count,
+                                   &reports);
+    weir_print_reports(&reports, false);
+    int code = good ? run_topology(&topology, line) : WEIR_EXIT_CHECK;
+    weir_topology_close(&topology);
+    weir_reports_fini(&reports);
+    free(params);
+    return code;
+}

@@ -1,0 +1,46 @@
+#include "lua/settings.h"
+#include "runtime/log.h"
+
+const weir_settings weir_settings_defaults = {
+    .log_level = WEIR_INFO,
+    .record_max = 8 << 20,
+    .window = 8 << 20,
+    .block = 64 << 10,
+    .intensity = 5,
+    .period = 60000000,
+    .drain = 10000000,
+};
+
+static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const formats[] = {"text", "json", NULL};
+
+#define AT(field) offsetof(weir_settings, field)
+
+const weir_option weir_settings_options[] = {
+    {"name", WEIR_OPTION_TEXT, AT(name), 0, 0, NULL, false,
+     "of the topology; none: the file's base name"},
+    {"state", WEIR_OPTION_PATH, AT(state), 0, 0, NULL, false,
+     "folder for everything durable; none: weir-NAME beside the file"},
+    {"log.level", WEIR_OPTION_WORD, AT(log_level), 0, 0, levels, false,
+     "the lowest level that is logged"},
+    {"log.format", WEIR_OPTION_WORD, AT(log_format), 0, 0, formats, false,
+     "lines for people, or JSON lines for programs"},
+    {"record_max", WEIR_OPTION_SIZE, AT(record_max), 1024, 8388608, NULL, false,
+     "largest record; a larger one becomes a dead letter"},
+    {"window", WEIR_OPTION_SIZE, AT(window), 65536, 1073741824, NULL, false,
+     "most bytes under way on one link"},
+    {"block", WEIR_OPTION_SIZE, AT(block), 4096, 8388608, NULL, false,
+     "target of a block's size"},
+    {.name = NULL},
+};
+
+const weir_option weir_supervise_options[] = {
+    {"intensity", WEIR_OPTION_INT, AT(intensity), 0, 1000, NULL, false,
+     "restarts allowed in a period"},
+    {"period", WEIR_OPTION_TIME, AT(period), 1e6, 86400e6, NULL, false, "that period"},
+    {"drain", WEIR_OPTION_TIME, AT(drain), 0, 3600e6, NULL, false,
+     "deadline of the drain"},
+    {"stop_delay", WEIR_OPTION_TIME, AT(stop_delay), 0, 3600e6, NULL, false,
+     "wait before sources stop"},
+    {.name = NULL},
+};
