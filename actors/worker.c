@@ -32,6 +32,7 @@ struct weir_worker {
     weir_screen *inbound, *outbound;
     outlet *outlets;
     int outlet_count, otherwise; // -1: no `otherwise`
+    bool plain;                  // one outlet, and no filter behind the function
     weir_doc doc, out_doc;       // of the input record, of a result
     weir_emitter emitter;
     int64_t fresh_us[FRESH_MAX]; // when the last fresh states were made
@@ -270,10 +271,25 @@ static void note_fate(weir_worker *self, out_fate worst)
         fates->filtered++;
 }
 
+/*  Results that nothing looks at go into the one outlet as they are.          */
+static void pass_results(weir_worker *self, const weir_run *origin)
+{
+    weir_emitter *e = &self->emitter;
+    weir_builder *builder = &self->outlets[0].builder;
+    self->task->fates.done++;
+    if (e->count == 0) return;
+    weir_builder_add_encoded(builder, e->bytes.data, e->bytes.size, e->count, origin);
+    if (weir_builder_full(builder)) seal_outlet(self, 0);
+}
+
 static void deliver_results(weir_worker *self, weir_subject *input,
                             const weir_run *origin)
 {
     weir_emitter *e = &self->emitter;
+    if (self->plain && !e->input) {
+        pass_results(self, origin);
+        return;
+    }
     out_fate worst = OUT_FILTERED;
     if (e->count == 0 && !e->input) worst = OUT_SENT; // it asked for no output
     if (e->input) worst = deliver(self, input, origin);
@@ -339,19 +355,21 @@ static weir_err open_program(weir_worker *self, weir_report *report)
     return err;
 }
 
+static bool too_many_fresh(weir_worker *self)
+{
+    int64_t now = weir_clock_now_us();
+    self->fresh_us[self->fresh_count++ % FRESH_MAX] = now;
+    if (self->fresh_count < FRESH_MAX) return false;
+    return now - self->fresh_us[self->fresh_count % FRESH_MAX] < fresh_period_us;
+}
+
 /*  After an overrun nothing in the state can be trusted: a fresh one takes its place. */
 static bool refresh_program(weir_worker *self, const weir_run *origin)
 {
-    int64_t now = weir_clock_now_us();
-    int64_t oldest = self->fresh_us[self->fresh_count % FRESH_MAX];
-    bool too_many = self->fresh_count >= FRESH_MAX - 1 &&
-                    now - self->fresh_us[(self->fresh_count + 1) % FRESH_MAX] < fresh_period_us;
-    (void)oldest;
-    self->fresh_us[self->fresh_count++ % FRESH_MAX] = now;
     self->config->program.class->end(self->program);
     self->config->program.class->close(&self->program);
     weir_report report = {0};
-    if (too_many)
+    if (too_many_fresh(self))
         weir_report_set(&report, WEIR_ESTOP, NULL, "ten fresh Lua states in ten seconds");
     else if (open_program(self, &report) == WEIR_OK)
         return true;
@@ -501,6 +519,7 @@ static weir_err open_worker(weir_worker *self)
     if (!err) err = weir_screen_new(&self->outbound, &outbound, &c->outbound, report);
     if (!err) err = open_outlets(self, report);
     if (!err && c->program.class) err = open_program(self, report);
+    self->plain = !err && c->outlets.count == 0 && weir_screen_is_open(self->outbound);
     self->emitter.output_limit = (size_t)c->output_limit;
     self->emitter.record_max = self->node->record_max;
     return report->err = err;

@@ -175,13 +175,13 @@ static void make_room(weir_builder *self, size_t more)
     self->charged = capacity;
 }
 
-static void count_record(weir_builder *self, const weir_run *origin)
+static void count_records(weir_builder *self, uint32_t records, const weir_run *origin)
 {
     static const weir_run nobody;
-    self->records++;
+    self->records += records;
     if (!origin) origin = &nobody;
     if (self->run_count && same_origin(&self->runs[self->run_count - 1], origin)) {
-        self->runs[self->run_count - 1].records++;
+        self->runs[self->run_count - 1].records += records;
         return;
     }
     if (self->run_count == self->run_capacity) {
@@ -191,7 +191,7 @@ static void count_record(weir_builder *self, const weir_run *origin)
     }
     weir_run *run = &self->runs[self->run_count++];
     *run = *origin;
-    run->records = 1;
+    run->records = records;
 }
 
 void weir_builder_add(weir_builder *self, const weir_record *record,
@@ -204,7 +204,15 @@ void weir_builder_add(weir_builder *self, const weir_record *record,
         make_room(self, record->size + record->headers_size + record->key.size + 64);
         weir_record_put(record, &self->body);
     }
-    count_record(self, origin);
+    count_records(self, 1, origin);
+}
+
+void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,
+                              uint32_t records, const weir_run *origin)
+{
+    make_room(self, size);
+    weir_buffer_put(&self->body, data, size);
+    count_records(self, records, origin);
 }
 
 void weir_builder_add_payload(weir_builder *self, weir_format format,
@@ -222,7 +230,7 @@ void weir_builder_add_payload(weir_builder *self, weir_format format,
     at += size;
     *at++ = 0xc0; // no headers
     self->body.size += (size_t)(at - start);
-    count_record(self, origin);
+    count_records(self, 1, origin);
 }
 
 weir_block *weir_builder_seal(weir_builder *self)
