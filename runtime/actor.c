@@ -77,7 +77,7 @@ struct weir_actor {
     bool starved; // weir_actor_has_room was false and room () is owed
 };
 
-static const size_t default_window = 8 << 20;
+static const size_t default_window = 16 << 20;
 static const size_t default_block = 64 << 10;
 static const size_t default_record_max = 8 << 20;
 
