@@ -722,7 +722,9 @@ static void wait_events(weir_actor *self, bool busy)
         if (w->gone) continue;
         if (w->hot)
             *w->hot = true;
-        else if (w->handler && !self->failed)
+        else if (w->handler && self->failed)
+            weir_actor_unwatch(self, w->fd); // it would stay readable
+        else if (w->handler)
             w->handler(self->self);
         else if (w->fd == self->wake_fd)
             eventfd_read(self->wake_fd, &(eventfd_t){0});
