@@ -1,5 +1,6 @@
 #include "runtime/actor.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 #include "runtime/socket.h"
 #include <assert.h>
@@ -859,7 +860,10 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
     weir_err err = open_actor(self, config, &report);
     if (err && !report.err)
         weir_report_set(&report, err, NULL, "cannot start: %s", weir_err_name(err));
-    if (self->node.report) *self->node.report = report;
+    if (self->node.report) {
+        *self->node.report = report;
+        weir_handover_give(self->node.report);
+    }
     zsock_signal(pipe, err ? 1 : 0);
     self->pipe_hot = true;
     while (!err && !self->terminated) {
