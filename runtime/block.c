@@ -156,8 +156,7 @@ weir_err weir_builder_open(weir_builder *self)
     if (self->body.data) return WEIR_OK;
     size_t bytes = self->target + builder_slack;
     weir_err err = WEIR_OK;
-    if (self->ledger)
-        err = weir_ledger_reserve(self->ledger, WEIR_ACCOUNT_BLOCKS, bytes);
+    if (self->ledger) err = weir_ledger_reserve(self->ledger, WEIR_ACCOUNT_BLOCKS, bytes);
     if (err) return err;
     allocate_body(self);
     if (self->ledger) self->charged = bytes;
@@ -215,8 +214,8 @@ void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t si
     count_records(self, records, origin);
 }
 
-void weir_builder_add_payload(weir_builder *self, weir_format format,
-                              const uint8_t *data, size_t size, const weir_run *origin)
+void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
+                              size_t size, const weir_run *origin)
 {
     make_room(self, size + 16);
     uint8_t *start = self->body.data + self->body.size;
@@ -233,9 +232,25 @@ void weir_builder_add_payload(weir_builder *self, weir_format format,
     count_records(self, 1, origin);
 }
 
+/*  A block that is far from full gives back what it does not need: thousands of them
+    may wait in a window that counts only what they hold.                      */
+static void shrink_body(weir_builder *self)
+{
+    if (self->body.size > self->body.capacity / 2) return;
+    uint8_t *data = realloc(self->body.data, self->body.size);
+    if (!data) return;
+    self->body.data = data;
+    self->body.capacity = self->body.size;
+    if (!self->ledger || self->charged <= self->body.size) return;
+    weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS,
+                        self->charged - self->body.size);
+    self->charged = self->body.size;
+}
+
 weir_block *weir_builder_seal(weir_builder *self)
 {
     if (self->records == 0) return NULL;
+    shrink_body(self);
     weir_block *block = block_new(self->body.data, self->body.size, self->records,
                                   self->runs, self->run_count);
     block->free_body = free;

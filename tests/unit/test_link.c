@@ -331,7 +331,8 @@ static bool step_up(bench *b)
 static void settle_down(bench *b)
 {
     for (bool moved = true; moved;) {
-        moved = step_down(b) | step_up(b);
+        moved = step_down(b);
+        moved |= step_up(b);
         weir_inlet_flush(b->inlet);
         moved |= b->up.count > 0;
     }
