@@ -44,10 +44,10 @@ CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LIBS     = -lczmq -lzmq -lpcre2-8 -lxxhash -lm
-LUA_LIBS = -l:liblua5.4.a -ldl
+LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
-BIN_SRC  = $(filter-out lua/host.c,$(wildcard lua/*.c)) $(wildcard lua/bind/*.c)
+LUA_SRC  = $(filter-out lua/host.c,$(wildcard lua/*.c)) $(wildcard lua/bind/*.c)
 TEST_SRC = $(wildcard tests/unit/test_*.c)
 FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC = $(wildcard tests/bench/bench_*.c)
@@ -56,8 +56,9 @@ C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests test
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ  = $(call obj,$(LIB_SRC))
-BIN_OBJ  = $(call obj,$(BIN_SRC))
+LUA_OBJ  = $(call obj,$(LUA_SRC))
 HELP_OBJ = $(call obj,$(HELP_SRC))
+ARCHIVES = $(BUILD)/lib/lua.a $(BUILD)/lib/libweir.a
 TESTS    = $(patsubst %.c,$(BUILD)/%,$(TEST_SRC))
 FUZZERS  = $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
@@ -83,6 +84,8 @@ $(BUILD)/%.o: %.c
 	$(CC) $(CPPFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/lib/libweir.a: $(LIB_OBJ)
+$(BUILD)/lib/lua.a: $(LUA_OBJ)
+$(ARCHIVES):
 	@mkdir -p $(@D)
 	@rm -f $@
 	ar rcs $@ $^
@@ -91,18 +94,18 @@ $(BUILD)/lib/libweir.so: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,libweir.so.$(SOVERSION) $(LDFLAGS) $^ $(LIBS) -o $@
 
-$(BUILD)/bin/weir: $(BUILD)/lua/host.o $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/bin/weir: $(BUILD)/lua/host.o $(ARCHIVES)
 	@mkdir -p $(@D) bin
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -o $@
 	@if [ $(BUILD) = build/release ]; then ln -sf ../$@ bin/weir; fi
 
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(HELP_OBJ) $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(HELP_OBJ) $(ARCHIVES)
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -lcmocka -o $@
 
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) $(LUA_LIBS) -o $@
 
-$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -o $@
 
 -include $(shell find build -name '*.d' 2>/dev/null)
