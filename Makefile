@@ -5,11 +5,14 @@
 #   make test         unit and black-box tests (seeded sample of the long ones)
 #   make soak         hundreds of kill rounds, long runs
 #   make bench        every figure of docs/performance.md, as ratios
-#   make asan tsan    the unit and black-box tests under sanitizers
+#   make asan tsan    the unit tests under sanitizers; asan: the black-box tests, too
 #   make fuzz         every fuzz target for FUZZ_SECONDS
 #   make format       clang-format, checked; FIX=1 rewrites
 #   make layers       proves the include directions
+#   make docs         writes docs/reference.md anew
 #   make install      PREFIX=/usr/local DESTDIR=
+#
+# `make unit` and `make blackbox` are the halves of `make test`; both take MODE=.
 #
 # One tree a mode: build/$(MODE)/. CC=clang builds into build/$(MODE)-clang/.
 
@@ -25,8 +28,9 @@ FUZZ_SECONDS = 60
 PYTHON   = /usr/bin/python3
 
 PACKAGES = libczmq-dev libzmq3-dev liblua5.4-dev libxxhash-dev libpcre2-dev \
-           libcmocka-dev pkg-config gcc make python3 python3-pytest python3-zmq \
-           python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 valgrind
+           libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
+           python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
+           valgrind
 
 WARN     = -Wall -Wextra -Wshadow -Werror
 OPT_release = -O2 -g
@@ -40,25 +44,35 @@ CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LIBS     = -lczmq -lzmq -lpcre2-8 -lxxhash -lm
-LUA_LIBS = -l:liblua5.4.a -ldl
+LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
-BIN_SRC  = $(filter-out lua/host.c,$(wildcard lua/*.c)) $(wildcard lua/bind/*.c)
+LUA_SRC  = $(filter-out lua/host.c,$(wildcard lua/*.c)) $(wildcard lua/bind/*.c)
 TEST_SRC = $(wildcard tests/unit/test_*.c)
 FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC = $(wildcard tests/bench/bench_*.c)
 HELP_SRC = $(wildcard tests/unit/help_*.c)
+C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests tests/*))
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ  = $(call obj,$(LIB_SRC))
-BIN_OBJ  = $(call obj,$(BIN_SRC))
+LUA_OBJ  = $(call obj,$(LUA_SRC))
 HELP_OBJ = $(call obj,$(HELP_SRC))
+ARCHIVES = $(BUILD)/lib/lua.a $(BUILD)/lib/libweir.a
 TESTS    = $(patsubst %.c,$(BUILD)/%,$(TEST_SRC))
 FUZZERS  = $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
-.PHONY: all demo test unit blackbox soak bench asan tsan fuzz fuzzers format layers \
-        install uninstall clean deps need
+# What a C program may include: `#include "runtime/actor.h"` by `pkg-config weir`.
+HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h clock.h codec.h context.h \
+             dead.h delivery.h doc.h err.h filter.h frame.h framing.h intake.h json.h \
+             ledger.h link.h log.h options.h plan.h record.h screen.h utf8.h value.h \
+             vitals.h) \
+           $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
+             sink_stdout.h source_file.h source_generate.h source_stdin.h)
+
+.PHONY: all demo test unit blackbox soak bench asan tsan fuzz fuzzers format layers docs \
+        install uninstall clean deps need need-cmocka
 .SECONDARY:
 
 all: need $(BUILD)/bin/weir $(BUILD)/lib/libweir.a $(BUILD)/lib/libweir.so
@@ -70,6 +84,8 @@ $(BUILD)/%.o: %.c
 	$(CC) $(CPPFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/lib/libweir.a: $(LIB_OBJ)
+$(BUILD)/lib/lua.a: $(LUA_OBJ)
+$(ARCHIVES):
 	@mkdir -p $(@D)
 	@rm -f $@
 	ar rcs $@ $^
@@ -78,18 +94,18 @@ $(BUILD)/lib/libweir.so: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,libweir.so.$(SOVERSION) $(LDFLAGS) $^ $(LIBS) -o $@
 
-$(BUILD)/bin/weir: $(BUILD)/lua/host.o $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/bin/weir: $(BUILD)/lua/host.o $(ARCHIVES)
 	@mkdir -p $(@D) bin
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -o $@
 	@if [ $(BUILD) = build/release ]; then ln -sf ../$@ bin/weir; fi
 
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(HELP_OBJ) $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(HELP_OBJ) $(ARCHIVES)
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -lcmocka -o $@
 
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) $(LUA_LIBS) -o $@
 
-$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BIN_OBJ) $(BUILD)/lib/libweir.a
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -o $@
 
 -include $(shell find build -name '*.d' 2>/dev/null)
@@ -107,23 +123,101 @@ deps:
 	  $$sudo apt-get install -y -q --no-install-recommends $$missing; fi
 
 need:
-	@command -v $(CC) >/dev/null && command -v pkg-config >/dev/null \
-	 && pkg-config --exists libczmq libzmq lua5.4 libpcre2-8 libxxhash \
-	 || { echo "Weir needs libraries that are not installed: run 'make deps'" >&2; exit 1; }
+	@$(call tools,$(CC) pkg-config)
+	@$(call libraries,libczmq libzmq lua5.4 libpcre2-8 libxxhash)
+
+# Both are shell commands that fail when something is missing, and say what.
+hint = { echo "Weir needs $$t, which is not installed: run 'make deps'" >&2; exit 1; }
+tools = for t in $(1); do command -v $$t >/dev/null || $(hint); done
+libraries = for t in $(1); do pkg-config --exists $$t || $(hint); done
+modules = for t in $(1); do $(PYTHON) -c "import $$t" 2>/dev/null || $(hint); done
 
 # --- proving ------------------------------------------------------------------
 
-unit: need $(TESTS)
-	@for t in $(TESTS); do echo "== $$t"; $$t || exit 1; done
+demo: deps
+	@echo "building bin/weir (a minute or two at the first time)"
+	@$(MAKE) -s --no-print-directory all
+	@examples/access-log/run.sh
+
+test: deps
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory blackbox
+
+# One line a program: the runner's closing line; all that it said when it failed.
+unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
+unit: need-cmocka $(TESTS)
+	@bad=0; for t in $(TESTS); do \
+	  $$t >$$t.log 2>&1 || { bad=$$((bad + 1)); cat $$t.log; }; \
+	  printf '%-48s %s\n' $$t "$$(grep -E '^\[  (PASSED|FAILED)' $$t.log | tail -1)"; \
+	done; echo "$(words $(TESTS)) unit test programs, $$bad failed"; [ $$bad = 0 ]
+
+need-cmocka: need
+	@$(call libraries,cmocka)
+
+PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
+blackbox: need $(BUILD)/bin/weir
+	@$(call modules,pytest zmq msgpack)
+	@WEIR=$(CURDIR)/$(BUILD)/bin/weir SANITIZED=$(filter asan tsan,$(MODE)) \
+	  $(PYTEST) tests/blackbox
+
+soak: need all
+	@$(call modules,pytest)
+	$(PYTEST) tests/soak/*.py
+
+bench: need all $(BENCHES)
+	$(PYTHON) tests/bench/run.py
+
+asan:
+	@$(MAKE) --no-print-directory MODE=asan unit
+	@$(MAKE) --no-print-directory MODE=asan CC=clang unit
+	@$(MAKE) --no-print-directory MODE=asan blackbox
+
+tsan:
+	@$(MAKE) --no-print-directory MODE=tsan unit
 
 fuzz:
-	$(MAKE) MODE=fuzz CC=clang fuzzers
+	@$(MAKE) --no-print-directory MODE=fuzz CC=clang fuzzers
 	@for f in $(patsubst %.c,build/fuzz-clang/%,$(FUZZ_SRC)); do \
-	  echo "== $$f"; mkdir -p build/corpus/$$(basename $$f); \
-	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=0 \
-	    build/corpus/$$(basename $$f) || exit 1; done
+	  mkdir -p build/corpus/$$(basename $$f); \
+	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
+	    -artifact_prefix=build/corpus/ build/corpus/$$(basename $$f) >$$f.log 2>&1 \
+	  || { tail -60 $$f.log; exit 1; }; \
+	  printf '%-40s %s\n' $$f "$$(grep '^Done' $$f.log)"; done
 
 fuzzers: need $(FUZZERS)
+
+format:
+	@$(call tools,clang-format)
+	@clang-format $(if $(FIX),-i,--dry-run -Werror) $(C_FILES)
+	@echo "$(words $(C_FILES)) files $(if $(FIX),formatted,are formatted)"
+
+layers:
+	@tests/layers.sh
+
+docs: $(BUILD)/bin/weir
+	$(BUILD)/bin/weir reference >docs/reference.md
+
+# --- installing -----------------------------------------------------------------
+
+TO       = $(DESTDIR)$(PREFIX)
+DOCS     = README.md LICENSE $(wildcard docs/*.md)
+
+install: all
+	install -D -m 755 $(BUILD)/bin/weir $(TO)/bin/weir
+	install -D -m 644 $(BUILD)/lib/libweir.a $(TO)/lib/libweir.a
+	install -D -m 755 $(BUILD)/lib/libweir.so $(TO)/lib/libweir.so.$(SOVERSION)
+	ln -sf libweir.so.$(SOVERSION) $(TO)/lib/libweir.so
+	for h in $(HEADERS); do install -D -m 644 $$h $(TO)/include/weir/$$h || exit 1; done
+	install -D -m 644 -t $(TO)/share/doc/weir $(DOCS)
+	mkdir -p $(TO)/lib/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' weir.pc.in \
+	  >$(TO)/lib/pkgconfig/weir.pc
+	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
+
+uninstall:
+	rm -f $(TO)/bin/weir $(TO)/lib/libweir.a $(TO)/lib/libweir.so \
+	  $(TO)/lib/libweir.so.$(SOVERSION) $(TO)/lib/pkgconfig/weir.pc
+	rm -rf $(TO)/include/weir $(TO)/share/doc/weir
 
 clean:
 	rm -rf build bin

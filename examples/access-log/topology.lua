@@ -1,0 +1,32 @@
+-- An access log is cleaned, gets new fields, and is split into two files.
+--
+--     weir run topology.lua
+
+settings { name = "access-log" }
+
+source.file "access" { path = "input.ndjson", at_end = stop }
+
+process "clean" {
+  from = "access",
+  workers = 2, key = "ip",              -- in parallel; each ip keeps its order
+  where = "not path prefix '/health'",  -- what is left out here costs no Lua
+  each = function (r)
+    if not r.ip then return dead "no ip" end
+
+    local path, query = r.path:match "^([^?]*)%??(.*)$"
+    if query ~= "" then
+      r.path, r.query = path, query
+    end
+    for name, value in pairs (r) do
+      if value == null then r[name] = nil end
+    end
+    r.time = time.format (r.ts)
+    r.kib = (r.bytes or 0) // 1024
+    r.bot = re.test (r.agent or "", [[(?i)bot|crawler|spider]])
+    return r
+  end,
+  outlets = { errors = "status >= 500", good = otherwise },
+}
+
+sink.file "good"   { from = "clean.good",   path = "good.ndjson" }
+sink.file "errors" { from = "clean.errors", path = "errors.ndjson" }

@@ -1,0 +1,96 @@
+"""What `make install` puts in place is whole, and serves C programs."""
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+EMBED = pathlib.Path(__file__).with_name("embed.c")
+
+pytestmark = pytest.mark.skipif(bool(os.environ.get("SANITIZED")),
+                                reason="what is installed is the release build")
+
+
+def say(*command, env=None):
+    """What a command prints; it must succeed."""
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True,
+                          text=True, check=False, timeout=300, env=env)
+    assert done.returncode == 0, "%s\n%s%s" % (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def plain():
+    """The environment without what an outer make has put there."""
+    return {name: value for name, value in os.environ.items()
+            if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MODE")}
+
+
+@pytest.fixture(name="prefix", scope="module")
+def installed(tmp_path_factory):
+    """The prefix of an installation in a folder of its own."""
+    folder = tmp_path_factory.mktemp("dest")
+    say("make", "-s", "install", "DESTDIR=%s" % folder, "PREFIX=/usr", env=plain())
+    config = folder / "usr" / "lib" / "pkgconfig" / "weir.pc"
+    text = config.read_text(encoding="ascii")
+    assert text.startswith("prefix=/usr\n")
+    config.write_text(text.replace("prefix=/usr", "prefix=%s/usr" % folder, 1),
+                      encoding="ascii")
+    return folder / "usr"
+
+
+def flags(prefix, *what):
+    """What pkg-config says of the installation."""
+    env = {**os.environ, "PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig")}
+    return say("pkg-config", *what, "weir", env=env).split()
+
+
+def test_installed_binary_runs(prefix):
+    assert say(prefix / "bin" / "weir", "version").startswith("weir ")
+
+
+def test_library_needs_neither_lua_nor_cxx_and_bears_its_soname(prefix):
+    told = say("readelf", "-d", prefix / "lib" / "libweir.so")
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", told)
+    assert "libczmq.so.4" in needed
+    assert not [name for name in needed if "lua" in name or "stdc++" in name]
+    assert re.search(r"\(SONAME\).*\[libweir\.so\.0\]", told)
+    assert (prefix / "lib" / "libweir.so").resolve().name == "libweir.so.0"
+
+
+def test_library_lacks_no_symbol_of_lua(prefix):
+    for name in ("libweir.so", "libweir.a"):
+        told = say("nm", "-u", prefix / "lib" / name)
+        assert not re.findall(r"U (?:lua|luaL)_\w+", told)
+
+
+@pytest.mark.parametrize("linking", ["shared", "static"])
+def test_host_program_builds_by_pkg_config_and_runs(prefix, tmp_path, linking):
+    program = tmp_path / "embed"
+    libraries = flags(prefix, "--libs")
+    if linking == "static":  # of Weir alone: Debian's `--static` of libzmq does not link
+        libraries = [prefix / "lib" / "libweir.a" if flag == "-lweir" else flag
+                     for flag in libraries] + ["-lpcre2-8", "-lxxhash", "-lm", "-pthread"]
+    say("gcc", "-Wall", "-Wextra", "-Werror", EMBED, "-o", program,
+        *flags(prefix, "--cflags"), *libraries)
+    env = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}
+    assert say(program, env=env) == "ok: 100000 sent, 100000 taken\n"
+
+
+def test_each_public_header_stands_alone(prefix, tmp_path):
+    root = prefix / "include" / "weir"
+    headers = [path.relative_to(root) for path in root.rglob("*.h")]
+    assert len(headers) > 20
+    for header in headers:
+        source = tmp_path / "one.c"
+        source.write_text('#include "%s"\nint main(void) { return 0; }\n' % header,
+                          encoding="utf-8")
+        say("gcc", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Werror", "-fsyntax-only",
+            source, *flags(prefix, "--cflags"))
+
+
+def test_uninstall_leaves_nothing_behind(tmp_path):
+    for target in ("install", "uninstall"):
+        say("make", "-s", target, "DESTDIR=%s" % tmp_path, "PREFIX=/usr", env=plain())
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
