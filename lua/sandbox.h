@@ -40,19 +40,37 @@ lua_State *weir_sandbox_state(weir_sandbox *self);
 /*  The sandbox of a state (from the state's extra space).                     */
 weir_sandbox *weir_sandbox_of(lua_State *L);
 
+/*  The module_root of the config; NULL: none.                                 */
+const char *weir_sandbox_module_root(const weir_sandbox *self);
+
 /*  Between start and stop the CPU timer runs. A worker starts it once for many
-    calls (one system call each).                                              */
+    calls (one system call each); a call outside of them does so for itself. The
+    first start in a thread lets SIGRTMIN+1 through to it.                     */
 void weir_sandbox_start(weir_sandbox *self);
 void weir_sandbox_stop(weir_sandbox *self);
 
 /*  lua_pcall with fresh budgets and no message handler. Returns lua_pcall's status;
     the error is on the stack as text "file:line: what" (any other error value is
-    turned into text; an error object that is a table keeps its identity).     */
+    turned into text; an error object that is a table keeps its identity). The
+    limits hold inside a call only: outside, the program may push what it likes. A
+    call within a call is not possible.
+
+    The instruction limit is enforced from the second tick within the call on, that
+    is once it has used 10 to 20 ms of CPU: a shorter call is stopped by what it
+    charges alone. Each further tick counts as 200,000 instructions at least, so
+    that few but slow ones (joining long strings) end too.                     */
 int weir_sandbox_call(weir_sandbox *self, int arguments, int results);
 
 /*  What the last call exceeded. After MEMORY or INSTRUCTIONS the state is not to
     be used for further calls: destroy it and make a fresh one.                */
 weir_overrun weir_sandbox_overrun(const weir_sandbox *self);
+
+/*  Flags the overrun of the running call and raises it; for OUTPUT.           */
+_Noreturn void weir_sandbox_exceed(lua_State *L, weir_overrun what);
+
+/*  For C functions that catch errors: called right behind a lua_pcall or lua_load
+    with its status, raises again what must not be caught (the error is on top).  */
+void weir_sandbox_rethrow(lua_State *L, int status);
 
 /*  Bytes of Lua heap in use.                                                  */
 size_t weir_sandbox_memory(const weir_sandbox *self);

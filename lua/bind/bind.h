@@ -7,14 +7,15 @@
 #include <lua.h>
 #include "runtime/doc.h"
 
-int weir_bind_string(lua_State *L); // Lua's string, patterns bounded, no dump
-int weir_bind_table(lua_State *L);  // Lua's table, long loops charged
-int weir_bind_base(lua_State *L);   // Lua's basic functions, guarded
-int weir_bind_time(lua_State *L);   // time.parse, time.format, time.now
-int weir_bind_json(lua_State *L);   // json.decode, json.encode
-int weir_bind_re(lua_State *L);     // re.match, re.find, re.gmatch, re.gsub, re.test
-int weir_bind_base64(lua_State *L); // base64.encode, base64.decode
-int weir_bind_clf(lua_State *L);    // clf (line): combined log format -> fields
+int weir_bind_string(lua_State *L);  // Lua's string, patterns bounded, no dump
+int weir_bind_table(lua_State *L);   // Lua's table, long loops charged
+int weir_bind_base(lua_State *L);    // Lua's basic functions, guarded
+int weir_bind_require(lua_State *L); // require (name): the topology's own modules
+int weir_bind_time(lua_State *L);    // time.parse, time.format, time.now
+int weir_bind_json(lua_State *L);    // json.decode, json.encode
+int weir_bind_re(lua_State *L);      // re.match, re.find, re.gmatch, re.gsub, re.test
+int weir_bind_base64(lua_State *L);  // base64.encode, base64.decode
+int weir_bind_clf(lua_State *L);     // clf (line): combined log format -> fields
 
 /*  Values that Lua cannot name: null, array {}, map {} (bind/values.c).
     weir_bind_values sets the three globals. null is a light userdata.         */

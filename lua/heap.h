@@ -1,0 +1,54 @@
+/*  heap: the memory of one Lua state, bounded and told to the ledger.
+
+    Blocks of up to 512 bytes come from pages of 4KB, one size class a page, which
+    are carved from chunks of 64KB; larger ones come from malloc. A page without
+    blocks serves any class again, and a chunk without pages goes back to the
+    system. Built for sanitizers, every block comes from malloc.
+
+    A heap belongs to one thread.                                              */
+#pragma once
+#include "runtime/ledger.h"
+
+#define WEIR_HEAP_SMALL 512
+#define WEIR_HEAP_STEP 16 // bytes between two size classes
+#define WEIR_HEAP_CLASSES (WEIR_HEAP_SMALL / WEIR_HEAP_STEP + 1)
+
+typedef struct weir_heap_page weir_heap_page;
+typedef struct weir_heap_chunk weir_heap_chunk;
+
+typedef struct {
+    size_t limit;            // bytes that Lua may hold
+    size_t footprint_limit;  // bytes that may be taken from the system
+    size_t ceiling;          // limit while it is enforced, else SIZE_MAX
+    size_t used;             // bytes that Lua holds
+    size_t footprint;        // bytes taken from the system: chunks and large blocks
+    size_t charged;          // bytes told to the ledger, in steps of 64KB
+    bool refused;            // the last request for more was refused
+    weir_ledger *ledger;     // may be NULL
+    void (*full)(void *arg); // called when memory stays refused after a collection
+    void *arg;
+    weir_heap_page *open[WEIR_HEAP_CLASSES]; // pages of the class that had room when
+                                             // last looked at
+    weir_heap_chunk *roomy;                  // chunks with free pages
+    weir_heap_chunk *chunks;                 // all chunks
+} weir_heap;
+
+/*  full may be NULL. It must not allocate from the heap, nor raise.           */
+void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger,
+                    void (*full)(void *arg), void *arg);
+
+/*  Frees all chunks; the state has been closed.                               */
+void weir_heap_fini(weir_heap *self);
+
+/*  While the limit is not enforced no request is refused, so that the program may
+    use the state outside of protected calls.                                  */
+static inline void weir_heap_enforce(weir_heap *self, bool enforced)
+{
+    self->ceiling = enforced ? self->limit : SIZE_MAX;
+    self->refused = false;
+}
+
+/*  A lua_Alloc; heap is a weir_heap. Lua answers a refusal with a collection and
+    asks once more: a second refusal in a row is final, and is told to `full`. A
+    request for less is never refused.                                         */
+void *weir_heap_alloc(void *heap, void *block, size_t old_size, size_t new_size);
