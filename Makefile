@@ -40,7 +40,7 @@ CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LIBS     = -lczmq -lzmq -lpcre2-8 -lxxhash -lm
-LUA_LIBS = -llua5.4
+LUA_LIBS = -l:liblua5.4.a -ldl
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
 BIN_SRC  = $(filter-out lua/host.c,$(wildcard lua/*.c)) $(wildcard lua/bind/*.c)

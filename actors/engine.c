@@ -16,6 +16,7 @@ const weir_engine_config weir_engine_defaults = {
 /*  Tasks that a worker may have waiting: enough that it never starves, few enough
     that a full outlet stops the engine soon.                                  */
 #define TASKS_A_WORKER 4
+#define WORKERS_MAX 256
 
 /*  An input block under way. Jobs end in any order unless `ordered`.          */
 typedef struct job {
@@ -48,7 +49,8 @@ typedef struct {
 
 static const uint32_t vnodes = 256;
 
-/* --- Lifecycle ---------------------------------------------------------------------------- */
+/* --- Lifecycle
+ * ---------------------------------------------------------------------------- */
 
 static weir_err start_workers(engine *self, weir_report *report)
 {
@@ -56,14 +58,15 @@ static weir_err start_workers(engine *self, weir_report *report)
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     int64_t count = self->config->workers;
     if (count == WEIR_AUTO) count = cpus > 0 ? cpus : 1;
+    if (count > WORKERS_MAX) count = WORKERS_MAX;
     self->workers = calloc((size_t)count, sizeof *self->workers);
     if (!self->workers) abort();
     self->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     weir_task_queue_init(&self->done, self->done_fd);
     weir_err err = WEIR_OK;
     for (int64_t i = 0; i < count && !err; i++, self->worker_count++)
-        err = weir_worker_start(&self->workers[i], self->config, node, &self->done,
-                                report);
+        err =
+            weir_worker_start(&self->workers[i], self->config, node, &self->done, report);
     return err;
 }
 
@@ -126,7 +129,8 @@ static void fini(void *arg)
     if (self->done_fd >= 0) close(self->done_fd);
 }
 
-/* --- Dealing ------------------------------------------------------------------------------- */
+/* --- Dealing
+ * ------------------------------------------------------------------------------- */
 
 static uint32_t least_loaded(engine *self)
 {
@@ -153,10 +157,10 @@ static void give_task(engine *self, job *j, uint32_t worker, weir_selection *sel
 
 static void deal_by_key(engine *self, job *j)
 {
-    weir_selection parts[256] = {{0}};
+    weir_selection parts[WORKERS_MAX] = {{0}};
     uint64_t parses = self->doc.parses;
-    weir_block_deal(j->block, self->has_key ? &self->key : NULL, &self->doc, vnodes, parts,
-                    self->worker_count, least_loaded(self));
+    weir_block_deal(j->block, self->has_key ? &self->key : NULL, &self->doc, vnodes,
+                    parts, self->worker_count, least_loaded(self));
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_PARSES,
                    self->doc.parses - parses);
     for (uint32_t i = 0; i < self->worker_count; i++)
@@ -166,6 +170,12 @@ static void deal_by_key(engine *self, job *j)
 static void deal(engine *self, job *j)
 {
     j->dealt = true;
+    if (self->whole) {
+        weir_block *output = weir_block_dup(j->block);
+        j->entry->fates.done = j->entry->records;
+        weir_actor_send(self->kit, self->ports[0], &output, j->entry);
+        return;
+    }
     if (self->worker_count > 1 && !self->config->ordered) {
         deal_by_key(self, j);
         return;
@@ -174,6 +184,9 @@ static void deal(engine *self, job *j)
     give_task(self, j, self->config->ordered ? least_loaded(self) : 0, &all);
 }
 
+static void end_jobs(engine *self);
+
+/*  A full outlet keeps jobs waiting, and their credit upstream with them.     */
 static void deal_what_fits(engine *self)
 {
     while (self->undealt && self->tasks < TASKS_A_WORKER * (size_t)self->worker_count &&
@@ -182,9 +195,11 @@ static void deal_what_fits(engine *self)
         self->undealt = j->next;
         deal(self, j);
     }
+    if (self->whole) end_jobs(self);
 }
 
-/* --- Collecting ----------------------------------------------------------------------------- */
+/* --- Collecting
+ * ----------------------------------------------------------------------------- */
 
 static void send_outputs(engine *self, job *j, weir_task *task)
 {
@@ -205,7 +220,8 @@ static void end_jobs(engine *self)
 {
     for (job **at = &self->first, *previous = NULL; *at;) {
         job *j = *at;
-        if (!j->dealt || j->tasks) {
+        if (!j->dealt) return; // nor is any behind it
+        if (j->tasks) {
             if (self->config->ordered) return;
             previous = j;
             at = &j->next;
@@ -254,18 +270,12 @@ static void collect(void *arg)
     deal_what_fits(self);
 }
 
-/* --- Messages -------------------------------------------------------------------------------- */
+/* --- Messages
+ * -------------------------------------------------------------------------------- */
 
 static void recv_block(void *arg, weir_entry *entry, weir_block *block)
 {
     engine *self = arg;
-    if (self->whole) {
-        weir_block *output = weir_block_dup(block);
-        entry->fates.done = entry->records;
-        weir_actor_send(self->kit, self->ports[0], &output, entry);
-        weir_actor_done(self->kit, entry);
-        return;
-    }
     job *j = calloc(1, sizeof *j);
     if (!j) abort();
     *j = (job){.entry = entry, .block = weir_block_dup(block)};
@@ -288,7 +298,8 @@ static const weir_rules *outlets_of(const void *config)
     return &((const weir_engine_config *)config)->outlets;
 }
 
-/* --- Tables ----------------------------------------------------------------------------------- */
+/* --- Tables
+ * ----------------------------------------------------------------------------------- */
 
 static const char *const parse_words[] = {"lazy", "eager", NULL};
 static const char *const auto_word[] = {"auto", NULL};

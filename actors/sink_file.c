@@ -3,6 +3,7 @@
 #include "runtime/positions.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,21 +32,31 @@ typedef struct {
 /*  Bytes that are looked at at once when the end of the file is examined.     */
 #define LOOK_BYTES 65536
 
+/*  What positions.h looks at, at most, to know a file again.                  */
+#define FINGERPRINT_BYTES 1024
+
 /* --- Opening ------------------------------------------------------------------------ */
 
-/*  Offset behind the last line break in [from, to), or from.                  */
-static uint64_t last_line_end(int fd, uint64_t from, uint64_t to)
+/*  Offset behind the last line break in [from, *end), or from. What cannot be read
+    must not be taken for torn.                                                */
+static weir_err last_line_end(int fd, uint64_t from, uint64_t *end)
 {
     char bytes[LOOK_BYTES];
-    while (to > from) {
-        uint64_t start = to - from > LOOK_BYTES ? to - LOOK_BYTES : from;
-        ssize_t n = pread(fd, bytes, (size_t)(to - start), (off_t)start);
-        if (n <= 0) return from;
-        const char *found = memrchr(bytes, '\n', (size_t)n);
-        if (found) return start + (uint64_t)(found - bytes) + 1;
-        to = start;
+    while (*end > from) {
+        uint64_t start = *end - from > LOOK_BYTES ? *end - LOOK_BYTES : from;
+        size_t size = (size_t)(*end - start);
+        for (size_t done = 0; done < size;) {
+            ssize_t n = pread(fd, bytes + done, size - done, (off_t)(start + done));
+            if (n < 0 && errno == EINTR) continue;
+            if (n == 0) errno = EIO;
+            if (n <= 0) return WEIR_ESYS;
+            done += (size_t)n;
+        }
+        const char *found = memrchr(bytes, '\n', size);
+        *end = found ? start + (uint64_t)(found - bytes) + 1 : start;
+        if (found) break;
     }
-    return from;
+    return WEIR_OK;
 }
 
 static weir_err fail(const sink_file *self, const char *what, weir_report *report)
@@ -59,7 +70,8 @@ static weir_err cut_torn_tail(sink_file *self, uint64_t own, uint64_t size,
                               weir_report *report)
 {
     bool lines = self->config->delivery.framing == WEIR_DELIVERY_LINES;
-    uint64_t whole = lines ? last_line_end(self->fd, own, size) : own;
+    uint64_t whole = lines ? size : own;
+    if (lines && last_line_end(self->fd, own, &whole)) return fail(self, "read", report);
     if (whole < size) {
         weir_log(WEIR_WARN, "torn tail cut path=%s from=%zu to=%zu", self->config->path,
                  (size_t)size, (size_t)whole);
@@ -83,6 +95,20 @@ static weir_err begin_line(sink_file *self, uint64_t size, weir_report *report)
     return WEIR_OK;
 }
 
+/*  A new file is only safe when its name is.                                  */
+static weir_err sync_folder(sink_file *self, weir_report *report)
+{
+    if (self->config->fsync_us == WEIR_FOREVER) return WEIR_OK;
+    char *path = strdup(self->config->path);
+    if (!path) abort();
+    int fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(path);
+    bool good = fd >= 0 && fsync(fd) == 0;
+    weir_err err = good ? WEIR_OK : fail(self, "sync the folder of", report);
+    if (fd >= 0) close(fd);
+    return err;
+}
+
 static weir_err adopt_file(sink_file *self, weir_report *report)
 {
     struct stat st;
@@ -102,6 +128,7 @@ static weir_err adopt_file(sink_file *self, weir_report *report)
         return weir_positions_commit(self->positions, self->slot, self->length);
     }
     weir_err err = begin_line(self, size, report);
+    if (!err && size == 0) err = sync_folder(self, report);
     if (err) return err;
     if (self->slot >= 0) weir_positions_forget(self->positions, self->slot);
     return weir_positions_add(self->positions, &id, self->config->path, self->length,
@@ -133,7 +160,8 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     char state[PATH_MAX];
     snprintf(state, sizeof state, "%s/%s.tail", node->state_dir, node->name);
     weir_err err = weir_positions_open(&self->positions, state, report);
-    if (!err) err = weir_delivery_new(&self->delivery, kit, &self->config->delivery, report);
+    if (!err)
+        err = weir_delivery_new(&self->delivery, kit, &self->config->delivery, report);
     return err ? err : open_file(self, report);
 }
 
@@ -156,7 +184,11 @@ static void hold(sink_file *self)
     const weir_sink_file_config *c = self->config;
     int error = errno;
     self->attempts++;
-    if (self->fd >= 0 && ftruncate(self->fd, (off_t)self->length)) error = errno;
+    if (self->fd >= 0 && ftruncate(self->fd, (off_t)self->length)) {
+        weir_actor_fail(self->kit, WEIR_ESYS, c->path, "cannot cut a partial write: %s",
+                        strerror(errno));
+        return;
+    }
     if (c->retry_attempts != WEIR_FOREVER && self->attempts >= c->retry_attempts) {
         weir_actor_fail(self->kit, WEIR_ESYS, c->path, "cannot write: %s",
                         strerror(error));
@@ -183,6 +215,10 @@ static bool write_output(sink_file *self, const weir_buffer *output)
     }
     uint64_t length = self->length + output->size;
     if (weir_positions_commit(self->positions, self->slot, length)) return false;
+    /*  While the file is short its fingerprint grows with it: an empty one would fit
+        any file that comes to bear the same inode.                            */
+    if (self->length < FINGERPRINT_BYTES)
+        weir_positions_refresh(self->positions, self->slot, self->fd);
     self->length = length;
     return true;
 }
@@ -191,7 +227,11 @@ static bool write_output(sink_file *self, const weir_buffer *output)
     and a second call would claim success: only a stop, and a replay, is safe.  */
 static void sync_file(sink_file *self)
 {
-    if (self->unsynced && fdatasync(self->fd)) {
+    bool good = !self->unsynced || fdatasync(self->fd) == 0;
+    /*  Without line breaks the remembered length alone tells whole from torn. */
+    if (good && self->unsynced && self->config->delivery.framing == WEIR_DELIVERY_BLOB)
+        good = weir_positions_sync(self->positions) == WEIR_OK;
+    if (!good) {
         weir_actor_fail(self->kit, WEIR_ESYS, self->config->path, "cannot sync: %s",
                         strerror(errno));
         return;
@@ -220,14 +260,12 @@ static void write_all(sink_file *self)
 {
     const weir_buffer *output = weir_delivery_output(self->delivery);
     bool good = reopen_file(self);
-    if (good && output->size) {
-        good = write_output(self, output);
-        if (good) {
-            weir_delivery_written(self->delivery);
-            self->unsynced = true;
-        }
-    }
-    if (!good) {
+    bool fresh = output->size > 0;
+    if (good && fresh) good = write_output(self, output);
+    if (good) {
+        weir_delivery_written(self->delivery);
+        self->unsynced |= fresh;
+    } else {
         hold(self);
         return;
     }
@@ -273,12 +311,18 @@ static void reopen(void *arg)
     sink_file *self = arg;
     if (self->fd < 0) return;
     sync_file(self);
+    if (weir_actor_failed(self->kit)) return;
     close(self->fd);
     self->fd = -1;
-    if (!reopen_file(self)) hold(self);
+    int slot = self->slot;
+    if (!reopen_file(self))
+        hold(self);
+    else if (self->slot != slot) // the other file is not ours to look after any more
+        weir_positions_forget(self->positions, slot);
 }
 
-/* --- Tables -------------------------------------------------------------------------- */
+/* --- Tables --------------------------------------------------------------------------
+ */
 
 static const char *const fsync_words[] = {"always", "never", NULL};
 static const char *const forever_word[] = {"forever", NULL};

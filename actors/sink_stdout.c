@@ -1,5 +1,6 @@
 #include "actors/sink_stdout.h"
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
 const weir_sink_stdout_config weir_sink_stdout_defaults = {
@@ -42,6 +43,10 @@ static bool turn(void *arg)
     for (size_t done = 0; done < output->size;) {
         ssize_t n = write(STDOUT_FILENO, output->data + done, output->size - done);
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) { // someone has made it non-blocking
+            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
+            continue;
+        }
         if (n < 0) {
             weir_actor_fail(self->kit, WEIR_ESYS, "stdout", "cannot write: %s",
                             strerror(errno));
@@ -54,7 +59,8 @@ static bool turn(void *arg)
     return false;
 }
 
-/* --- Tables -------------------------------------------------------------------------- */
+/* --- Tables --------------------------------------------------------------------------
+ */
 
 static const weir_option options[] = {
     WEIR_DELIVERY_OPTIONS(weir_sink_stdout_config, delivery),

@@ -20,14 +20,15 @@ typedef struct {
     bool ended;
 } source_generate;
 
-/* --- Requests ------------------------------------------------------------------------ */
+/* --- Requests ------------------------------------------------------------------------
+ */
 
 static const char *const methods[] = {"GET", "GET", "GET", "GET", "GET", "POST", "HEAD"};
 
 static const char *const paths[] = {
-    "/",         "/favicon.ico",   "/images/logo.png",      "/blog/2015/05/flows",
-    "/style.css", "/api/v1/orders", "/api/v1/users/7/cart",  "/articles/dynamic-dns",
-    "/healthz",  "/search",        "/presentations/intro",  "/downloads/weir.tar.gz",
+    "/",          "/favicon.ico",   "/images/logo.png",     "/blog/2015/05/flows",
+    "/style.css", "/api/v1/orders", "/api/v1/users/7/cart", "/articles/dynamic-dns",
+    "/healthz",   "/search",        "/presentations/intro", "/downloads/weir.tar.gz",
 };
 
 static const char *const agents[] = {
@@ -59,18 +60,18 @@ void weir_generate_request(weir_buffer *out, uint64_t seed, uint64_t n)
     uint64_t a = mix(seed ^ mix(n)), b = mix(a);
     int status = PICK(statuses, a >> 8);
     uint64_t bytes = status == 304 ? 0 : (b >> 20) % 200000;
-    weir_buffer_printf(out,
-                       "{\"id\":%" PRIu64 ",\"ts\":%" PRId64
-                       ",\"ip\":\"10.%u.%u.%u\",\"user\":null,\"method\":\"%s\","
-                       "\"path\":\"%s\",\"status\":%d,\"bytes\":%" PRIu64
-                       ",\"agent\":\"%s\"}",
-                       n, first_ms + (int64_t)n * 10 + (int64_t)(b & 7),
-                       (unsigned)(a >> 56) & 3, (unsigned)(a >> 40) & 15,
-                       (unsigned)(a >> 32) & 255, PICK(methods, a >> 16),
-                       PICK(paths, a >> 24), status, bytes, PICK(agents, b >> 8));
+    weir_buffer_printf(
+        out,
+        "{\"id\":%" PRIu64 ",\"ts\":%" PRId64
+        ",\"ip\":\"10.%u.%u.%u\",\"user\":null,\"method\":\"%s\","
+        "\"path\":\"%s\",\"status\":%d,\"bytes\":%" PRIu64 ",\"agent\":\"%s\"}",
+        n, first_ms + (int64_t)n * 10 + (int64_t)(b & 7), (unsigned)(a >> 56) & 3,
+        (unsigned)(a >> 40) & 15, (unsigned)(a >> 32) & 255, PICK(methods, a >> 16),
+        PICK(paths, a >> 24), status, bytes, PICK(agents, b >> 8));
 }
 
-/* --- Lifecycle ----------------------------------------------------------------------- */
+/* --- Lifecycle -----------------------------------------------------------------------
+ */
 
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
@@ -97,7 +98,8 @@ static void start(void *arg)
         weir_actor_vitals(self->kit)->size_hint = self->config->count;
 }
 
-/* --- Making -------------------------------------------------------------------------- */
+/* --- Making --------------------------------------------------------------------------
+ */
 
 static void wake(void *arg)
 {
@@ -122,13 +124,16 @@ static bool turn(void *arg)
     source_generate *self = arg;
     int64_t wait_us = 0;
     for (int i = 0; i < PIECES_A_TURN && !self->ended; i++) {
+        if (self->next >= (uint64_t)self->config->count) {
+            self->ended = true;
+            break;
+        }
         if (!weir_intake_ready(self->intake, &wait_us)) {
             if (wait_us) weir_intake_flush(self->intake);
             if (wait_us) weir_actor_timer(self->kit, wake, wait_us);
             return false;
         }
         make_record(self);
-        if (self->next >= (uint64_t)self->config->count) self->ended = true;
     }
     if (!self->ended) return true;
     weir_intake_flush(self->intake);
@@ -150,7 +155,8 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return WEIR_OK;
 }
 
-/* --- Tables -------------------------------------------------------------------------- */
+/* --- Tables --------------------------------------------------------------------------
+ */
 
 static const char *const forever_word[] = {"forever", NULL};
 

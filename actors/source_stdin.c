@@ -15,11 +15,11 @@ typedef struct {
     weir_intake *intake;
     weir_framer *framer;
     weir_lane lane;
-    uint8_t *chunk;     // READ_BYTES, lent to the framer
-    bool readable;      // read (2) will not block
-    bool regular;       // a file: always readable, unknown to epoll
-    bool ended;         // end of input, or draining
-    bool more;          // the framer may have pieces
+    uint8_t *chunk; // READ_BYTES, lent to the framer
+    bool readable;  // read (2) will not block
+    bool regular;   // a file: always readable, unknown to epoll
+    bool ended;     // end of input, or draining
+    bool more;      // the framer may have pieces
 } source_stdin;
 
 /* --- Lifecycle ---------------------------------------------------------------------- */
@@ -31,7 +31,8 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     self->kit = kit;
     self->chunk = malloc(READ_BYTES);
     if (!self->chunk) abort();
-    weir_err err = weir_intake_new(&self->intake, kit, weir_actor_port(kit, weir_actor_node(kit)->name),
+    weir_err err = weir_intake_new(&self->intake, kit,
+                                   weir_actor_port(kit, weir_actor_node(kit)->name),
                                    &c->intake, report);
     return err ? err : weir_intake_framer(self->intake, &self->framer, report);
 }
@@ -54,7 +55,8 @@ static void input_ready(void *arg)
 
 static void wait_for_input(source_stdin *self)
 {
-    if (self->regular || weir_actor_watch(self->kit, STDIN_FILENO, input_ready) == WEIR_OK)
+    if (self->regular ||
+        weir_actor_watch(self->kit, STDIN_FILENO, input_ready) == WEIR_OK)
         return;
     self->regular = true;
 }
@@ -64,7 +66,8 @@ static void start(void *arg)
     wait_for_input(arg);
 }
 
-/* --- Reading ------------------------------------------------------------------------- */
+/* --- Reading -------------------------------------------------------------------------
+ */
 
 static void end_input(source_stdin *self)
 {
@@ -80,8 +83,14 @@ static bool read_chunk(source_stdin *self)
     if (!self->readable && !self->regular) return false;
     ssize_t n = read(STDIN_FILENO, self->chunk, READ_BYTES);
     if (n < 0 && errno == EINTR) return true;
+    if (n < 0 && errno == EAGAIN && !self->regular) { // another reader was faster
+        self->readable = false;
+        wait_for_input(self);
+        return false;
+    }
     if (n < 0) {
-        weir_actor_fail(self->kit, WEIR_ESYS, "stdin", "cannot read: %s", strerror(errno));
+        weir_actor_fail(self->kit, WEIR_ESYS, "stdin", "cannot read: %s",
+                        strerror(errno));
         return false;
     }
     if (n == 0) {
@@ -119,6 +128,7 @@ static bool turn(void *arg)
     int64_t wait_us;
     for (int i = 0; i < PIECES_A_TURN; i++) {
         if (!weir_intake_ready(self->intake, &wait_us)) {
+            if (wait_us) weir_intake_flush(self->intake);
             if (wait_us) weir_actor_timer(self->kit, wake, wait_us);
             return false;
         }
@@ -154,7 +164,8 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return WEIR_OK;
 }
 
-/* --- Tables -------------------------------------------------------------------------- */
+/* --- Tables --------------------------------------------------------------------------
+ */
 
 static const weir_option options[] = {
     WEIR_FRAMING_OPTIONS(weir_source_stdin_config, intake),

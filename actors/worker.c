@@ -19,6 +19,7 @@ struct weir_emitter {
 typedef struct {
     weir_filter *filter;
     weir_builder builder;
+    bool matches; // the record that is being routed
 } outlet;
 
 struct weir_worker {
@@ -32,6 +33,7 @@ struct weir_worker {
     weir_screen *inbound, *outbound;
     outlet *outlets;
     int outlet_count, otherwise; // -1: no `otherwise`
+    bool plain;                  // one outlet, and no filter behind the function
     weir_doc doc, out_doc;       // of the input record, of a result
     weir_emitter emitter;
     int64_t fresh_us[FRESH_MAX]; // when the last fresh states were made
@@ -41,7 +43,8 @@ struct weir_worker {
     weir_report report; // of opening
 };
 
-/* --- Tasks and queues ------------------------------------------------------------------- */
+/* --- Tasks and queues
+ * ------------------------------------------------------------------- */
 
 weir_task *weir_task_new(void *job)
 {
@@ -145,7 +148,8 @@ size_t weir_task_queue_count(weir_task_queue *self)
     return count;
 }
 
-/* --- Emitter ------------------------------------------------------------------------------ */
+/* --- Emitter
+ * ------------------------------------------------------------------------------ */
 
 weir_err weir_emit(weir_emitter *self, const weir_record *record)
 {
@@ -169,7 +173,8 @@ static void clear_emitter(weir_emitter *self)
     self->input = false;
 }
 
-/* --- Outputs ------------------------------------------------------------------------------- */
+/* --- Outputs
+ * ------------------------------------------------------------------------------- */
 
 static void add_dead(weir_worker *self, weir_dead *dead)
 {
@@ -220,26 +225,26 @@ static out_fate unroutable(weir_worker *self, weir_subject *subject,
     return OUT_DEAD;
 }
 
+/*  All expressions are asked before anything is sent, since on_unknown decides about
+    the record and not about one outlet.                                       */
 static out_fate route(weir_worker *self, weir_subject *subject, const weir_run *origin)
 {
-    bool sent = false;
+    int matches = 0, on_unknown = self->config->screen.on_unknown;
     for (int i = 0; i < self->outlet_count; i++) {
-        if (!self->outlets[i].filter) continue;
-        weir_verdict verdict = weir_filter_match(self->outlets[i].filter, subject);
-        if (verdict == WEIR_TRUE) {
-            add_to_outlet(self, i, &subject->record, origin);
-            sent = true;
-        } else if (verdict == WEIR_UNKNOWN &&
-                   self->config->screen.on_unknown == WEIR_UNKNOWN_DROP) {
-            return sent ? OUT_SENT : OUT_FILTERED;
-        } else if (verdict == WEIR_UNKNOWN &&
-                   self->config->screen.on_unknown == WEIR_UNKNOWN_DEAD) {
-            add_dead(self, weir_screen_dead(WEIR_DEAD_UNKNOWN, self->node->name, subject,
-                                            origin));
-            return OUT_DEAD;
-        }
+        outlet *o = &self->outlets[i];
+        weir_verdict verdict =
+            o->filter ? weir_filter_match(o->filter, subject) : WEIR_FALSE;
+        o->matches = verdict == WEIR_TRUE;
+        matches += o->matches;
+        if (verdict != WEIR_UNKNOWN || on_unknown == WEIR_UNKNOWN_PASS) continue;
+        if (on_unknown == WEIR_UNKNOWN_DROP) return OUT_FILTERED;
+        add_dead(self,
+                 weir_screen_dead(WEIR_DEAD_UNKNOWN, self->node->name, subject, origin));
+        return OUT_DEAD;
     }
-    if (sent) return OUT_SENT;
+    for (int i = 0; i < self->outlet_count && matches; i++)
+        if (self->outlets[i].matches) add_to_outlet(self, i, &subject->record, origin);
+    if (matches) return OUT_SENT;
     if (self->otherwise < 0) return unroutable(self, subject, origin);
     add_to_outlet(self, self->otherwise, &subject->record, origin);
     return OUT_SENT;
@@ -270,10 +275,25 @@ static void note_fate(weir_worker *self, out_fate worst)
         fates->filtered++;
 }
 
+/*  Results that nothing looks at go into the one outlet as they are.          */
+static void pass_results(weir_worker *self, const weir_run *origin)
+{
+    weir_emitter *e = &self->emitter;
+    weir_builder *builder = &self->outlets[0].builder;
+    self->task->fates.done++;
+    if (e->count == 0) return;
+    weir_builder_add_encoded(builder, e->bytes.data, e->bytes.size, e->count, origin);
+    if (weir_builder_full(builder)) seal_outlet(self, 0);
+}
+
 static void deliver_results(weir_worker *self, weir_subject *input,
                             const weir_run *origin)
 {
     weir_emitter *e = &self->emitter;
+    if (self->plain && !e->input) {
+        pass_results(self, origin);
+        return;
+    }
     out_fate worst = OUT_FILTERED;
     if (e->count == 0 && !e->input) worst = OUT_SENT; // it asked for no output
     if (e->input) worst = deliver(self, input, origin);
@@ -289,7 +309,8 @@ static void deliver_results(weir_worker *self, weir_subject *input,
     note_fate(self, worst);
 }
 
-/* --- Calls ---------------------------------------------------------------------------------- */
+/* --- Calls
+ * ---------------------------------------------------------------------------------- */
 
 static void stop(weir_worker *self, const weir_run *origin, const char *text)
 {
@@ -339,19 +360,21 @@ static weir_err open_program(weir_worker *self, weir_report *report)
     return err;
 }
 
+static bool too_many_fresh(weir_worker *self)
+{
+    int64_t now = weir_clock_now_us();
+    self->fresh_us[self->fresh_count++ % FRESH_MAX] = now;
+    if (self->fresh_count < FRESH_MAX) return false;
+    return now - self->fresh_us[self->fresh_count % FRESH_MAX] < fresh_period_us;
+}
+
 /*  After an overrun nothing in the state can be trusted: a fresh one takes its place. */
 static bool refresh_program(weir_worker *self, const weir_run *origin)
 {
-    int64_t now = weir_clock_now_us();
-    int64_t oldest = self->fresh_us[self->fresh_count % FRESH_MAX];
-    bool too_many = self->fresh_count >= FRESH_MAX - 1 &&
-                    now - self->fresh_us[(self->fresh_count + 1) % FRESH_MAX] < fresh_period_us;
-    (void)oldest;
-    self->fresh_us[self->fresh_count++ % FRESH_MAX] = now;
     self->config->program.class->end(self->program);
     self->config->program.class->close(&self->program);
     weir_report report = {0};
-    if (too_many)
+    if (too_many_fresh(self))
         weir_report_set(&report, WEIR_ESTOP, NULL, "ten fresh Lua states in ten seconds");
     else if (open_program(self, &report) == WEIR_OK)
         return true;
@@ -421,7 +444,8 @@ static void overrun(weir_worker *self, weir_call_result result, const char *erro
     decide(self, self->config->on_error, WEIR_DEAD_OVERRUN, text, subject, origin);
 }
 
-/* --- Records --------------------------------------------------------------------------------- */
+/* --- Records
+ * --------------------------------------------------------------------------------- */
 
 static void work_record(weir_worker *self, weir_subject *subject, const weir_run *origin)
 {
@@ -435,7 +459,7 @@ static void work_record(weir_worker *self, weir_subject *subject, const weir_run
     } else if (self->config->parse && subject->record.format != WEIR_TEXT &&
                !weir_subject_parse(subject)) {
         undecodable(self, subject, origin);
-    } else if (!self->program) {
+    } else if (!self->config->program.class) {
         note_fate(self, deliver(self, subject, origin));
     } else {
         weir_call_result result = call_once(self, subject, &error);
@@ -451,6 +475,10 @@ static void work_task(weir_worker *self, weir_task *task)
     uint64_t parses = self->doc.parses + self->out_doc.parses;
     bool whole = task->selection.offsets == NULL;
     self->task = task;
+    /*  A fresh state could not be opened: the stop is on its way.             */
+    if (self->config->program.class && !self->program)
+        weir_report_set(&task->failure, WEIR_ESTOP, NULL,
+                        "the function cannot be loaded");
     for (uint32_t i = 0; !task->failure.err; i++) {
         if (whole && !weir_iterator_next(&walk, &subject.record, &origin)) break;
         if (!whole && i == task->selection.count) break;
@@ -467,7 +495,9 @@ static void work_task(weir_worker *self, weir_task *task)
     self->task = NULL;
 }
 
-/* --- Life -------------------------------------------------------------------------------------- */
+/* --- Life
+ * --------------------------------------------------------------------------------------
+ */
 
 static weir_err open_outlets(weir_worker *self, weir_report *report)
 {
@@ -485,8 +515,7 @@ static weir_err open_outlets(weir_worker *self, weir_report *report)
             self->otherwise = i;
             continue;
         }
-        weir_err err =
-            weir_filter_new(&self->outlets[i].filter, where, &column, report);
+        weir_err err = weir_filter_new(&self->outlets[i].filter, where, &column, report);
         if (err) return err;
     }
     return WEIR_OK;
@@ -501,6 +530,7 @@ static weir_err open_worker(weir_worker *self)
     if (!err) err = weir_screen_new(&self->outbound, &outbound, &c->outbound, report);
     if (!err) err = open_outlets(self, report);
     if (!err && c->program.class) err = open_program(self, report);
+    self->plain = !err && c->outlets.count == 0 && weir_screen_is_open(self->outbound);
     self->emitter.output_limit = (size_t)c->output_limit;
     self->emitter.record_max = self->node->record_max;
     return report->err = err;

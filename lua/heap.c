@@ -60,11 +60,23 @@ static void add_footprint(weir_heap *self, size_t more, size_t less)
     tell_ledger(self);
 }
 
-static void *refuse(weir_heap *self)
+static void *refuse(weir_heap *self, const void *pointer, size_t size)
 {
-    if (self->refused && self->full) self->full(self->arg);
-    self->refused = true;
+    bool final = self->refused;
+    self->refused = !final;
+    self->refused_block = pointer;
+    self->refused_size = size;
+    if (final && self->full) self->full(self->arg);
     return NULL;
+}
+
+/*  After a refusal something has been granted: if it is not what was refused, that
+    has been given up.                                                         */
+static void grant(weir_heap *self, const void *pointer, size_t size)
+{
+    bool again = self->refused_block == pointer && self->refused_size == size;
+    self->refused = false;
+    if (!again && self->full) self->full(self->arg);
 }
 
 /*  Whether the system may be asked for that much more.                        */
@@ -314,14 +326,14 @@ void *weir_heap_alloc(void *heap, void *pointer, size_t old_size, size_t new_siz
         return NULL;
     }
     if (new_size > old_size && self->used + (new_size - old_size) > self->ceiling)
-        return refuse(self);
+        return refuse(self, pointer, new_size);
     void *result =
         pointer ? resize(self, pointer, old_size, new_size) : take(self, new_size, false);
     if (!result) {
         if (new_size <= old_size) abort(); // Lua relies on it
-        return refuse(self);
+        return refuse(self, pointer, new_size);
     }
-    self->refused = false;
+    if (self->refused && new_size > old_size) grant(self, pointer, new_size);
     self->used = self->used + new_size - old_size;
     return result;
 }

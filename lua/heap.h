@@ -17,15 +17,17 @@ typedef struct weir_heap_page weir_heap_page;
 typedef struct weir_heap_chunk weir_heap_chunk;
 
 typedef struct {
-    size_t limit;            // bytes that Lua may hold
-    size_t footprint_limit;  // bytes that may be taken from the system
-    size_t ceiling;          // limit while it is enforced, else SIZE_MAX
-    size_t used;             // bytes that Lua holds
-    size_t footprint;        // bytes taken from the system: chunks and large blocks
-    size_t charged;          // bytes told to the ledger, in steps of 64KB
-    bool refused;            // the last request for more was refused
+    size_t limit;           // bytes that Lua may hold
+    size_t footprint_limit; // bytes that may be taken from the system
+    size_t ceiling;         // limit while it is enforced, else SIZE_MAX
+    size_t used;            // bytes that Lua holds
+    size_t footprint;       // bytes taken from the system: chunks and large blocks
+    size_t charged;         // bytes told to the ledger, in steps of 64KB
+    bool refused;           // a request for more has been refused once, this one:
+    const void *refused_block;
+    size_t refused_size;
     weir_ledger *ledger;     // may be NULL
-    void (*full)(void *arg); // called when memory stays refused after a collection
+    void (*full)(void *arg); // called when memory has run out
     void *arg;
     weir_heap_page *open[WEIR_HEAP_CLASSES]; // pages of the class that had room when
                                              // last looked at
@@ -48,7 +50,8 @@ static inline void weir_heap_enforce(weir_heap *self, bool enforced)
     self->refused = false;
 }
 
-/*  A lua_Alloc; heap is a weir_heap. Lua answers a refusal with a collection and
-    asks once more: a second refusal in a row is final, and is told to `full`. A
-    request for less is never refused.                                         */
+/*  A lua_Alloc; heap is a weir_heap. A request for less is never refused. Lua
+    answers a refusal with a collection and asks for the same once more; if that is
+    refused too, or the next request is another one, memory has run out and `full`
+    is told.                                                                   */
 void *weir_heap_alloc(void *heap, void *block, size_t old_size, size_t new_size);

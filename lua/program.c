@@ -4,14 +4,15 @@
 #include "lua/bind/record.h"
 #include "lua/sandbox.h"
 
-/*  The stack of a program's state, between calls: the function, then the errors'
-    home. Results and arguments come behind.                                   */
-enum { FUNCTION = 1, LAST_ERROR = 2, BASE = 2 };
+/*  The stack of a program's state, between calls: the function, the view that it is
+    called with, and the last error's home. Results and arguments come behind. */
+enum { FUNCTION = 1, VIEW = 2, LAST_ERROR = 3, BASE = 3 };
 
 typedef struct {
     const weir_function *source;
     weir_sandbox *sandbox;
     lua_State *L;
+    weir_records *records;
     bool found; // the declaration of our node has been met
 } program;
 
@@ -33,7 +34,7 @@ static weir_err load(program *self, weir_report *report)
     lua_State *L = self->L;
     char name[4096];
     weir_language language = {t->params, t->param_count, declare, self};
-    weir_bind_record(L);
+    self->records = weir_bind_record(L);
     weir_language_open(L, &language);
     snprintf(name, sizeof name, "@%s", t->path);
     bool good = luaL_loadbufferx(L, t->text, t->size, name, "t") == LUA_OK &&
@@ -46,6 +47,7 @@ static weir_err load(program *self, weir_report *report)
                                     : lua_tostring(L, -1));
     lua_settop(L, 0);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &weir_lua_program);
+    weir_records_push(self->records);
     lua_pushnil(L);
     return WEIR_OK;
 }
@@ -112,7 +114,7 @@ static weir_call_result failed(program *self, const char **error)
                : overrun == WEIR_OVERRUN_OUTPUT ? WEIR_CALL_OUTPUT
                                                 : WEIR_CALL_INSTRUCTIONS;
     }
-    if (weir_record_undecodable(self->L)) return WEIR_CALL_PARSE;
+    if (weir_records_undecodable(self->records)) return WEIR_CALL_PARSE;
     *error = keep_error(self, -1);
     return WEIR_CALL_FAILED;
 }
@@ -134,10 +136,14 @@ static weir_call_result take_results(program *self, const char **error)
 {
     lua_State *L = self->L;
     int top = lua_gettop(L), emitted = 0;
-    bool has_emitted = weir_record_emitted(L);
+    bool has_emitted = weir_records_emitted(self->records);
     if (top == BASE && !has_emitted)
         return bad_result(self, WEIR_EINVAL,
                           "the function returned nothing: return a record, or drop", error);
+    if (top == BASE + 1 && lua_rawequal(L, top, VIEW)) {
+        weir_err err = weir_records_result(self->records, top, error);
+        return err ? bad_result(self, err, *error, error) : WEIR_CALL_DONE;
+    }
     for (int i = BASE + 1; i <= top; i++) {
         if (lua_isnil(L, i) || weir_language_is_drop(L, i)) continue;
         const char *dead = weir_language_dead(L, i), *text = "";
@@ -149,7 +155,7 @@ static weir_call_result take_results(program *self, const char **error)
         if (dead)
             return bad_result(self, WEIR_EINVAL, "dead \"..\" must be the only result",
                               error);
-        weir_err err = weir_record_result(L, i, &text);
+        weir_err err = weir_records_result(self->records, i, &text);
         if (err) return bad_result(self, err, text, error);
         emitted++;
     }
@@ -164,12 +170,13 @@ static weir_call_result call(void *arg, weir_subject *subject, weir_emitter *out
     weir_call_result result;
     lua_settop(L, BASE);
     lua_pushvalue(L, FUNCTION);
-    weir_record_begin(L, subject, out);
+    lua_pushvalue(L, VIEW);
+    weir_records_begin(self->records, subject, out);
     if (weir_sandbox_call(self->sandbox, 1, LUA_MULTRET))
         result = failed(self, error);
     else
         result = take_results(self, error);
-    weir_record_end(L);
+    weir_records_end(self->records);
     return result;
 }
 

@@ -3,6 +3,7 @@
 #include "lua/heap.h"
 #include <assert.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <lualib.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,10 @@
 /*  What a tick counts at least: a tenth of what Lua runs in that time at its
     slowest. It also stands for what ran before the hook was armed.            */
 #define TICK_STEPS 200000
+
+/*  Bytes of the memory limit for each frame of a recursion that counts as endless:
+    a frame takes about 80.                                                    */
+#define FRAME_SHARE 256
 
 /*  Instructions between two calls of the hook.                                */
 #define HOOK_STEPS 1000
@@ -47,6 +52,8 @@ struct weir_sandbox {
                                // UINT64_MAX outside of calls
     uint64_t limit;            // instructions of a call
     weir_overrun overrun;      // of the running or the last call
+    bool deep;                 // memory has run out by recursion, and the error is on
+                               // its way
     char where[96];            // "web.lua:12: " of the overrun; empty: unknown
     char *module_root;         // NULL: no modules
 
@@ -126,12 +133,31 @@ _Noreturn void weir_sandbox_exceed(lua_State *L, weir_overrun what)
     abort();
 }
 
+/*  Whether a protected call has ended for want of memory, by its status.      */
+static bool is_out_of_memory(const weir_sandbox *self, int status)
+{
+    return status == LUA_ERRMEM || (status != LUA_OK && self->heap.refused);
+}
+
+/*  Puts an ordinary error in the place of the one on the top.                 */
+static void settle_deep(weir_sandbox *self)
+{
+    self->deep = false;
+    self->heap.refused = false;
+    lua_pushfstring(self->L, "%sstack overflow", self->where);
+    lua_replace(self->L, -2);
+}
+
 void weir_sandbox_rethrow(lua_State *L, int status)
 {
     weir_sandbox *self = weir_sandbox_of(L);
     if (!self) return;
-    if (status == LUA_ERRMEM) weir_sandbox_exceed(L, WEIR_OVERRUN_MEMORY);
     if (self->overrun != WEIR_OVERRUN_NONE) weir_sandbox_exceed(L, self->overrun);
+    if (is_out_of_memory(self, status)) {
+        if (!self->deep) weir_sandbox_exceed(L, WEIR_OVERRUN_MEMORY);
+        settle_deep(self);
+    }
+    self->deep = false;
 }
 
 void weir_charge(lua_State *L, uint64_t steps)
@@ -144,11 +170,21 @@ void weir_charge(lua_State *L, uint64_t steps)
         weir_sandbox_exceed(L, WEIR_OVERRUN_INSTRUCTIONS);
 }
 
-/*  Called by the heap when memory stays refused after a collection.           */
+/*  Called by the heap when memory has run out. An endless recursion is an ordinary
+    error, whether Lua's own limit of the stack or this one comes first; while that
+    error is on its way, what Lua cannot have to tidy up with it does without.  */
 static void on_full(void *arg)
 {
     weir_sandbox *self = arg;
-    if (self->running) flag_overrun(self, WEIR_OVERRUN_MEMORY);
+    lua_Debug record;
+    if (!self->running || self->deep) return;
+    size_t depth = self->heap.limit / FRAME_SHARE;
+    self->deep = self->overrun == WEIR_OVERRUN_NONE &&
+                 lua_getstack(self->L, depth < INT_MAX ? (int)depth : INT_MAX, &record);
+    if (self->deep)
+        note_where(self);
+    else
+        flag_overrun(self, WEIR_OVERRUN_MEMORY);
 }
 
 // --- time -------------------------------------------------------------------
@@ -270,6 +306,7 @@ static void enter(weir_sandbox *self)
     self->steps = 0;
     self->ceiling = self->limit;
     self->overrun = WEIR_OVERRUN_NONE;
+    self->deep = false;
     self->estimated = false;
     self->serial++;
     weir_heap_enforce(&self->heap, true);
@@ -331,10 +368,16 @@ int weir_sandbox_call(weir_sandbox *self, int arguments, int results)
     if (alone) weir_sandbox_start(self);
     enter(self);
     int status = lua_pcall(L, arguments, results, 0);
+    bool out_of_memory = is_out_of_memory(self, status);
     leave(self);
     if (alone) weir_sandbox_stop(self);
-    if (status == LUA_ERRMEM && self->overrun == WEIR_OVERRUN_NONE)
+    if (out_of_memory && self->overrun == WEIR_OVERRUN_NONE) {
+        if (self->deep) {
+            settle_deep(self);
+            return LUA_ERRRUN;
+        }
         self->overrun = WEIR_OVERRUN_MEMORY;
+    }
     if (self->overrun != WEIR_OVERRUN_NONE) {
         lua_settop(L, base);
         push_overrun(self);

@@ -69,7 +69,8 @@ weir_overrun weir_sandbox_overrun(const weir_sandbox *self);
 _Noreturn void weir_sandbox_exceed(lua_State *L, weir_overrun what);
 
 /*  For C functions that catch errors: called right behind a lua_pcall or lua_load
-    with its status, raises again what must not be caught (the error is on top).  */
+    with its status, raises again what must not be caught. Otherwise an error, as it
+    is to be seen, stays on the top.                                           */
 void weir_sandbox_rethrow(lua_State *L, int status);
 
 /*  Bytes of Lua heap in use.                                                  */

@@ -15,6 +15,9 @@
 
 static const int64_t relink_delay_us = 100000;
 
+/*  What a block from another process may have around its largest record.      */
+static const size_t foreign_slack = 1 << 20;
+
 /*  One descriptor in the epoll set.                                           */
 typedef struct watch {
     struct watch *next;
@@ -74,7 +77,7 @@ struct weir_actor {
     bool starved; // weir_actor_has_room was false and room () is owed
 };
 
-static const size_t default_window = 8 << 20;
+static const size_t default_window = 16 << 20;
 static const size_t default_block = 64 << 10;
 static const size_t default_record_max = 8 << 20;
 
@@ -133,25 +136,25 @@ void weir_actor_timer(weir_actor *self, weir_handler *handler, int64_t delay_us)
         }
         if (!t->handler && !free_timer) free_timer = t;
     }
-    assert(free_timer);
     if (delay_us < 0) {
-        if (free_timer->handler == handler) free_timer->handler = NULL;
+        if (free_timer && free_timer->handler == handler) free_timer->handler = NULL;
         return;
     }
+    assert(free_timer);
     *free_timer = (timer){handler, weir_clock_now_us() + delay_us};
 }
 
 static void run_timers(weir_actor *self)
 {
     int64_t now = weir_clock_now_us();
-    for (int i = 0; i < TIMERS_MAX; i++) {
+    for (int i = 0; i < TIMERS_MAX && !self->failed; i++) {
         timer *t = &self->timers[i];
         if (!t->handler || t->at_us > now) continue;
         weir_handler *handler = t->handler;
         t->handler = NULL;
         handler(self->self);
     }
-    for (output *l = self->links; l; l = l->next) {
+    for (output *l = self->links; l && !self->failed; l = l->next) {
         if (l->relink_us < 0 || l->relink_us > now) continue;
         l->relink_us = -1;
         l->hot = true;
@@ -162,6 +165,7 @@ static void run_timers(weir_actor *self)
 static int64_t next_deadline(const weir_actor *self)
 {
     int64_t next = -1;
+    if (self->failed) return next;
     for (int i = 0; i < TIMERS_MAX; i++) {
         const timer *t = &self->timers[i];
         if (t->handler && (next < 0 || t->at_us < next)) next = t->at_us;
@@ -220,7 +224,9 @@ static weir_err send_up(void *arg, const weir_frame *frame, weir_block *body)
 {
     output *l = arg;
     l->hot = true;
-    return weir_socket_send(l->socket, NULL, 0, frame, body);
+    weir_err err = weir_socket_send(l->socket, NULL, 0, frame, body);
+    if (err) l->relink_us = weir_clock_now_us() + relink_delay_us;
+    return err;
 }
 
 static void link_acked(void *arg, uint64_t sequence)
@@ -364,8 +370,13 @@ static bool read_link(output *l)
             return false;
         }
         weir_err err = weir_socket_recv(l->socket, &message, &body);
-        if (!err) weir_outlet_recv(l->outlet, &message.frame);
         weir_block_destroy(&body);
+        if (err == WEIR_ENOTFOUND) continue;
+        if (!err) err = weir_outlet_recv(l->outlet, &message.frame);
+        if (!err) continue;
+        weir_actor_fail(l->kit, err, NULL, "the reader of %s broke the protocol",
+                        weir_outlet_name(l->outlet));
+        return false;
     }
     return true;
 }
@@ -446,8 +457,14 @@ static weir_err listen_inlet(weir_actor *self, const char *endpoint, weir_report
         return weir_report_set(report, WEIR_EINVAL, NULL, "there is no inlet to bind");
     weir_err err = weir_socket_listen(&self->inlet_socket, endpoint, report);
     if (err) return err;
+    bool foreign = strncmp(endpoint, "inproc://", 9) != 0;
     self->inlet = weir_inlet_new(&(weir_inlet_config){
-        .window_bytes = self->node.window_bytes, .events = &inlet_events, .arg = self});
+        .window_bytes = self->node.window_bytes,
+        .block_max = foreign ? self->node.record_max + foreign_slack : 0,
+        .foreign = foreign,
+        .events = &inlet_events,
+        .arg = self,
+    });
     return add_watch(self, weir_socket_fd(self->inlet_socket), NULL, &self->inlet_hot);
 }
 
@@ -533,6 +550,7 @@ static weir_err settle_lane(weir_actor *self, weir_lane *lane, weir_report *repo
         if (e->dead) dead_end = e->dead_end;
         e->dead = NULL;
     }
+    assert(last);
     weir_err err = dead ? write_dead(self, dead, report) : WEIR_OK;
     weir_dead_destroy_list(&dead);
     if (!err && self->class->commit) err = self->class->commit(self->self, last, report);
@@ -593,11 +611,27 @@ static weir_err cmd_connect(weir_actor *self, zmsg_t *args, zmsg_t *reply)
     return reply_report(err, &report, reply);
 }
 
+/*  A block that nobody reads would count as safe at once.                     */
+static const char *unread_port(const weir_actor *self)
+{
+    for (int i = 0; i < self->port_count; i++) {
+        const output *l = self->links;
+        while (l && l->port != i)
+            l = l->next;
+        if (!l) return self->ports[i];
+    }
+    return NULL;
+}
+
 static weir_err cmd_start(weir_actor *self, zmsg_t *args, zmsg_t *reply)
 {
     (void)args;
-    (void)reply;
     if (self->started) return WEIR_EINVAL;
+    const char *unread = unread_port(self);
+    if (unread) {
+        zmsg_addstrf(reply, "nobody reads from '%s'", unread);
+        return WEIR_EINVAL;
+    }
     self->started = true;
     weir_vitals_set_state(self->node.vitals, WEIR_STATE_RUNNING);
     if (self->class->start) self->class->start(self->self);
@@ -722,7 +756,9 @@ static void wait_events(weir_actor *self, bool busy)
         if (w->gone) continue;
         if (w->hot)
             *w->hot = true;
-        else if (w->handler && !self->failed)
+        else if (w->handler && self->failed) // nobody will make it unreadable again
+            epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+        else if (w->handler)
             w->handler(self->self);
         else if (w->fd == self->wake_fd)
             eventfd_read(self->wake_fd, &(eventfd_t){0});
@@ -815,9 +851,12 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
     weir_actor kit = {.class = class, .node = *(weir_node *)config, .pipe = pipe};
     weir_actor *self = &kit;
     weir_report report = {0};
+    weir_socket_prepare();
     fill_defaults(self);
     weir_log_actor(self->node.name);
     weir_err err = open_actor(self, config, &report);
+    if (err && !report.err)
+        weir_report_set(&report, err, NULL, "cannot start: %s", weir_err_name(err));
     if (self->node.report) *self->node.report = report;
     zsock_signal(pipe, err ? 1 : 0);
     self->pipe_hot = true;
@@ -842,8 +881,18 @@ weir_vitals *weir_actor_vitals(weir_actor *self)
 
 /* --- The owner's side -------------------------------------------------------------------------------------- */
 
+/*  The last thing that comes from an actor's thread is CZMQ's signal. Its end of the
+    pipe is gone a moment later, and zactor_destroy relies on that.            */
+static weir_err actor_is_gone(zactor_t *actor)
+{
+    while (zstr_send(actor, "$TERM") == 0)
+        zclock_sleep(1);
+    return WEIR_ECLOSED;
+}
+
 weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
 {
+    if (reply) *reply = NULL;
     zmsg_t *message = zmsg_new();
     zmsg_addstr(message, command);
     va_list arguments;
@@ -851,8 +900,18 @@ weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ..
     for (const char *text; (text = va_arg(arguments, const char *));)
         zmsg_addstr(message, text);
     va_end(arguments);
-    zmsg_send(&message, actor);
-    zmsg_t *answer = zmsg_recv(actor);
+    zsock_set_sndtimeo(actor, 0); // for ever, when the thread has left
+    if (zmsg_send(&message, actor)) {
+        zmsg_destroy(&message);
+        return WEIR_ECLOSED;
+    }
+    zmsg_t *answer;
+    while (!(answer = zmsg_recv(actor)) && errno == EINTR)
+        continue;
+    if (answer && zmsg_signal(answer) >= 0) {
+        zmsg_destroy(&answer);
+        return actor_is_gone(actor);
+    }
     char *code = answer ? zmsg_popstr(answer) : NULL;
     weir_err err = code ? (weir_err)atoi(code) : WEIR_ECLOSED;
     zstr_free(&code);
@@ -863,22 +922,36 @@ weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ..
     return err;
 }
 
-weir_err weir_actor_stop(zactor_t **actor_p, sem_t *ended, int timeout_ms)
+static bool wait_for(sem_t *ended, int64_t wait_ms)
 {
-    if (!*actor_p) return WEIR_OK;
-    /*  zactor_destroy gives up when the pipe is full, and waits for ever when the
-        thread is stuck; the semaphore does neither.                           */
-    zstr_send(*actor_p, "$TERM");
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += timeout_ms % 1000 * 1000000l;
+    if (wait_ms < 0) wait_ms = 0;
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000l;
     if (until.tv_nsec >= 1000000000l) {
         until.tv_sec++;
         until.tv_nsec -= 1000000000l;
     }
     while (sem_timedwait(ended, &until))
-        if (errno == ETIMEDOUT) return WEIR_ETIMEOUT;
+        if (errno != EINTR) return false;
+    return true;
+}
+
+weir_err weir_actor_stop(zactor_t **actor_p, sem_t *ended, int timeout_ms)
+{
+    if (!*actor_p) return WEIR_OK;
+    /*  zactor_destroy gives up when the pipe is full, and waits for ever when the
+        thread is stuck; the semaphore does neither.                           */
+    zsock_set_sndtimeo(*actor_p, 0);
+    bool sent = false;
+    for (int64_t until_ms = zclock_mono() + timeout_ms;;) {
+        int64_t left_ms = until_ms - zclock_mono();
+        /*  It fails when the pipe is full, or when the thread has left already. */
+        if (!sent) sent = zstr_send(*actor_p, "$TERM") == 0;
+        if (wait_for(ended, sent || left_ms < 10 ? left_ms : 10)) break;
+        if (left_ms <= 0) return WEIR_ETIMEOUT;
+    }
     zactor_destroy(actor_p);
     return WEIR_OK;
 }

@@ -156,8 +156,7 @@ weir_err weir_builder_open(weir_builder *self)
     if (self->body.data) return WEIR_OK;
     size_t bytes = self->target + builder_slack;
     weir_err err = WEIR_OK;
-    if (self->ledger)
-        err = weir_ledger_reserve(self->ledger, WEIR_ACCOUNT_BLOCKS, bytes);
+    if (self->ledger) err = weir_ledger_reserve(self->ledger, WEIR_ACCOUNT_BLOCKS, bytes);
     if (err) return err;
     allocate_body(self);
     if (self->ledger) self->charged = bytes;
@@ -175,13 +174,13 @@ static void make_room(weir_builder *self, size_t more)
     self->charged = capacity;
 }
 
-static void count_record(weir_builder *self, const weir_run *origin)
+static void count_records(weir_builder *self, uint32_t records, const weir_run *origin)
 {
     static const weir_run nobody;
-    self->records++;
+    self->records += records;
     if (!origin) origin = &nobody;
     if (self->run_count && same_origin(&self->runs[self->run_count - 1], origin)) {
-        self->runs[self->run_count - 1].records++;
+        self->runs[self->run_count - 1].records += records;
         return;
     }
     if (self->run_count == self->run_capacity) {
@@ -191,7 +190,7 @@ static void count_record(weir_builder *self, const weir_run *origin)
     }
     weir_run *run = &self->runs[self->run_count++];
     *run = *origin;
-    run->records = 1;
+    run->records = records;
 }
 
 void weir_builder_add(weir_builder *self, const weir_record *record,
@@ -204,11 +203,19 @@ void weir_builder_add(weir_builder *self, const weir_record *record,
         make_room(self, record->size + record->headers_size + record->key.size + 64);
         weir_record_put(record, &self->body);
     }
-    count_record(self, origin);
+    count_records(self, 1, origin);
 }
 
-void weir_builder_add_payload(weir_builder *self, weir_format format,
-                              const uint8_t *data, size_t size, const weir_run *origin)
+void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,
+                              uint32_t records, const weir_run *origin)
+{
+    make_room(self, size);
+    weir_buffer_put(&self->body, data, size);
+    count_records(self, records, origin);
+}
+
+void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
+                              size_t size, const weir_run *origin)
 {
     make_room(self, size + 16);
     uint8_t *start = self->body.data + self->body.size;
@@ -222,12 +229,28 @@ void weir_builder_add_payload(weir_builder *self, weir_format format,
     at += size;
     *at++ = 0xc0; // no headers
     self->body.size += (size_t)(at - start);
-    count_record(self, origin);
+    count_records(self, 1, origin);
+}
+
+/*  A block that is far from full gives back what it does not need: thousands of them
+    may wait in a window that counts only what they hold.                      */
+static void shrink_body(weir_builder *self)
+{
+    if (self->body.size > self->body.capacity / 2) return;
+    uint8_t *data = realloc(self->body.data, self->body.size);
+    if (!data) return;
+    self->body.data = data;
+    self->body.capacity = self->body.size;
+    if (!self->ledger || self->charged <= self->body.size) return;
+    weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS,
+                        self->charged - self->body.size);
+    self->charged = self->body.size;
 }
 
 weir_block *weir_builder_seal(weir_builder *self)
 {
     if (self->records == 0) return NULL;
+    shrink_body(self);
     weir_block *block = block_new(self->body.data, self->body.size, self->records,
                                   self->runs, self->run_count);
     block->free_body = free;

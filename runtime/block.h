@@ -66,6 +66,10 @@ void weir_builder_add(weir_builder *self, const weir_record *record,
 void weir_builder_add_payload(weir_builder *self, weir_format format,
                               const uint8_t *data, size_t size, const weir_run *origin);
 
+/*  Appends `records` records that are encoded already, one behind the other.   */
+void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,
+                              uint32_t records, const weir_run *origin);
+
 static inline bool weir_builder_full(const weir_builder *self)
 {
     return self->body.size >= self->target;

@@ -66,8 +66,20 @@ void weir_book_close(weir_book *self, weir_entry **entry_p)
     self->open--;
 }
 
+static void forget_ready(weir_book *self, weir_lane *lane)
+{
+    for (weir_lane **at = &self->ready; *at; at = &(*at)->next_ready) {
+        if (*at != lane) continue;
+        *at = lane->next_ready;
+        break;
+    }
+    lane->next_ready = NULL;
+    lane->ready = false;
+}
+
 void weir_lane_fini(weir_lane *self, weir_book *book)
 {
+    if (self->ready) forget_ready(book, self);
     while (self->first) {
         weir_entry *entry = self->first;
         self->first = entry->next;

@@ -16,7 +16,7 @@
 const weir_context_config weir_context_defaults = {
     .name = "weir",
     .state_dir = "weir-state",
-    .window_bytes = 8 << 20,
+    .window_bytes = 16 << 20,
     .block_bytes = 64 << 10,
     .record_max = 8 << 20,
     .intensity = 5,
@@ -26,18 +26,18 @@ const weir_context_config weir_context_defaults = {
 
 /*  The waits of engine.md: 100 ms * 2^k, at most 10 s.                        */
 static const int64_t restart_first_us = 100000, restart_max_us = 10000000;
-static const int64_t idle_us = 300000;       // nothing to read for so long is idle
-static const int64_t idle_look_us = 100000;  // how often until_idle looks
-static const int stop_timeout_ms = 2000;     // for a thread to leave
+static const int64_t idle_us = 300000;      // nothing to read for so long is idle
+static const int64_t idle_look_us = 100000; // how often until_idle looks
+static const int stop_timeout_ms = 2000;    // for a thread to leave
 #define RESTARTS_MAX 1001
 
 typedef struct {
     const weir_plan_node *plan;
-    weir_node *node;     // the start of plan->config
+    weir_node *node; // the start of plan->config
     weir_vitals vitals;
-    zactor_t *actor;     // NULL: not running
+    zactor_t *actor; // NULL: not running
     sem_t ended;
-    weir_report report;  // of init
+    weir_report report; // of init
 } member;
 
 /*  A connected part that waits to start again; at_us < 0: it does not.        */
@@ -51,22 +51,23 @@ typedef struct {
     weir_plan *plan;
     const weir_context_config *config;
     weir_outcome *outcome;
-    member *members;       // as plan->nodes
-    weir_vitals **vitals;  // of the members, for tick
-    part *parts;           // indexed by plan->parts[node]
+    member *members;      // as plan->nodes
+    weir_vitals **vitals; // of the members, for tick
+    part *parts;          // indexed by plan->parts[node]
     weir_ledger *ledger;
-    unsigned generation;   // of endpoints: each start binds anew
+    unsigned generation; // of endpoints: each start binds anew
     int lock_fd, wake_fd, signal_fd, epoll_fd;
     int64_t restarts_us[RESTARTS_MAX]; // when the last ones were, a ring
     size_t restart_count;
     int64_t started_us, for_at_us, tick_at_us;
-    int64_t drain_at_us;    // when sources are told to stop; -1: not yet asked
-    int64_t deadline_us;    // of the drain; -1: none
-    int64_t idle_since_us;  // -1: busy
+    int64_t drain_at_us;   // when sources are told to stop; -1: not yet asked
+    int64_t deadline_us;   // of the drain; -1: none
+    int64_t idle_since_us; // -1: busy
     bool draining, over;
 } context;
 
-/* --- Folder --------------------------------------------------------------------------- */
+/* --- Folder ---------------------------------------------------------------------------
+ */
 
 static weir_err make_folders(const char *path, weir_report *report)
 {
@@ -95,9 +96,10 @@ static weir_err lock_folder(context *self, weir_report *report)
         return weir_report_set(report, WEIR_ESYS, path, "cannot open: %s",
                                strerror(errno));
     if (flock(self->lock_fd, LOCK_EX | LOCK_NB))
-        return weir_report_set(report, WEIR_EREFUSED, self->config->state_dir,
-                               "another weir runs with this state folder: stop it, or set "
-                               "settings.state");
+        return weir_report_set(
+            report, WEIR_EREFUSED, self->config->state_dir,
+            "another weir runs with this state folder: stop it, or set "
+            "settings.state");
     return WEIR_OK;
 }
 
@@ -123,7 +125,8 @@ static void raise_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* --- Starting ------------------------------------------------------------------------------ */
+/* --- Starting
+ * ------------------------------------------------------------------------------ */
 
 static void endpoint_of(const context *self, size_t node, char *text, size_t size)
 {
@@ -220,7 +223,8 @@ static void forget_residents(context *self, size_t part_number)
     }
 }
 
-/* --- Failing ------------------------------------------------------------------------------- */
+/* --- Failing
+ * ------------------------------------------------------------------------------- */
 
 static void give_up(context *self, weir_ending ending, const weir_report *reason)
 {
@@ -273,6 +277,11 @@ static void part_failed(context *self, size_t part_number, const weir_report *re
         give_up(self, WEIR_END_FAILED, reason);
         return;
     }
+    /*  A thread that did not end still uses what its successor would be given. */
+    if (self->outcome->stuck) {
+        give_up(self, WEIR_END_FAILED, reason);
+        return;
+    }
     forget_residents(self, part_number);
     schedule_restart(self, part_number, reason);
 }
@@ -290,6 +299,15 @@ static void look_for_failures(context *self)
     }
 }
 
+static void drain_part(context *self, size_t part_number)
+{
+    for (size_t i = 0; i < self->plan->node_count; i++) {
+        member *m = &self->members[i];
+        if (self->plan->parts[i] == part_number && m->plan->class->source && m->actor)
+            weir_actor_ask(m->actor, NULL, "DRAIN", NULL);
+    }
+}
+
 static void run_restarts(context *self)
 {
     int64_t now = weir_clock_now_us();
@@ -297,11 +315,15 @@ static void run_restarts(context *self)
         if (self->parts[p].at_us < 0 || self->parts[p].at_us > now) continue;
         weir_report report = {0};
         self->parts[p].at_us = -1;
-        if (start_part(self, p, &report)) part_failed(self, p, &report);
+        if (start_part(self, p, &report))
+            part_failed(self, p, &report);
+        else if (self->draining)
+            drain_part(self, p);
     }
 }
 
-/* --- Draining ------------------------------------------------------------------------------- */
+/* --- Draining
+ * ------------------------------------------------------------------------------- */
 
 static void ask_drain(context *self, int64_t after_us)
 {
@@ -316,11 +338,8 @@ static void begin_drain(context *self)
     self->drain_at_us = -1;
     self->draining = true;
     weir_log(WEIR_INFO, "draining");
-    for (size_t i = 0; i < self->plan->node_count; i++) {
-        member *m = &self->members[i];
-        if (m->plan->class->source && m->actor)
-            weir_actor_ask(m->actor, NULL, "DRAIN", NULL);
-    }
+    for (size_t p = 0; p < self->plan->node_count; p++)
+        drain_part(self, p);
 }
 
 static bool all_sources_ended(const context *self)
@@ -377,7 +396,8 @@ static void look_for_end(context *self)
     }
 }
 
-/* --- Signals ---------------------------------------------------------------------------------- */
+/* --- Signals
+ * ---------------------------------------------------------------------------------- */
 
 static void reopen_all(context *self)
 {
@@ -396,8 +416,8 @@ static void read_signals(context *self)
         if (info.ssi_signo == SIGHUP) {
             reopen_all(self);
         } else if (self->draining || self->drain_at_us >= 0) {
-            give_up(self, WEIR_END_AT_ONCE, &(weir_report){.err = WEIR_ESTOP,
-                                                           .text = "a second signal"});
+            give_up(self, WEIR_END_AT_ONCE,
+                    &(weir_report){.err = WEIR_ESTOP, .text = "a second signal"});
         } else {
             ask_drain(self, self->config->stop_delay_us);
         }
@@ -414,7 +434,9 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* --- Loop --------------------------------------------------------------------------------------- */
+/* --- Loop
+ * ---------------------------------------------------------------------------------------
+ */
 
 static void earliest(int64_t *next, int64_t at_us)
 {
@@ -469,7 +491,9 @@ static void supervise(context *self)
     }
 }
 
-/* --- Life ----------------------------------------------------------------------------------------- */
+/* --- Life
+ * -----------------------------------------------------------------------------------------
+ */
 
 static bool add_fd(context *self, int fd)
 {

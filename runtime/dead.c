@@ -85,8 +85,8 @@ static void put_payload(weir_buffer *line, const weir_record *record)
         weir_json_put_string(line, text, record->size);
         return;
     }
-    weir_buffer_put_text(line, record->format == WEIR_TEXT ? ",\"text\":"
-                                                           : ",\"msgpack\":");
+    weir_buffer_put_text(line,
+                         record->format == WEIR_TEXT ? ",\"text\":" : ",\"msgpack\":");
     put_bytes_as_base64(line, record->data, record->size);
 }
 
@@ -165,10 +165,8 @@ static weir_err end_torn_line(weir_dead_file *self, weir_report *report)
     char last;
     if (fstat(self->fd, &st)) return fail(self, "examine", report);
     if (st.st_size == 0) return WEIR_OK;
-    if (pread(self->fd, &last, 1, st.st_size - 1) != 1)
-        return fail(self, "read", report);
-    if (last != '\n' && write(self->fd, "\n", 1) != 1)
-        return fail(self, "write", report);
+    if (pread(self->fd, &last, 1, st.st_size - 1) != 1) return fail(self, "read", report);
+    if (last != '\n' && write(self->fd, "\n", 1) != 1) return fail(self, "write", report);
     return WEIR_OK;
 }
 
@@ -211,12 +209,11 @@ weir_err weir_dead_file_write(weir_dead_file *self, const weir_dead *first,
         weir_buffer_put(&group, d->line.data, d->line.size);
     flock(self->fd, LOCK_EX);
     struct stat st;
-    weir_err err = fstat(self->fd, &st) ? WEIR_ESYS : write_all(self, &group);
-    if (err) {
-        fail(self, "write", report);
-        /*  Half a group must not stay: the same letters will come again.      */
-        if (ftruncate(self->fd, st.st_size)) err = WEIR_ESYS;
-    }
+    bool known = fstat(self->fd, &st) == 0;
+    weir_err err = known ? write_all(self, &group) : WEIR_ESYS;
+    if (err) fail(self, "write", report);
+    /*  Half a group must not stay: the same letters will come again.          */
+    if (err && known && ftruncate(self->fd, st.st_size)) err = WEIR_ESYS;
     flock(self->fd, LOCK_UN);
     weir_buffer_fini(&group);
     return err;

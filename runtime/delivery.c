@@ -9,6 +9,7 @@ struct weir_delivery {
     weir_buffer output;
     weir_entry **waiting; // entries that weir_delivery_safe will end
     size_t count, capacity;
+    size_t written; // of them: their output has been written
 };
 
 const char *const weir_delivery_framing_words[] = {"lines", "blob", NULL};
@@ -47,8 +48,10 @@ void weir_delivery_destroy(weir_delivery **self_p)
 /*  A JSON document of several lines becomes one line, if it is a document.    */
 static const char *render_document(weir_delivery *self, const weir_record *record)
 {
-    weir_value value = {.type = WEIR_MAP, .format = WEIR_MSGPACK,
-                        .data = record->data, .size = record->size};
+    weir_value value = {.type = WEIR_MAP,
+                        .format = WEIR_MSGPACK,
+                        .data = record->data,
+                        .size = record->size};
     if (record->format == WEIR_JSON) {
         if (weir_doc_parse(&self->doc, WEIR_JSON, record->data, record->size))
             return "a payload with line breaks is no JSON document";
@@ -82,7 +85,8 @@ static const char *render(weir_delivery *self, const weir_record *record)
     return error;
 }
 
-/* --- Taking -------------------------------------------------------------------------- */
+/* --- Taking --------------------------------------------------------------------------
+ */
 
 static void add_dead(weir_entry *entry, weir_dead *dead)
 {
@@ -163,17 +167,22 @@ void weir_delivery_written(weir_delivery *self)
 {
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_BYTES_OUT, self->output.size);
     self->output.size = 0;
+    self->written = self->count;
     if (self->output.capacity > output_keep_max) weir_buffer_fini(&self->output);
 }
 
 void weir_delivery_safe(weir_delivery *self)
 {
-    for (size_t i = 0; i < self->count; i++)
+    size_t written = self->written;
+    if (written == 0) return;
+    for (size_t i = 0; i < written; i++)
         weir_actor_done(self->kit, self->waiting[i]);
-    self->count = 0;
+    self->count -= written;
+    self->written = 0;
+    memmove(self->waiting, self->waiting + written, self->count * sizeof *self->waiting);
 }
 
 bool weir_delivery_waiting(const weir_delivery *self)
 {
-    return self->count > 0;
+    return self->count > self->written;
 }

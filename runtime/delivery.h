@@ -45,13 +45,14 @@ void weir_delivery_destroy(weir_delivery **self_p);
 /*  Takes a block that came in: its records are rendered behind the output.    */
 void weir_delivery_take(weir_delivery *self, weir_entry *entry, weir_block *block);
 
-/*  What has been rendered and not been taken off; the sink writes it and says how
-    many bytes it has written.                                                 */
+/*  What has been rendered and not been taken off; the sink writes it and says that
+    all of it, even if that is nothing, is written.                            */
 const weir_buffer *weir_delivery_output(const weir_delivery *self);
 void weir_delivery_written(weir_delivery *self);
 
-/*  Every input taken so far is safe, now that its output is.                  */
+/*  Every input whose output was written before is safe. Inputs taken since then, or
+    whose output could not be written yet, go on waiting.                      */
 void weir_delivery_safe(weir_delivery *self);
 
-/*  True when inputs wait for weir_delivery_safe.                              */
+/*  True when inputs wait for weir_delivery_written.                           */
 bool weir_delivery_waiting(const weir_delivery *self);

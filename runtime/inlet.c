@@ -5,22 +5,26 @@
 
 #define ID_MAX 256 // bytes of a routing id, libzmq's own limit
 #define PEERS_MAX 4096
+#define TOKENS_MAX 16 // outstanding, of one peer
 
 struct weir_peer {
     uint8_t id[ID_MAX]; // routing id of the present connection
     size_t id_size;     // 0: not connected
     uint64_t session;
     char node[64], outlet[128];
-    uint64_t received;    // last sequence taken in order
-    uint64_t safe;        // last sequence acknowledged by the owner
-    uint64_t safe_sent;   // last sequence told to the peer
-    uint64_t barrier;     // last barrier id seen
-    uint64_t credit;      // granted and not yet spent
-    uint64_t held;        // received and not yet handed on, bytes
-    uint64_t wanted;      // NEED: the size of the peer's next block
-    bool discarding;      // after a NACK: until the next HELLO
-    bool dirty;           // has something for weir_inlet_flush
-    void *data;           // the owner's
+    uint64_t received;  // last sequence taken in order
+    uint64_t safe;      // last sequence acknowledged by the owner
+    uint64_t safe_sent; // last sequence told to the peer
+    uint64_t barrier;   // last barrier id seen
+    uint64_t credit;    // granted and not yet spent
+    uint64_t held;      // received and not yet handed on, bytes
+    uint64_t wanted;    // NEED: the size of the peer's next block
+    bool closed;        // after our CLOSE: what still comes is dropped until HELLO
+    bool discarding;    // after a NACK: until the next HELLO
+    uint64_t tokens[TOKENS_MAX]; // sequences of those not yet acknowledged
+    size_t token_count;
+    bool dirty; // has something for weir_inlet_flush
+    void *data; // the owner's
     weir_peer *next;
     weir_peer *next_dirty;
 };
@@ -55,6 +59,11 @@ void weir_inlet_destroy(weir_inlet **self_p)
 }
 
 /* --- Peers ------------------------------------------------------------------------ */
+
+static bool is_connected(const weir_peer *peer)
+{
+    return peer->id_size && !peer->closed;
+}
 
 static weir_peer *find_connection(weir_inlet *self, const void *id, size_t id_size)
 {
@@ -97,15 +106,15 @@ static void mark_dirty(weir_inlet *self, weir_peer *peer)
 
 static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
-    if (!peer->id_size) return;
+    if (!is_connected(peer)) return;
     if (self->config.events->send(self->config.arg, peer->id, peer->id_size, frame))
         peer->id_size = 0;
 }
 
-static void send_close(weir_inlet *self, const void *id, size_t id_size,
+static void send_close(weir_inlet *self, const void *id, size_t id_size, uint32_t stage,
                        const char *code, const char *text)
 {
-    weir_frame frame = {.type = WEIR_CLOSE};
+    weir_frame frame = {.type = WEIR_CLOSE, .stage = stage};
     snprintf(frame.code, sizeof frame.code, "%s", code);
     snprintf(frame.text, sizeof frame.text, "%s", text);
     self->config.events->send(self->config.arg, id, id_size, &frame);
@@ -116,8 +125,17 @@ static void close_peer(weir_inlet *self, weir_peer *peer, const char *code,
 {
     weir_log(WEIR_WARN, "link closed peer=%s outlet=%s code=%s text=\"%s\"", peer->node,
              peer->outlet, code, text);
-    send_close(self, peer->id, peer->id_size, code, text);
-    peer->id_size = 0;
+    send_close(self, peer->id, peer->id_size, 0, code, text);
+    peer->closed = true;
+}
+
+/*  Tokens behind the sequence are forgotten; with `upto`, those up to it.     */
+static void drop_tokens(weir_peer *peer, uint64_t sequence, bool upto)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < peer->token_count; i++)
+        if ((peer->tokens[i] <= sequence) != upto) peer->tokens[kept++] = peer->tokens[i];
+    peer->token_count = kept;
 }
 
 void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
@@ -129,6 +147,7 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
     if (retryable) {
         peer->discarding = true;
         if (peer->received >= sequence) peer->received = sequence - 1;
+        drop_tokens(peer, peer->received, false);
     }
     send_to(self, peer, &frame);
 }
@@ -163,11 +182,10 @@ void weir_inlet_flush(weir_inlet *self)
         weir_peer *peer = self->dirty;
         self->dirty = peer->next_dirty;
         peer->dirty = false;
-        if (!peer->id_size) continue;
+        if (!is_connected(peer)) continue;
         if (peer->safe > peer->safe_sent) {
             peer->safe_sent = peer->safe;
-            send_to(self, peer,
-                    &(weir_frame){.type = WEIR_ACK, .sequence = peer->safe});
+            send_to(self, peer, &(weir_frame){.type = WEIR_ACK, .sequence = peer->safe});
         }
         grant(self, peer);
     }
@@ -184,6 +202,7 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
 {
     if (sequence <= peer->safe) return;
     peer->safe = sequence;
+    drop_tokens(peer, sequence, true);
     mark_dirty(self, peer);
 }
 
@@ -193,21 +212,25 @@ static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
                        const weir_frame *frame)
 {
     if (frame->version != WEIR_WIRE_VERSION) {
-        send_close(self, id, id_size, "VERSION", "this inlet speaks version 1");
+        send_close(self, id, id_size, 0, "VERSION", "this inlet speaks version 1");
         return;
     }
     if (frame->session == 0 || frame->base == 0) {
-        send_close(self, id, id_size, "HELLO", "session and base must not be 0");
+        send_close(self, id, id_size, 0, "HELLO", "session and base must not be 0");
         return;
     }
     weir_peer *peer = find_session(self, frame->session);
     if (!peer) peer = add_peer(self, frame);
     if (!peer) {
-        send_close(self, id, id_size, "PEERS", "this inlet has too many peers");
+        send_close(self, id, id_size, 0, "PEERS", "this inlet has too many peers");
         return;
     }
+    /*  A connection carries one session: an older one on it is at its end.    */
+    weir_peer *other = find_connection(self, id, id_size);
+    if (other) other->id_size = 0;
     memcpy(peer->id, id, id_size);
     peer->id_size = id_size;
+    peer->closed = false;
     peer->credit = 0;
     peer->wanted = 0;
     peer->discarding = false;
@@ -238,6 +261,10 @@ static void recv_block(weir_inlet *self, weir_peer *peer, const weir_frame *fram
         close_peer(self, peer, "OVERRUN", "more was sent than was granted");
         return;
     }
+    if (self->config.foreign && weir_block_check(*block_p)) {
+        close_peer(self, peer, "MALFORMED", "a body is not what its header says");
+        return;
+    }
     peer->credit -= cost;
     if (!in_order(self, peer, frame->sequence)) {
         mark_dirty(self, peer);
@@ -250,7 +277,13 @@ static void recv_block(weir_inlet *self, weir_peer *peer, const weir_frame *fram
 
 static void recv_barrier(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
-    if (peer->discarding || frame->barrier <= peer->barrier) return;
+    if (peer->discarding) return;
+    /*  Its sender has given up its credit all the same.                       */
+    if (frame->barrier <= peer->barrier) {
+        peer->credit = 0;
+        mark_dirty(self, peer);
+        return;
+    }
     if (frame->sequence != peer->received) {
         weir_inlet_nack(self, peer, peer->received + 1, "GAP", "a sequence is missing",
                         true);
@@ -260,33 +293,56 @@ static void recv_barrier(weir_inlet *self, weir_peer *peer, const weir_frame *fr
     peer->credit = 0;
     mark_dirty(self, peer);
     if (self->config.events->barrier)
-        self->config.events->barrier(self->config.arg, peer, frame->barrier,
-                                     frame->epoch, frame->flags);
+        self->config.events->barrier(self->config.arg, peer, frame->barrier, frame->epoch,
+                                     frame->flags);
 }
 
 static void recv_token(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
     if (!in_order(self, peer, frame->sequence)) return;
+    if (peer->token_count == TOKENS_MAX) {
+        close_peer(self, peer, "OVERRUN", "more than 16 tokens are outstanding");
+        return;
+    }
+    peer->tokens[peer->token_count++] = frame->sequence;
     peer->received = frame->sequence;
     self->config.events->token(self->config.arg, peer, frame->sequence, frame->kind,
                                frame->argument);
 }
 
+/*  A block above the window is let in alone, so its size must be believable.  */
+static void recv_need(weir_inlet *self, weir_peer *peer, uint64_t bytes)
+{
+    uint64_t most = self->config.block_max;
+    if (most < self->config.window_bytes) most = self->config.window_bytes;
+    if (self->config.block_max && bytes > most) {
+        close_peer(self, peer, "TOO_LARGE", "a block is larger than this inlet takes");
+        return;
+    }
+    peer->wanted = bytes;
+    mark_dirty(self, peer);
+}
+
 void weir_inlet_recv(weir_inlet *self, const void *id, size_t id_size,
                      const weir_frame *frame, weir_block **body_p)
 {
-    weir_peer *peer = id_size <= ID_MAX ? find_connection(self, id, id_size) : NULL;
-    if (id_size > ID_MAX) {
+    if (id_size == 0 || id_size > ID_MAX) {
         weir_block_destroy(body_p);
         return;
     }
-    if (frame->type == WEIR_HELLO) {
+    weir_peer *peer = find_connection(self, id, id_size);
+    if (frame->stage) {
+        send_close(self, id, id_size, frame->stage, "STAGE",
+                   "this link has stage 0 only");
+    } else if (frame->type == WEIR_HELLO) {
         recv_hello(self, id, id_size, frame);
     } else if (!peer) {
         if (!self->complained)
             weir_log(WEIR_WARN, "message without HELLO type=%d", (int)frame->type);
         self->complained = true;
-        send_close(self, id, id_size, "HELLO", "say HELLO first");
+        send_close(self, id, id_size, 0, "HELLO", "say HELLO first");
+    } else if (peer->closed) {
+        /*  It was sent before our CLOSE arrived.                              */
     } else if (frame->type == WEIR_BLOCK && *body_p) {
         recv_block(self, peer, frame, body_p);
     } else if (frame->type == WEIR_BARRIER) {
@@ -294,8 +350,7 @@ void weir_inlet_recv(weir_inlet *self, const void *id, size_t id_size,
     } else if (frame->type == WEIR_TOKEN) {
         recv_token(self, peer, frame);
     } else if (frame->type == WEIR_NEED) {
-        peer->wanted = frame->bytes;
-        mark_dirty(self, peer);
+        recv_need(self, peer, frame->bytes);
     } else if (frame->type == WEIR_CLOSE) {
         peer->id_size = 0;
     } else {

@@ -52,7 +52,9 @@ weir_err weir_outlet_connect(weir_outlet *self);
 /*  The connection is gone: credit is void, nothing is lost.                   */
 void weir_outlet_disconnect(weir_outlet *self);
 
-/*  Takes a message from the peer. WEIR_EPROTO: it is not for an outlet.       */
+/*  Takes a message from the peer. WEIR_EPROTO: it is not for an outlet, speaks
+    another version, or acknowledges what was never sent; nothing has changed, and the
+    peer must not be trusted any further.                                      */
 weir_err weir_outlet_recv(weir_outlet *self, const weir_frame *frame);
 
 /*  Queues a block and sends what credit allows. *block_p is taken, and *sequence
@@ -97,6 +99,9 @@ typedef struct {
 
 typedef struct {
     size_t window_bytes; // credit of one peer
+    size_t block_max;    // cost of the largest block that NEED may ask for, if that is
+                         // above the window; 0: any
+    bool foreign;        // peers are other processes: bodies are walked
     const weir_inlet_events *events;
     void *arg;
 } weir_inlet_config;
@@ -116,8 +121,10 @@ void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes);
 /*  Everything up to the sequence is safe. Cumulative.                         */
 void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence);
 
-/*  The block is not taken: retryable, it comes again; final, the sender settles
-    it. Blocks behind it are dropped until it has been sent again or settled.  */
+/*  The block is not taken: retryable, it and what is behind it come again after the
+    next HELLO, so it may only be called for the last one received; final, the sender
+    settles it, and what is behind it goes on. Its credit comes back by
+    weir_inlet_grant like that of any other block.                             */
 void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
                      const char *code, const char *text, bool retryable);
 

@@ -35,7 +35,8 @@ static void put_json_text(weir_buffer *line, const char *text)
     size_t size = strlen(text);
     if (weir_json_put_string(line, text, size) == WEIR_OK) return;
     char ascii[2048];
-    for (size_t i = 0; i <= size; i++)
+    if (size >= sizeof ascii) size = sizeof ascii - 1;
+    for (size_t i = 0; i < size; i++)
         ascii[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
     weir_json_put_string(line, ascii, size);
 }
@@ -76,6 +77,9 @@ void weir_log(weir_level level, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    /*  Names of peers get here: they must not forge lines.                    */
+    for (char *at = text; *at; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7f) *at = ' ';
     weir_buffer line = {0};
     put_line(&line, level, text);
     /*  A log that cannot be written has nowhere to say so.                    */

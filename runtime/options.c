@@ -56,7 +56,8 @@ static weir_err parse_quantity(int64_t *result, const char *text, const unit *un
 {
     char *end;
     double number = strtod(text, &end);
-    bool digits = *text >= '0' && *text <= '9' && !memchr(text, 'x', (size_t)(end - text));
+    size_t size = (size_t)(end - text);
+    bool digits = *text >= '0' && *text <= '9' && strspn(text, "0123456789.") == size;
     for (const unit *u = units; digits && u->name; u++) {
         if (strcmp(end, u->name)) continue;
         double value = number * (double)u->factor;
@@ -321,7 +322,7 @@ void weir_option_print(const weir_option *self, const void *config, weir_buffer 
         if (*(const double *)at == WEIR_NONE && self->words)
             weir_buffer_put_text(out, "none");
         else
-            weir_buffer_printf(out, "%g", *(const double *)at);
+            weir_buffer_printf(out, "%.12g", *(const double *)at);
         break;
     case WEIR_OPTION_WORD:
         weir_buffer_put_text(out, self->words[*(const int *)at]);

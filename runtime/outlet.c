@@ -11,12 +11,11 @@ typedef enum { ITEM_BLOCK, ITEM_BARRIER, ITEM_TOKEN } item_type;
     own; a barrier stands behind the sequence that it names.                   */
 typedef struct {
     item_type type;
-    bool sent;    // on the present connection
     bool refused; // final NACK, waits for settle
     bool settled;
     uint64_t sequence;
-    size_t cost;       // of a block, in credit
-    weir_block *block; // owned reference
+    size_t cost;               // of a block, in credit
+    weir_block *block;         // owned reference
     uint64_t id, epoch, flags; // barrier
     weir_token_kind kind;      // token
     uint64_t argument;         // token
@@ -28,17 +27,19 @@ struct weir_outlet {
     weir_outlet_config config;
     char node[64], name[128];
     outlet_state state;
-    item *items;               // ring of capacity (a power of two)
+    item *items; // ring of capacity (a power of two)
     size_t first, count, capacity;
-    size_t unsent;             // index behind `first` of the first unsent item
-    uint64_t next_sequence;    // of the next block or token
-    uint64_t safe;             // everything up to it is safe
-    uint64_t last_barrier;     // id of the last barrier sent on this connection
-    size_t kept_bytes;         // cost of the blocks in items
-    uint64_t credit;           // bytes that may be sent
-    bool need_said;            // NEED is on its way for the first unsent block
-    int tokens;                // outstanding
-    uint64_t highest_sent;     // to count replays
+    size_t unsent;          // index behind `first` of the first unsent item
+    uint64_t next_sequence; // of the next block or token
+    uint64_t safe;          // everything up to it is safe or settled
+    uint64_t acked;         // highest sequence that the peer has acknowledged
+    uint64_t last_barrier;  // id of the last barrier sent on this connection
+    uint64_t barrier_seen;  // highest barrier id that the peer says it has seen
+    size_t kept_bytes;      // cost of the blocks in items
+    uint64_t credit;        // bytes that may be sent
+    bool need_said;         // NEED is on its way for the first unsent block
+    int tokens;             // outstanding
+    uint64_t highest_sent;  // to count replays
     uint64_t replayed;
 };
 
@@ -136,12 +137,18 @@ static weir_err send_item(weir_outlet *self, item *it)
     return send_frame(self, &frame, it->block);
 }
 
-/*  Sends what credit allows, in order. Nothing follows a barrier before a new
-    grant, because the barrier voids what is left.                             */
+/*  Sends what credit allows, in order. No block follows a barrier before a new
+    grant, because the barrier voids what is left. A barrier that the peer has seen
+    stays in its place until what is before it is safe, and is not sent again: the
+    peer would not void its grant a second time.                               */
 static void pump(weir_outlet *self)
 {
     while (self->state == STATE_OPEN && self->unsent < self->count) {
         item *it = item_at(self, self->unsent);
+        if (it->type == ITEM_BARRIER && it->id <= self->barrier_seen) {
+            self->unsent++;
+            continue;
+        }
         if (it->type == ITEM_BLOCK && it->cost > self->credit) {
             if (self->need_said) return;
             self->need_said = true;
@@ -149,7 +156,6 @@ static void pump(weir_outlet *self)
             return;
         }
         if (send_item(self, it)) return;
-        it->sent = true;
         self->unsent++;
         self->need_said = false;
         if (it->type == ITEM_BLOCK) self->credit -= it->cost;
@@ -221,45 +227,68 @@ void weir_outlet_disconnect(weir_outlet *self)
     self->need_said = false;
 }
 
-/*  Gives up what is safe, and tells the owner the highest sequence of it.     */
-static void acknowledge(weir_outlet *self, uint64_t sequence)
+/*  An ACK may overtake a barrier that stands behind what it acknowledges, and the
+    barrier be lost after that: it is kept until the peer says that it has seen it. */
+static bool is_over(const weir_outlet *self, const item *it)
+{
+    if (it->type == ITEM_BARRIER) return it->id <= self->barrier_seen;
+    if (it->refused) return it->settled;
+    return it->sequence <= self->acked;
+}
+
+/*  Gives up what is over, and tells the owner the highest sequence of it.     */
+static void give_up_safe(weir_outlet *self)
 {
     uint64_t before = self->safe;
-    while (self->count) {
-        item *first = item_at(self, 0);
-        bool settled = first->type == ITEM_BARRIER ? first->sent : first->settled;
-        if (first->sequence > sequence || (first->refused && !settled)) break;
-        if (first->type == ITEM_BARRIER && first->id > self->last_barrier) break;
-        if (first->type == ITEM_BARRIER && !first->sent) break;
-        if (first->sequence > self->safe) self->safe = first->sequence;
+    while (self->count && is_over(self, item_at(self, 0))) {
+        if (item_at(self, 0)->sequence > self->safe)
+            self->safe = item_at(self, 0)->sequence;
         drop_first(self);
     }
     if (self->safe > before) self->config.events->acked(self->config.arg, self->safe);
 }
 
-static void welcome(weir_outlet *self, const weir_frame *frame)
+/*  Nothing can be safe that was never sent.                                   */
+static weir_err acknowledge(weir_outlet *self, uint64_t sequence)
 {
-    if (self->state != STATE_GREETING) return;
+    if (sequence > self->highest_sent) return WEIR_EPROTO;
+    if (sequence > self->acked) self->acked = sequence;
+    give_up_safe(self);
+    return WEIR_OK;
+}
+
+static void note_barrier(weir_outlet *self, uint64_t id)
+{
+    if (id <= self->barrier_seen) return;
+    self->barrier_seen = id;
+    give_up_safe(self);
+}
+
+static weir_err welcome(weir_outlet *self, const weir_frame *frame)
+{
+    if (self->state != STATE_GREETING) return WEIR_OK;
+    if (frame->version != WEIR_WIRE_VERSION) return WEIR_EPROTO;
+    weir_err err = acknowledge(self, frame->sequence);
+    if (err) return err;
+    self->barrier_seen = frame->barrier; // of an inlet that began anew: 0
+    give_up_safe(self);
     self->state = STATE_OPEN;
     self->credit = frame->bytes;
     self->last_barrier = frame->barrier;
     self->need_said = false;
-    acknowledge(self, frame->sequence);
-    /*  Everything behind it goes again; barriers that arrived do not.         */
-    self->unsent = 0;
-    while (self->unsent < self->count) {
-        item *it = item_at(self, self->unsent);
-        if (it->type != ITEM_BARRIER || it->id > frame->barrier) break;
-        self->unsent++;
-    }
+    self->unsent = 0; // everything that is still kept goes again
     pump(self);
+    return WEIR_OK;
 }
 
 static void credit(weir_outlet *self, const weir_frame *frame)
 {
+    if (self->state != STATE_OPEN) return;
+    note_barrier(self, frame->barrier);
     /*  A grant that was on its way when the barrier was sent is void.         */
-    if (self->state != STATE_OPEN || frame->barrier < self->last_barrier) return;
-    self->credit += frame->bytes;
+    if (frame->barrier < self->last_barrier) return;
+    bool fits = frame->bytes <= UINT64_MAX - self->credit;
+    self->credit = fits ? self->credit + frame->bytes : UINT64_MAX;
     pump(self);
 }
 
@@ -272,44 +301,45 @@ static item *find_item(weir_outlet *self, uint64_t sequence)
     return NULL;
 }
 
-static void refused(weir_outlet *self, const weir_frame *frame)
+static weir_err refused(weir_outlet *self, const weir_frame *frame)
 {
     if (frame->retryable) {
+        if (self->state != STATE_OPEN) return WEIR_OK;
         weir_outlet_disconnect(self);
         self->config.events->closed(self->config.arg, frame->code, frame->text, true);
-        return;
+        return WEIR_OK;
     }
+    if (frame->sequence > self->highest_sent) return WEIR_EPROTO;
     item *it = find_item(self, frame->sequence);
-    if (!it || it->refused) return;
+    if (!it || it->refused) return WEIR_OK;
     it->refused = true;
     self->config.events->refused(self->config.arg, frame->sequence, frame->code,
                                  frame->text);
+    return WEIR_OK;
 }
 
 void weir_outlet_settle(weir_outlet *self, uint64_t sequence)
 {
     item *it = find_item(self, sequence);
-    if (it) it->settled = true;
-    if (it == item_at(self, 0)) acknowledge(self, sequence);
+    if (!it || !it->refused) return;
+    it->settled = true;
+    give_up_safe(self);
 }
 
 weir_err weir_outlet_recv(weir_outlet *self, const weir_frame *frame)
 {
     switch (frame->type) {
     case WEIR_WELCOME:
-        welcome(self, frame);
-        return WEIR_OK;
+        return welcome(self, frame);
     case WEIR_CREDIT:
         credit(self, frame);
         return WEIR_OK;
     case WEIR_ACK:
-        if (frame->sequence >= self->next_sequence) return WEIR_EPROTO;
-        acknowledge(self, frame->sequence);
-        return WEIR_OK;
+        return acknowledge(self, frame->sequence);
     case WEIR_NACK:
-        refused(self, frame);
-        return WEIR_OK;
+        return refused(self, frame);
     case WEIR_CLOSE:
+        if (self->state == STATE_CLOSED) return WEIR_OK;
         weir_outlet_disconnect(self);
         if (!frame->retryable) self->state = STATE_CLOSED;
         self->config.events->closed(self->config.arg, frame->code, frame->text,

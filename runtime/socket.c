@@ -16,12 +16,13 @@ static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int64_t message_max = 16 << 20;
 
+/*  zsys_set_max_sockets would abort a host that has sockets already; on the context
+    itself the limit is without effect then, and else the same.                */
 static void prepare(void)
 {
-    zsys_init();
+    void *context = zsys_init();
     zsys_handler_set(NULL);
-    zsys_set_max_sockets(0); // as many as libzmq allows
-    zsys_set_logstream(stderr);
+    zmq_ctx_set(context, ZMQ_MAX_SOCKETS, zmq_ctx_get(context, ZMQ_SOCKET_LIMIT));
 }
 
 void weir_socket_prepare(void)
@@ -172,9 +173,9 @@ static void wrap_body(zmq_msg_t *part, const weir_frame *frame, weir_block **bod
     zmq_msg_init(message);
     zmq_msg_move(message, part);
     weir_handover_take(zmq_msg_data(message));
-    *body_p = weir_block_wrap(zmq_msg_data(message), zmq_msg_size(message),
-                              frame->records, frame->runs, frame->run_count,
-                              close_message, message);
+    *body_p =
+        weir_block_wrap(zmq_msg_data(message), zmq_msg_size(message), frame->records,
+                        frame->runs, frame->run_count, close_message, message);
 }
 
 /*  Takes the parts behind frame 0. Only a BLOCK has one, and only one.        */

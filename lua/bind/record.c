@@ -27,7 +27,7 @@ typedef struct {
     size_t name_size;
 } slot;
 
-typedef struct lazy lazy;
+typedef struct weir_records lazy;
 
 /*  The userdata. Slots 0..index.count-1 belong to the fields of the payload, those
     behind to added ones. Its first user value is the table `values`: at i + 1 the
@@ -48,7 +48,8 @@ typedef struct view {
 } view;
 
 /*  Per state: what the running call is about.                                 */
-struct lazy {
+struct weir_records {
+    lua_State *L;
     uint64_t serial; // of the running call
     weir_subject *subject;
     weir_emitter *out;
@@ -677,7 +678,7 @@ static weir_err encode_across(weir_encoder *e, int index, view *v)
     return err;
 }
 
-static weir_err encode_view(weir_encoder *e, int index)
+static weir_err write_view(weir_encoder *e, int index)
 {
     view *v = lua_touserdata(e->L, index);
     if (v->serial && v->serial != v->lazy->serial) {
@@ -698,6 +699,19 @@ static weir_err encode_view(weir_encoder *e, int index)
         return WEIR_OK;
     }
     return e->format == WEIR_JSON ? encode_json(e, index, v) : encode_msgpack(e, index, v);
+}
+
+/*  A record may have been put into itself: the depth ends that.                */
+static weir_err encode_view(weir_encoder *e, int index)
+{
+    if (e->depth > WEIR_DEPTH_MAX) {
+        e->error = "nested too deeply";
+        return WEIR_EINVAL;
+    }
+    e->depth++;
+    weir_err err = write_view(e, index);
+    e->depth--;
+    return err;
 }
 
 static const weir_encode_class view_encode = {.encode = encode_view};
@@ -759,7 +773,7 @@ static int bind_emit(lua_State *L)
     lua_settop(L, 1);
     self->emitted = true;
     if (lua_isnil(L, 1)) return 0;
-    weir_err err = weir_record_result(L, 1, &error);
+    weir_err err = weir_records_result(self, 1, &error);
     if (err == WEIR_ETOOBIG) weir_sandbox_exceed(L, WEIR_OVERRUN_OUTPUT);
     if (err) return fail(L, error);
     return 0;
@@ -883,6 +897,19 @@ static weir_err complain(lazy *self, const char **error, const char *text)
     return WEIR_EINVAL;
 }
 
+/*  The call's own view is written without the general way's questions.        */
+static weir_err encode_result(lua_State *L, lazy *self, int index, weir_format format,
+                              const char **error)
+{
+    if (lua_touserdata(L, index) != self->root)
+        return weir_encode(L, index, format, &self->payload, error);
+    weir_encoder encoder = {
+        .L = L, .format = format, .out = &self->payload, .limit = WEIR_ENCODE_MAX};
+    weir_err err = encode_view(&encoder, index);
+    if (err) *error = encoder.error;
+    return err;
+}
+
 /*  What the call's record has, as far as the function has not changed it.     */
 static weir_err fill_meta(lua_State *L, lazy *self, weir_record *record,
                           const char **error)
@@ -914,7 +941,7 @@ static weir_err put_payload(lua_State *L, lazy *self, int index, weir_record *re
     weir_format format = self->subject->record.format;
     record->format = format == WEIR_TEXT ? WEIR_JSON : format;
     self->payload.size = 0;
-    weir_err err = weir_encode(L, index, record->format, &self->payload, error);
+    weir_err err = encode_result(L, self, index, record->format, error);
     record->data = self->payload.data;
     record->size = self->payload.size;
     if (!err && record->format == WEIR_JSON && record->data[0] == '[')
@@ -1004,8 +1031,9 @@ static weir_err emit_made(lua_State *L, lazy *self, int index, const char **erro
 static weir_err emit_result(lua_State *L, lazy *self, int index, const char **error)
 {
     char text[96];
+    if (lua_touserdata(L, index) == self->root)
+        return emit_root(L, self, index, self->root, error);
     view *v = to_view(L, index);
-    if (v && v == self->root) return emit_root(L, self, index, v, error);
     if (lua_istable(L, index) && is_made(L, index))
         return emit_made(L, self, index, error);
     if (lua_istable(L, index) || v) {
@@ -1018,20 +1046,24 @@ static weir_err emit_result(lua_State *L, lazy *self, int index, const char **er
     return complain(self, error, text);
 }
 
-weir_err weir_record_result(lua_State *L, int index, const char **error)
+weir_err weir_records_result(weir_records *self, int index, const char **error)
 {
-    lazy *self = lazy_of(L);
-    weir_err err = emit_result(L, self, lua_absindex(L, index), error);
+    weir_err err = emit_result(self->L, self, lua_absindex(self->L, index), error);
     self->results++;
     return err;
 }
 
 /* --- Calls ---------------------------------------------------------------------------------------------- */
 
-void weir_record_begin(lua_State *L, weir_subject *subject, weir_emitter *out)
+void weir_records_push(weir_records *self)
 {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &lazy_key);
-    lazy *self = lua_touserdata(L, -1);
+    lua_rawgetp(self->L, LUA_REGISTRYINDEX, &lazy_key);
+    lua_getiuservalue(self->L, -1, 1);
+    lua_remove(self->L, -2);
+}
+
+void weir_records_begin(weir_records *self, weir_subject *subject, weir_emitter *out)
+{
     view *v = self->root;
     self->serial++;
     self->subject = subject;
@@ -1045,26 +1077,23 @@ void weir_record_begin(lua_State *L, weir_subject *subject, weir_emitter *out)
     v->array = v->ready && v->doc->index.type == WEIR_ARRAY;
     v->dirty = false;
     v->slot_count = 0;
-    lua_getiuservalue(L, -1, 1);
-    lua_remove(L, -2);
 }
 
-void weir_record_end(lua_State *L)
+void weir_records_end(weir_records *self)
 {
-    lazy *self = lazy_of(L);
     self->subject = NULL;
     self->out = NULL;
     self->serial++;
 }
 
-bool weir_record_undecodable(lua_State *L)
+bool weir_records_undecodable(const weir_records *self)
 {
-    return lazy_of(L)->undecodable;
+    return self->undecodable;
 }
 
-bool weir_record_emitted(lua_State *L)
+bool weir_records_emitted(const weir_records *self)
 {
-    return lazy_of(L)->emitted;
+    return self->emitted;
 }
 
 /* --- Opening ---------------------------------------------------------------------------------------------- */
@@ -1105,7 +1134,7 @@ static void new_metatable(lua_State *L, const luaL_Reg *methods, const char *nam
     lua_setfield(L, -2, "__metatable");
 }
 
-void weir_bind_record(lua_State *L)
+weir_records *weir_bind_record(lua_State *L)
 {
     static const luaL_Reg none[] = {{NULL, NULL}};
     new_metatable(L, view_methods, "record");
@@ -1116,6 +1145,7 @@ void weir_bind_record(lua_State *L)
 
     lazy *self = lua_newuserdatauv(L, sizeof *self, 1);
     memset(self, 0, sizeof *self);
+    self->L = L;
     lua_newtable(L);
     lua_pushcfunction(L, lazy_gc);
     lua_setfield(L, -2, "__gc");
@@ -1132,4 +1162,5 @@ void weir_bind_record(lua_State *L)
     lua_pushglobaltable(L);
     luaL_setfuncs(L, functions, 0);
     lua_pop(L, 1);
+    return self;
 }

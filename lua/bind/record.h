@@ -12,20 +12,25 @@
 #include <lua.h>
 #include "actors/program.h"
 
+typedef struct weir_records weir_records; // of one state, which owns it
+
 /*  Makes the state ready: metatables, and the globals meta, raw, keep, record and
     emit. To be called once, with the sandbox's globals in place.              */
-void weir_bind_record(lua_State *L);
+weir_records *weir_bind_record(lua_State *L);
 
-/*  A new call begins: pushes the view of this record (the same userdata each time).
-    subject and out are lent until weir_record_end.                            */
-void weir_record_begin(lua_State *L, weir_subject *subject, weir_emitter *out);
-void weir_record_end(lua_State *L);
+/*  Pushes the view that every call gets; its owner may keep it on the stack.   */
+void weir_records_push(weir_records *self);
+
+/*  A new call begins: the view is one of this record. subject and out are lent until
+    weir_records_end.                                                          */
+void weir_records_begin(weir_records *self, weir_subject *subject, weir_emitter *out);
+void weir_records_end(weir_records *self);
 
 /*  True when the call has found that the payload cannot be decoded; has emitted.  */
-bool weir_record_undecodable(lua_State *L);
-bool weir_record_emitted(lua_State *L);
+bool weir_records_undecodable(const weir_records *self);
+bool weir_records_emitted(const weir_records *self);
 
 /*  Emits one result of the function: a view, a table, a record (). WEIR_EINVAL: it
     is none of these, or cannot be encoded, *error says why (lent until the next
     call). WEIR_ETOOBIG: an output limit is passed.                            */
-weir_err weir_record_result(lua_State *L, int index, const char **error);
+weir_err weir_records_result(weir_records *self, int index, const char **error);

@@ -1,0 +1,192 @@
+#!/usr/bin/python3
+"""Measures Weir against the limits of the same machine, side by side in one run.
+
+Each row is a ratio: the median of paired runs, ours and the limit's in turn. Prints a
+table in Markdown; exits 1 when a row misses what it must reach (WEIR_BENCH_STRICT=1).
+"""
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build/bench"
+WEIR = os.environ.get("WEIR", str(ROOT / "build/release/bin/weir"))
+PCALL = ROOT / "build/release/tests/bench/bench_pcall"
+REAL = ROOT.parent / "shared/data/access.ndjson"
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+
+ROW4 = """
+source.file "in" { path = "%s", at_end = stop }
+process "p" { from = "in" }
+sink.null "out" { from = "p" }
+"""
+
+ROW5 = """
+source.file "in" { path = "%s", at_end = stop }
+process "p" {
+  from = "in",
+  each = function (r)                       -- reads 4 fields, writes 2
+    if r.method == "TRACE" then return drop end
+    r.kib = (r.bytes or 0) // 1024
+    r.failed = r.status >= 500 and r.path or null
+    return r
+  end,
+}
+sink.null "out" { from = "p" }
+"""
+
+
+def topology(name, text):
+    """Writes a topology with a fresh state folder and returns its path."""
+    folder = BUILD / name
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    folder.mkdir(parents=True)
+    path = folder / "topology.lua"
+    path.write_text('settings { name = "%s" }\n%s' % (name, text))
+    return path
+
+
+def seconds(command, **options):
+    start = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, **options)
+    return time.monotonic() - start
+
+
+def run_weir(name, text):
+    return seconds([WEIR, "run", "--quiet", str(topology(name, text))])
+
+
+def repeated(path, size):
+    """The real access log, repeated up to a size."""
+    target = BUILD / "access.ndjson"
+    if not target.exists():
+        text = path.read_bytes()
+        with target.open("wb") as out:
+            for _ in range(size // len(text)):
+                out.write(text)
+    return target
+
+
+def generated(count):
+    """Generated requests of about 180 bytes."""
+    target = BUILD / ("generated-%d.ndjson" % count)
+    if not target.exists():
+        run_weir("generate", 'source.generate "g" { count = %d }\n'
+                 'sink.file "f" { from = "g", path = "%s", fsync = never }'
+                 % (count, target))
+    return target
+
+
+def lines(path):
+    return int(subprocess.run(["wc", "-l", str(path)], check=True,
+                              capture_output=True).stdout.split()[0])
+
+
+def paired(ours, limit):
+    """Median of ours / limit (both rates) over alternating rounds, after a warm-up."""
+    ours(), limit()
+    pairs = [(ours(), limit()) for _ in range(ROUNDS)]
+    ratio = statistics.median(a / b for a, b in pairs)
+    return ratio, statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def row_passthrough(log):
+    size = log.stat().st_size
+    return paired(lambda: size / run_weir("row4", ROW4 % log) / 1e6,
+                  lambda: size / seconds(["sh", "-c", "cat '%s' | wc -l" % log]) / 1e6)
+
+
+def row_lua(log):
+    count = lines(log)
+    return paired(lambda: count / run_weir("row5", ROW5 % log),
+                  lambda: float(subprocess.run([str(PCALL)], check=True,
+                                               capture_output=True).stdout))
+
+
+def row_example(count):
+    """The access-log example on generated records: records a second."""
+    data = generated(count)
+    example = ROOT / "examples/access-log/topology.lua"
+    folder = BUILD / "example"
+
+    def once():
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+        folder.mkdir(parents=True)
+        (folder / "topology.lua").write_text(example.read_text())
+        (folder / "input.ndjson").symlink_to(data)
+        return count / seconds([WEIR, "run", "--quiet", "topology.lua"], cwd=folder)
+    once()
+    return statistics.median(once() for _ in range(ROUNDS))
+
+
+def process_times(pid):
+    fields = pathlib.Path("/proc/%d/stat" % pid).read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle():
+    """Ready time in ms, CPU share and resident MB of a topology with nothing to do."""
+    folder = BUILD / "idle"
+    path = topology("idle", 'source.file "in" { path = "%s/none*.ndjson" }\n'
+                    'process "p" { from = "in", workers = 2, each = function (r) return r end }\n'
+                    'sink.file "out" { from = "p", path = "%s/out.ndjson" }' % (folder, folder))
+    start = time.monotonic()
+    weir = subprocess.Popen([WEIR, "run", "--quiet", str(path)], stderr=subprocess.PIPE,
+                            text=True)
+    for line in weir.stderr:
+        if " ready " in line:
+            break
+    ready = (time.monotonic() - start) * 1000
+    time.sleep(1)      # the measuring interval begins after the start-up
+    before, begun = process_times(weir.pid), time.monotonic()
+    time.sleep(10)     # the measuring interval itself
+    cpu = (process_times(weir.pid) - before) / (time.monotonic() - begun) * 100
+    status = pathlib.Path("/proc/%d/status" % weir.pid).read_text()
+    rss = int(status.split("VmRSS:")[1].split()[0]) / 1024
+    weir.terminate()
+    weir.wait(30)
+    return ready, cpu, rss
+
+
+def main():
+    BUILD.mkdir(parents=True, exist_ok=True)
+    rows, good = [], True
+
+    def row(what, value, limit, passed, detail):
+        nonlocal good
+        good &= passed
+        rows.append("| %s | %s | %s | %s | %s |"
+                    % (what, value, limit, "yes" if passed else "NO", detail))
+        print(rows[-1], flush=True)
+
+    print("| what | measured | must be | met | detail |\n|---|---|---|---|---|")
+    if REAL.exists():
+        log = repeated(REAL, 400_000_000)
+        ratio, ours, limit = row_passthrough(log)
+        row("NDJSON file through a process without Lua to sink.null, against "
+            "`cat file \\| wc -l`", "%.2f" % ratio, "1.5", ratio >= 1.5,
+            "%.0f MB/s against %.0f MB/s" % (ours, limit))
+        ratio, ours, limit = row_lua(log)
+        row("Lua `each`, 4 fields read, 2 written, one worker, against empty pcalls",
+            "%.4f" % ratio, "0.025, aim 0.04", ratio >= 0.025,
+            "%.0f records/s against %.1f M pcalls/s" % (ours, limit / 1e6))
+    else:
+        print("skipped: %s is not there" % REAL)
+    rate = row_example(2_000_000)
+    row("access-log example, 2,000,000 records of about 160 bytes, two workers",
+        "%.0f records/s" % rate, "600,000, aim 1,000,000", rate >= 600_000, "")
+    ready, cpu, rss = idle()
+    row("ready", "%.0f ms" % ready, "100 ms", ready < 100, "from exec to the ready line")
+    row("idle CPU", "%.2f %%" % cpu, "1 %", cpu < 1, "over 10 s")
+    row("idle resident set", "%.1f MB" % rss, "20 MB", rss < 20, "")
+    (BUILD / "result.json").write_text(json.dumps(rows))
+    return 0 if good or not os.environ.get("WEIR_BENCH_STRICT") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
