@@ -176,8 +176,7 @@ static weir_tail_state start(weir_tail *self)
     any more, nobody can read it again, and its slot is not needed.            */
 static weir_tail_state rotate(weir_tail *self)
 {
-    struct stat info;
-    bool deleted = fstat(self->fd, &info) == 0 && info.st_nlink == 0;
+    bool deleted = weir_tail_deleted(self);
     weir_positions_release(self->positions, self->slot, &self->offset);
     if (deleted) weir_positions_forget(self->positions, self->slot);
     close_fd(&self->fd);
@@ -305,6 +304,12 @@ uint64_t weir_tail_lag(const weir_tail *self)
     if (self->fd < 0 || fstat(self->fd, &info) < 0) return 0;
     uint64_t size = (uint64_t)info.st_size;
     return size > self->offset ? size - self->offset : 0;
+}
+
+bool weir_tail_deleted(const weir_tail *self)
+{
+    struct stat info;
+    return self->fd >= 0 && fstat(self->fd, &info) == 0 && info.st_nlink == 0;
 }
 
 const char *weir_tail_path(const weir_tail *self)

@@ -71,6 +71,10 @@ uint64_t weir_tail_offset(const weir_tail *self);
 /*  Bytes of the open file that are not read yet; blocks on disk.              */
 uint64_t weir_tail_lag(const weir_tail *self);
 
+/*  True when the open file has no name any more: deleted, so that nobody can open it
+    again.                                                                     */
+bool weir_tail_deleted(const weir_tail *self);
+
 const char *weir_tail_path(const weir_tail *self);
 
 /*  Why the last call was ERROR: one sentence, lent until the next call.       */

@@ -4,9 +4,9 @@
 #include "lua/bind/record.h"
 #include "lua/sandbox.h"
 
-/*  The stack of a program's state, between calls: the function, the view that it is
-    called with, and the last error's home. Results and arguments come behind. */
-enum { FUNCTION = 1, VIEW = 2, LAST_ERROR = 3, BASE = 3 };
+/*  The stack of a program's state, between calls: the function, then the last error's
+    home. Arguments and results come behind.                                   */
+enum { FUNCTION = 1, LAST_ERROR = 2, BASE = 2 };
 
 typedef struct {
     const weir_function *source;
@@ -47,7 +47,6 @@ static weir_err load(program *self, weir_report *report)
                                     : lua_tostring(L, -1));
     lua_settop(L, 0);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &weir_lua_program);
-    weir_records_push(self->records);
     lua_pushnil(L);
     return WEIR_OK;
 }
@@ -140,7 +139,7 @@ static weir_call_result take_results(program *self, const char **error)
     if (top == BASE && !has_emitted)
         return bad_result(self, WEIR_EINVAL,
                           "the function returned nothing: return a record, or drop", error);
-    if (top == BASE + 1 && lua_rawequal(L, top, VIEW)) {
+    if (top == BASE + 1 && weir_records_is_input(self->records, top)) {
         weir_err err = weir_records_result(self->records, top, error);
         return err ? bad_result(self, err, *error, error) : WEIR_CALL_DONE;
     }
@@ -170,7 +169,6 @@ static weir_call_result call(void *arg, weir_subject *subject, weir_emitter *out
     weir_call_result result;
     lua_settop(L, BASE);
     lua_pushvalue(L, FUNCTION);
-    lua_pushvalue(L, VIEW);
     weir_records_begin(self->records, subject, out);
     if (weir_sandbox_call(self->sandbox, 1, LUA_MULTRET))
         result = failed(self, error);

@@ -756,8 +756,8 @@ static void wait_events(weir_actor *self, bool busy)
         if (w->gone) continue;
         if (w->hot)
             *w->hot = true;
-        else if (w->handler && self->failed) // nobody will make it unreadable again
-            epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+        else if (w->handler && self->failed)
+            weir_actor_unwatch(self, w->fd); // it would stay readable
         else if (w->handler)
             w->handler(self->self);
         else if (w->fd == self->wake_fd)

@@ -22,7 +22,10 @@ static void prepare(void)
 {
     void *context = zsys_init();
     zsys_handler_set(NULL);
+    /*  zsys_set_max_sockets aborts when there are sockets, and a host that made an
+        actor first has some.                                                  */
     zmq_ctx_set(context, ZMQ_MAX_SOCKETS, zmq_ctx_get(context, ZMQ_SOCKET_LIMIT));
+    zsys_set_logstream(stderr);
 }
 
 void weir_socket_prepare(void)

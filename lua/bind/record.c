@@ -29,13 +29,11 @@ typedef struct {
 
 typedef struct weir_records lazy;
 
-/*  The userdata. Slots 0..index.count-1 belong to the fields of the payload, those
-    behind to added ones. Its first user value is the table `values`: at i + 1 the
-    value of slot i, at -(i + 1) the name; for a nested view its second user value is
-    the view that it lies in.                                                  */
+/*  One container. Slots 0..index.count-1 belong to the fields of the payload, those
+    behind to added ones. Beside it goes a Lua table `values`: at i + 1 the value of
+    slot i, at -(i + 1) the name.                                              */
 typedef struct view {
     lazy *lazy;
-    uint64_t serial;     // of the call it belongs to; 0: it owns its bytes
     weir_doc *doc;       // own_doc, or the subject's
     weir_doc own_doc;
     bool array;          // elements instead of members
@@ -46,6 +44,20 @@ typedef struct view {
     slot *slots;         // owned; NULL: nothing was touched
     uint32_t slot_count, slot_capacity;
 } view;
+
+/*  The userdata. The call's own record has a fresh one each time, so that a handle
+    which was kept is known; its view is one and the same for all calls. A nested
+    container's view lies in its userdata, the first user value is `values`, the
+    second what keeps its bytes alive: the handle above, or a string.          */
+typedef struct {
+    view *view;
+    uint64_t serial; // of the call it belongs to; 0: it owns its bytes
+} handle;
+
+typedef struct {
+    handle handle;
+    view view;
+} nested;
 
 /*  Per state: what the running call is about.                                 */
 struct weir_records {
@@ -58,7 +70,8 @@ struct weir_records {
     bool key_set, ts_set; // written through meta (r)
     int64_t ts_ms;
     bool has_ts;
-    view *root;          // the userdata that every call gets
+    view root;           // of the payload
+    handle *input;       // the userdata of the running call; NULL: none
     view *header_view;   // NULL: not asked for in this call
     weir_buffer scratch; // texts
     weir_buffer payload; // the encoding of a result
@@ -68,7 +81,7 @@ struct weir_records {
 
 enum { VALUES = 1, PARENT = 2 };
 
-static const char lazy_key, view_key, meta_key, made_key; // registry, by address
+static const char lazy_key, view_key, root_key, values_key, meta_key, made_key; // registry
 
 /* --- State ---------------------------------------------------------------------------- */
 
@@ -85,29 +98,49 @@ static int fail(lua_State *L, const char *text)
     return luaL_error(L, "%s", text);
 }
 
-static void check_alive(lua_State *L, const view *v)
+static bool is_alive(const handle *h)
 {
-    if (v->serial && v->serial != v->lazy->serial)
-        fail(L, "a record cannot be used after its call; keep (r) makes a copy that can");
+    return h->serial == 0 || h->serial == h->view->lazy->serial;
 }
 
-/*  The view at the index, or NULL.                                            */
-static view *to_view(lua_State *L, int index)
+/*  The view of a userdata that is known to be a handle: the methods' first argument. */
+static view *view_at(lua_State *L, int index)
 {
-    view *v = lua_touserdata(L, index);
-    if (!v || lua_islightuserdata(L, index) || !lua_getmetatable(L, index)) return NULL;
+    const handle *h = lua_touserdata(L, index);
+    if (!is_alive(h))
+        fail(L, "a record cannot be used after its call; keep (r) makes a copy that can");
+    return h->view;
+}
+
+/*  The handle at the index, or NULL.                                          */
+static handle *to_handle(lua_State *L, int index)
+{
+    handle *h = lua_touserdata(L, index);
+    if (!h || lua_islightuserdata(L, index) || !lua_getmetatable(L, index)) return NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &view_key);
-    bool same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-    return same ? v : NULL;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &root_key);
+    bool same = lua_rawequal(L, -3, -2) || lua_rawequal(L, -3, -1);
+    lua_pop(L, 3);
+    return same ? h : NULL;
 }
 
 static view *check_view(lua_State *L, int index)
 {
-    view *v = to_view(L, index);
-    if (!v) luaL_typeerror(L, index, "record");
-    check_alive(L, v);
-    return v;
+    if (!to_handle(L, index)) luaL_typeerror(L, index, "record");
+    return view_at(L, index);
+}
+
+static bool is_root(const view *v)
+{
+    return v == &v->lazy->root;
+}
+
+static void push_values(lua_State *L, int index, const view *v)
+{
+    if (is_root(v))
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &values_key);
+    else
+        lua_getiuservalue(L, index, VALUES);
 }
 
 /*  Parses the payload at the first look. Raises when that cannot be done.     */
@@ -128,10 +161,11 @@ static void make_ready(lua_State *L, view *v)
 
 static view *new_view(lua_State *L, lazy *self)
 {
-    view *v = lua_newuserdatauv(L, sizeof *v, 2);
-    memset(v, 0, sizeof *v);
+    nested *n = lua_newuserdatauv(L, sizeof *n, 2);
+    memset(n, 0, sizeof *n);
+    view *v = &n->view;
+    n->handle = (handle){v, self->serial};
     v->lazy = self;
-    v->serial = self->serial;
     v->doc = &v->own_doc;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &view_key);
     lua_setmetatable(L, -2);
@@ -140,12 +174,17 @@ static view *new_view(lua_State *L, lazy *self)
     return v;
 }
 
-static int view_gc(lua_State *L)
+static void free_view(view *v)
 {
-    view *v = lua_touserdata(L, 1);
     weir_doc_fini(&v->own_doc);
     free(v->slots);
     v->slots = NULL;
+}
+
+static int view_gc(lua_State *L)
+{
+    nested *n = lua_touserdata(L, 1);
+    free_view(&n->view);
     return 0;
 }
 
@@ -153,7 +192,8 @@ static int view_gc(lua_State *L)
 static void push_child(lua_State *L, int parent, view *p, const weir_value *value)
 {
     view *v = new_view(L, p->lazy);
-    v->serial = p->serial;
+    ((handle *)lua_touserdata(L, -1))->serial =
+        ((const handle *)lua_touserdata(L, parent))->serial;
     v->parent = p;
     v->headers = p->headers;
     weir_doc_reparse(&v->own_doc, value->format, value->data, value->size);
@@ -168,7 +208,7 @@ static void push_owned(lua_State *L, lazy *self, weir_format format, const uint8
                        size_t size)
 {
     view *v = new_view(L, self);
-    v->serial = 0;
+    ((handle *)lua_touserdata(L, -1))->serial = 0;
     lua_pushlstring(L, (const char *)data, size);
     const char *bytes = lua_tostring(L, -1);
     lua_setiuservalue(L, -2, PARENT);
@@ -270,7 +310,7 @@ static void push_field(lua_State *L, int index, view *v, uint32_t i, bool null_a
         push_child(L, index, v, &value);
         need_slots(v);
         v->slots[i].state = SLOT_CHILD;
-        lua_getiuservalue(L, index, VALUES);
+        push_values(L, index, v);
         lua_pushvalue(L, -2);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
         lua_pop(L, 1);
@@ -307,7 +347,7 @@ static void push_slot(lua_State *L, int index, view *v, uint32_t i, bool null_as
         return;
     case SLOT_CHILD:
     case SLOT_VALUE:
-        lua_getiuservalue(L, index, VALUES);
+        push_values(L, index, v);
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         lua_remove(L, -2);
         return;
@@ -324,10 +364,9 @@ static long find_element(lua_State *L, const view *v, int key)
 
 static int view_index(lua_State *L)
 {
-    view *v = lua_touserdata(L, 1);
+    view *v = view_at(L, 1);
     size_t size;
     long i = -1;
-    check_alive(L, v);
     make_ready(L, v);
     if (v->array)
         i = find_element(L, v, 2);
@@ -344,8 +383,7 @@ static int view_index(lua_State *L)
 
 static int view_len(lua_State *L)
 {
-    view *v = lua_touserdata(L, 1);
-    check_alive(L, v);
+    view *v = view_at(L, 1);
     make_ready(L, v);
     lua_pushinteger(L, v->array ? length_of(v) : 0);
     return 1;
@@ -355,11 +393,10 @@ static int view_len(lua_State *L)
     the value. Upvalue 1 counts.                                               */
 static int walk_next(lua_State *L)
 {
-    view *v = lua_touserdata(L, lua_upvalueindex(1));
+    view *v = view_at(L, lua_upvalueindex(1));
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
     uint32_t count = v->slot_count > v->doc->index.count ? v->slot_count
                                                          : v->doc->index.count;
-    check_alive(L, v);
     while (i < count && state_of(v, (uint32_t)i) == SLOT_REMOVED)
         i++;
     lua_pushinteger(L, i + 1);
@@ -386,8 +423,7 @@ static int walk_next(lua_State *L)
 
 static int view_pairs(lua_State *L)
 {
-    view *v = lua_touserdata(L, 1);
-    check_alive(L, v);
+    view *v = view_at(L, 1);
     make_ready(L, v);
     lua_pushvalue(L, 1);
     lua_pushinteger(L, 0);
@@ -397,9 +433,9 @@ static int view_pairs(lua_State *L)
 
 /* --- Writing ------------------------------------------------------------------------------- */
 
-static void keep_in_values(lua_State *L, int value, lua_Integer at)
+static void keep_in_values(lua_State *L, const view *v, int value, lua_Integer at)
 {
-    lua_getiuservalue(L, 1, VALUES);
+    push_values(L, 1, v);
     lua_pushvalue(L, value);
     lua_rawseti(L, -2, at);
     lua_pop(L, 1);
@@ -428,7 +464,7 @@ static void set_slot(lua_State *L, view *v, uint32_t i, int value)
             s->state = SLOT_NULL;
             return;
         }
-        keep_in_values(L, value, (lua_Integer)i + 1);
+        keep_in_values(L, v, value, (lua_Integer)i + 1);
         s->state = SLOT_VALUE;
     }
 }
@@ -459,7 +495,7 @@ static void set_member(lua_State *L, view *v)
         s->name = name;
         s->name_size = size;
         i = (long)count;
-        keep_in_values(L, 2, -(lua_Integer)i - 1);
+        keep_in_values(L, v, 2, -(lua_Integer)i - 1);
     }
     set_slot(L, v, (uint32_t)i, 3);
     if (lua_isnil(L, 3)) remove_duplicates(v, name, size);
@@ -484,10 +520,8 @@ static void set_element(lua_State *L, view *v)
 
 static int view_newindex(lua_State *L)
 {
-    view *v = lua_touserdata(L, 1);
-    check_alive(L, v);
-    if (!v->parent && !v->headers && v->doc->format == WEIR_TEXT && v->serial &&
-        v->lazy->subject->record.format == WEIR_TEXT)
+    view *v = view_at(L, 1);
+    if (is_root(v) && v->lazy->subject->record.format == WEIR_TEXT)
         fail(L, "a text payload has no fields; return a table instead");
     make_ready(L, v);
     if (v->doc->index.type != WEIR_MAP && !v->array)
@@ -521,11 +555,11 @@ static bool unchanged(lua_State *L, int index, const view *v, uint32_t i)
 {
     slot_state state = state_of(v, i);
     if (state != SLOT_CHILD) return state == SLOT_SAME;
-    lua_getiuservalue(L, index, VALUES);
+    push_values(L, index, v);
     lua_rawgeti(L, -1, (lua_Integer)i + 1);
-    const view *child = lua_touserdata(L, -1);
+    const handle *child = lua_touserdata(L, -1);
     lua_pop(L, 2);
-    return !child->dirty;
+    return !child->view->dirty;
 }
 
 /*  First byte of a field in JSON text: the quote of its name, or its value.   */
@@ -680,8 +714,9 @@ static weir_err encode_across(weir_encoder *e, int index, view *v)
 
 static weir_err write_view(weir_encoder *e, int index)
 {
-    view *v = lua_touserdata(e->L, index);
-    if (v->serial && v->serial != v->lazy->serial) {
+    const handle *h = lua_touserdata(e->L, index);
+    view *v = h->view;
+    if (!is_alive(h)) {
         e->error = "a record of an earlier call; keep (r) makes a copy that lasts";
         return WEIR_EINVAL;
     }
@@ -721,9 +756,8 @@ static const weir_encode_class view_encode = {.encode = encode_view};
 static int bind_raw(lua_State *L)
 {
     view *v = check_view(L, 1);
-    const weir_record *record = v->serial ? &v->lazy->subject->record : NULL;
-    if (v->parent || v->headers || !record)
-        return luaL_argerror(L, 1, "raw () takes the record of the call");
+    if (!is_root(v)) return luaL_argerror(L, 1, "raw () takes the record of the call");
+    const weir_record *record = &v->lazy->subject->record;
     lua_pushlstring(L, (const char *)record->data, record->size);
     return 1;
 }
@@ -745,7 +779,7 @@ static int bind_keep(lua_State *L)
 /*  record (t, {key =, ts =, headers =}): a table with the payload at 1.       */
 static int bind_record(lua_State *L)
 {
-    if (!lua_istable(L, 1) && !to_view(L, 1)) luaL_typeerror(L, 1, "table");
+    if (!lua_istable(L, 1) && !to_handle(L, 1)) luaL_typeerror(L, 1, "table");
     lua_settop(L, 2);
     if (!lua_isnil(L, 2)) luaL_checktype(L, 2, LUA_TTABLE);
     lua_createtable(L, 1, 3);
@@ -784,7 +818,7 @@ static int bind_emit(lua_State *L)
 static int bind_meta(lua_State *L)
 {
     view *v = check_view(L, 1);
-    if (v->parent || v->headers || !v->serial)
+    if (!is_root(v))
         return luaL_argerror(L, 1, "meta () takes the record of the call");
     lua_rawgetp(L, LUA_REGISTRYINDEX, &meta_key);
     return 1;
@@ -901,7 +935,7 @@ static weir_err complain(lazy *self, const char **error, const char *text)
 static weir_err encode_result(lua_State *L, lazy *self, int index, weir_format format,
                               const char **error)
 {
-    if (lua_touserdata(L, index) != self->root)
+    if (lua_touserdata(L, index) != self->input)
         return weir_encode(L, index, format, &self->payload, error);
     weir_encoder encoder = {
         .L = L, .format = format, .out = &self->payload, .limit = WEIR_ENCODE_MAX};
@@ -1031,12 +1065,12 @@ static weir_err emit_made(lua_State *L, lazy *self, int index, const char **erro
 static weir_err emit_result(lua_State *L, lazy *self, int index, const char **error)
 {
     char text[96];
-    if (lua_touserdata(L, index) == self->root)
-        return emit_root(L, self, index, self->root, error);
-    view *v = to_view(L, index);
+    if (lua_touserdata(L, index) == self->input)
+        return emit_root(L, self, index, &self->root, error);
+    const handle *h = to_handle(L, index);
     if (lua_istable(L, index) && is_made(L, index))
         return emit_made(L, self, index, error);
-    if (lua_istable(L, index) || v) {
+    if (lua_istable(L, index) || h) {
         weir_record record = {0};
         weir_err err = put_payload(L, self, index, &record, error);
         return err ? err : weir_emit(self->out, &record);
@@ -1055,34 +1089,36 @@ weir_err weir_records_result(weir_records *self, int index, const char **error)
 
 /* --- Calls ---------------------------------------------------------------------------------------------- */
 
-void weir_records_push(weir_records *self)
-{
-    lua_rawgetp(self->L, LUA_REGISTRYINDEX, &lazy_key);
-    lua_getiuservalue(self->L, -1, 1);
-    lua_remove(self->L, -2);
-}
-
 void weir_records_begin(weir_records *self, weir_subject *subject, weir_emitter *out)
 {
-    view *v = self->root;
+    view *v = &self->root;
     self->serial++;
     self->subject = subject;
     self->out = out;
     self->undecodable = self->emitted = self->key_set = self->ts_set = false;
     self->results = 0;
     self->header_view = NULL;
-    v->serial = self->serial;
     v->doc = subject->doc;
     v->ready = subject->state == WEIR_PARSED;
     v->array = v->ready && v->doc->index.type == WEIR_ARRAY;
     v->dirty = false;
     v->slot_count = 0;
+    self->input = lua_newuserdatauv(self->L, sizeof *self->input, 0);
+    *self->input = (handle){v, self->serial};
+    lua_rawgetp(self->L, LUA_REGISTRYINDEX, &root_key);
+    lua_setmetatable(self->L, -2);
+}
+
+bool weir_records_is_input(const weir_records *self, int index)
+{
+    return lua_touserdata(self->L, index) == self->input;
 }
 
 void weir_records_end(weir_records *self)
 {
     self->subject = NULL;
     self->out = NULL;
+    self->input = NULL;
     self->serial++;
 }
 
@@ -1101,6 +1137,7 @@ bool weir_records_emitted(const weir_records *self)
 static int lazy_gc(lua_State *L)
 {
     lazy *self = lua_touserdata(L, 1);
+    free_view(&self->root);
     weir_buffer_fini(&self->scratch);
     weir_buffer_fini(&self->payload);
     weir_buffer_fini(&self->key);
@@ -1110,7 +1147,7 @@ static int lazy_gc(lua_State *L)
 
 static const luaL_Reg view_methods[] = {
     {"__index", view_index}, {"__newindex", view_newindex}, {"__len", view_len},
-    {"__pairs", view_pairs}, {"__gc", view_gc},             {NULL, NULL},
+    {"__pairs", view_pairs}, {NULL, NULL},
 };
 
 static const luaL_Reg meta_methods[] = {
@@ -1139,20 +1176,26 @@ weir_records *weir_bind_record(lua_State *L)
     static const luaL_Reg none[] = {{NULL, NULL}};
     new_metatable(L, view_methods, "record");
     weir_set_encode(L, &view_encode);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &root_key);
+    new_metatable(L, view_methods, "record");
+    weir_set_encode(L, &view_encode);
+    lua_pushcfunction(L, view_gc);
+    lua_setfield(L, -2, "__gc");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &view_key);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &values_key);
     new_metatable(L, none, "record ()");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &made_key);
 
-    lazy *self = lua_newuserdatauv(L, sizeof *self, 1);
+    lazy *self = lua_newuserdatauv(L, sizeof *self, 0);
     memset(self, 0, sizeof *self);
     self->L = L;
     lua_newtable(L);
     lua_pushcfunction(L, lazy_gc);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
-    self->root = new_view(L, self);
-    self->root->serial = ~0ull; // of no call
-    lua_setiuservalue(L, -2, 1);
+    self->serial = 1;
+    self->root.lazy = self;
     lua_rawsetp(L, LUA_REGISTRYINDEX, &lazy_key);
 
     lua_newuserdatauv(L, 1, 0);

@@ -18,12 +18,11 @@ typedef struct weir_records weir_records; // of one state, which owns it
     emit. To be called once, with the sandbox's globals in place.              */
 weir_records *weir_bind_record(lua_State *L);
 
-/*  Pushes the view that every call gets; its owner may keep it on the stack.   */
-void weir_records_push(weir_records *self);
-
-/*  A new call begins: the view is one of this record. subject and out are lent until
+/*  A new call begins: pushes the record. subject and out are lent until
     weir_records_end.                                                          */
 void weir_records_begin(weir_records *self, weir_subject *subject, weir_emitter *out);
+/*  True when the value at the index is the call's own record.                  */
+bool weir_records_is_input(const weir_records *self, int index);
 void weir_records_end(weir_records *self);
 
 /*  True when the call has found that the payload cannot be decoded; has emitted.  */
