@@ -36,7 +36,7 @@ struct weir_heap_chunk {
 
 _Static_assert(CHUNK_PAGES == 16, "a chunk has a bit for each of its pages");
 
-// --- accounting -------------------------------------------------------------
+/* --- Accounting -------------------------------------------------------------------- */
 
 /*  Keeps what the ledger knows at or above the footprint. One step of slack keeps
     a state that goes up and down at a border from telling it every time.      */
@@ -88,7 +88,7 @@ static bool has_room(const weir_heap *self, size_t more)
 
 #ifndef WEIR_SANITIZED
 
-// --- chunks -----------------------------------------------------------------
+/* --- Chunks ------------------------------------------------------------------------ */
 
 static void link_roomy(weir_heap *self, weir_heap_chunk *chunk)
 {
@@ -137,7 +137,7 @@ static void drop_chunk(weir_heap *self, weir_heap_chunk *chunk)
     add_footprint(self, 0, CHUNK_BYTES);
 }
 
-// --- pages ------------------------------------------------------------------
+/* --- Pages ------------------------------------------------------------------------- */
 
 static void link_page(weir_heap *self, weir_heap_page *page)
 {
@@ -196,7 +196,7 @@ static void drop_page(weir_heap *self, weir_heap_page *page)
     }
 }
 
-// --- blocks -----------------------------------------------------------------
+/* --- Blocks ------------------------------------------------------------------------ */
 
 static unsigned class_of(size_t size)
 {
@@ -338,7 +338,7 @@ void *weir_heap_alloc(void *heap, void *pointer, size_t old_size, size_t new_siz
     return result;
 }
 
-// --- lifecycle --------------------------------------------------------------
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger,
                     void (*full)(void *arg), void *arg)

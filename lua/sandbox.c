@@ -97,7 +97,7 @@ weir_sandbox *weir_sandbox_of(lua_State *L)
     return *(weir_sandbox **)lua_getextraspace(L);
 }
 
-// --- overruns ---------------------------------------------------------------
+/* --- Overruns ---------------------------------------------------------------------- */
 
 /*  Notes the line of the innermost Lua function. Allocates nothing.           */
 static void note_where(weir_sandbox *self)
@@ -188,7 +188,7 @@ static void on_full(void *arg)
         flag_overrun(self, WEIR_OVERRUN_MEMORY);
 }
 
-// --- time -------------------------------------------------------------------
+/* --- Time -------------------------------------------------------------------------- */
 
 static int64_t cpu_ns(void)
 {
@@ -300,7 +300,7 @@ void weir_sandbox_stop(weir_sandbox *self)
     self->started = false;
 }
 
-// --- calls ------------------------------------------------------------------
+/* --- Calls ------------------------------------------------------------------------- */
 
 static void enter(weir_sandbox *self)
 {
@@ -388,7 +388,7 @@ int weir_sandbox_call(weir_sandbox *self, int arguments, int results)
     return status;
 }
 
-// --- lifecycle --------------------------------------------------------------
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static int open_modules(lua_State *L)
 {

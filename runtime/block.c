@@ -16,7 +16,7 @@ struct weir_block {
     void *hint;
 };
 
-/* --- Runs ---------------------------------------------------------------------- */
+/* --- Runs -------------------------------------------------------------------------- */
 
 static size_t text_bytes(const char *text)
 {
@@ -62,7 +62,7 @@ static bool same_origin(const weir_run *a, const weir_run *b)
            same_text(a->label, b->label);
 }
 
-/* --- Block --------------------------------------------------------------------- */
+/* --- Block ------------------------------------------------------------------------- */
 
 static weir_block *block_new(const uint8_t *body, size_t size, uint32_t records,
                              const weir_run *runs, size_t run_count)
@@ -138,7 +138,7 @@ weir_err weir_block_check(const weir_block *self)
     return reader.at == reader.end ? WEIR_OK : WEIR_EMALFORMED;
 }
 
-/* --- Builder ------------------------------------------------------------------- */
+/* --- Builder ----------------------------------------------------------------------- */
 
 /*  Slack behind the target, so that the record that fills a block seldom makes
     its body grow.                                                             */
@@ -273,7 +273,7 @@ void weir_builder_fini(weir_builder *self)
     *self = (weir_builder){0};
 }
 
-/* --- Iterator and selections ---------------------------------------------------- */
+/* --- Iterator and selections ------------------------------------------------------- */
 
 bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run **origin)
 {

@@ -67,8 +67,7 @@ typedef struct {
     bool draining, over;
 } context;
 
-/* --- Folder ---------------------------------------------------------------------------
- */
+/* --- Folder ------------------------------------------------------------------------ */
 
 static weir_err make_folders(const char *path, weir_report *report)
 {
@@ -126,8 +125,7 @@ static void raise_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* --- Starting
- * ------------------------------------------------------------------------------ */
+/* --- Starting ---------------------------------------------------------------------- */
 
 static void endpoint_of(const context *self, size_t node, char *text, size_t size)
 {
@@ -225,8 +223,7 @@ static void forget_residents(context *self, size_t part_number)
     }
 }
 
-/* --- Failing
- * ------------------------------------------------------------------------------- */
+/* --- Failing ----------------------------------------------------------------------- */
 
 static void give_up(context *self, weir_ending ending, const weir_report *reason)
 {
@@ -324,8 +321,7 @@ static void run_restarts(context *self)
     }
 }
 
-/* --- Draining
- * ------------------------------------------------------------------------------- */
+/* --- Draining ---------------------------------------------------------------------- */
 
 static void ask_drain(context *self, int64_t after_us)
 {
@@ -398,8 +394,7 @@ static void look_for_end(context *self)
     }
 }
 
-/* --- Signals
- * ---------------------------------------------------------------------------------- */
+/* --- Signals ----------------------------------------------------------------------- */
 
 static void reopen_all(context *self)
 {
@@ -436,9 +431,7 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* --- Loop
- * ---------------------------------------------------------------------------------------
- */
+/* --- Loop -------------------------------------------------------------------------- */
 
 static void earliest(int64_t *next, int64_t at_us)
 {
@@ -493,9 +486,7 @@ static void supervise(context *self)
     }
 }
 
-/* --- Life
- * -----------------------------------------------------------------------------------------
- */
+/* --- Life -------------------------------------------------------------------------- */
 
 static bool add_fd(context *self, int fd)
 {

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 
 struct weir_ledger {
-    uint64_t limit;                      // L, constant
-    _Atomic uint64_t used;               // U
-    _Atomic uint64_t peak;               // highest U
-    _Atomic uint64_t release_errors;     // releases of more than was there
+    uint64_t limit;                  // L, constant
+    _Atomic uint64_t used;           // U
+    _Atomic uint64_t peak;           // highest U
+    _Atomic uint64_t release_errors; // releases of more than was there
     _Atomic uint64_t accounts[WEIR_ACCOUNTS];
 };
 
@@ -68,8 +68,8 @@ static uint64_t take(weir_ledger *self, weir_account account, uint64_t bytes)
     uint64_t taken;
     do {
         taken = bytes < held ? bytes : held;
-    } while (!atomic_compare_exchange_weak(&self->accounts[account], &held,
-                                           held - taken));
+    } while (
+        !atomic_compare_exchange_weak(&self->accounts[account], &held, held - taken));
     if (taken < bytes) atomic_fetch_add(&self->release_errors, 1);
     return taken;
 }

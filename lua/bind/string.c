@@ -12,7 +12,7 @@
 /*  A pattern that holds none of them is plain text for string.find.           */
 static const char specials[] = "^$*+?.([%-";
 
-// --- searching --------------------------------------------------------------
+/* --- Searching --------------------------------------------------------------------- */
 
 /*  The offset of a position argument, which counts from 1 or back from -1.    */
 static size_t check_offset(lua_State *L, int argument, size_t size)
@@ -203,7 +203,7 @@ static int string_gmatch(lua_State *L)
     return 1;
 }
 
-// --- replacing --------------------------------------------------------------
+/* --- Replacing --------------------------------------------------------------------- */
 
 typedef struct {
     weir_matcher *matcher;
@@ -269,7 +269,7 @@ static bool add_replacement(const replacer *self, const char *from, const char *
 }
 
 /*  Replaces up to `most` matches. Returns how many; out is the whole new text if
-    *changed, which is false when every match stayed as it was.                */
+ *changed, which is false when every match stayed as it was.                */
 static lua_Integer replace_all(const replacer *self, bool anchored, lua_Integer most,
                                bool *changed)
 {
@@ -329,7 +329,7 @@ static int string_gsub(lua_State *L)
     return 2;
 }
 
-// --- charging ---------------------------------------------------------------
+/* --- Charging ---------------------------------------------------------------------- */
 
 /*  Upvalue 1 is Lua's own function, which uses no upvalues: it runs in this frame,
     and its results are charged.                                               */

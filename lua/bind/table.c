@@ -163,7 +163,7 @@ static int table_concat(lua_State *L)
     return 1;
 }
 
-// --- sort -------------------------------------------------------------------
+/* --- Sort -------------------------------------------------------------------------- */
 
 /*  Stack of sort: the list, the comparator or nil, two tables that exchange their
     roles from one round to the next, and the heads of the two runs that are being
