@@ -10,7 +10,7 @@ struct weir_block {
     size_t size;
     weir_run *runs; // one allocation with the texts behind the array
     size_t run_count;
-    weir_ledger *ledger; // charged bytes go back here; NULL: none
+    weir_ledger *ledger; // a reference; charged bytes go back here; NULL: none
     size_t charged;
     void (*free_body)(void *hint);
     void *hint;
@@ -102,6 +102,7 @@ void weir_block_destroy(weir_block **self_p)
     if (self->free_body) self->free_body(self->hint);
     if (self->ledger)
         weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
+    weir_ledger_destroy(&self->ledger);
     free(self->runs);
     free(self);
 }
@@ -255,7 +256,7 @@ weir_block *weir_builder_seal(weir_builder *self)
                                   self->runs, self->run_count);
     block->free_body = free;
     block->hint = self->body.data;
-    block->ledger = self->ledger;
+    block->ledger = weir_ledger_dup(self->ledger);
     block->charged = self->charged;
     self->body = (weir_buffer){0};
     self->charged = 0;
