@@ -79,11 +79,17 @@ static void grant(weir_heap *self, const void *pointer, size_t size)
     if (!again && self->full) self->full(self->arg);
 }
 
+static bool is_enforced(const weir_heap *self)
+{
+    return self->enforced && *self->enforced;
+}
+
 /*  Whether the system may be asked for that much more.                        */
 static bool has_room(const weir_heap *self, size_t more)
 {
-    return self->ceiling == SIZE_MAX || (self->footprint <= self->footprint_limit &&
-                                         more <= self->footprint_limit - self->footprint);
+    return (self->footprint <= self->footprint_limit &&
+            more <= self->footprint_limit - self->footprint) ||
+           !is_enforced(self);
 }
 
 #ifndef WEIR_SANITIZED
@@ -325,7 +331,8 @@ void *weir_heap_alloc(void *heap, void *pointer, size_t old_size, size_t new_siz
         self->used -= old_size;
         return NULL;
     }
-    if (new_size > old_size && self->used + (new_size - old_size) > self->ceiling)
+    if (new_size > old_size && self->used + (new_size - old_size) > self->limit &&
+        is_enforced(self))
         return refuse(self, pointer, new_size);
     void *result =
         pointer ? resize(self, pointer, old_size, new_size) : take(self, new_size, false);
@@ -340,16 +347,12 @@ void *weir_heap_alloc(void *heap, void *pointer, size_t old_size, size_t new_siz
 
 /* --- Lifecycle --------------------------------------------------------------------- */
 
-void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger,
-                    void (*full)(void *arg), void *arg)
+void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger)
 {
     *self = (weir_heap){
         .limit = limit,
         .footprint_limit = limit + limit / 4 + (1u << 20),
-        .ceiling = SIZE_MAX,
         .ledger = ledger,
-        .full = full,
-        .arg = arg,
     };
 }
 

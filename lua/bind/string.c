@@ -10,7 +10,10 @@
 #define BYTES_PER_STEP 16 // of a result
 
 /*  A pattern that holds none of them is plain text for string.find.           */
-static const char specials[] = "^$*+?.([%-";
+static const bool is_special[256] = {
+    ['^'] = true, ['$'] = true, ['*'] = true, ['+'] = true, ['?'] = true,
+    ['.'] = true, ['('] = true, ['['] = true, ['%'] = true, ['-'] = true,
+};
 
 /* --- Searching --------------------------------------------------------------------- */
 
@@ -74,7 +77,7 @@ static int push_captures(const weir_matcher *self, bool whole, const char *from,
 static bool has_specials(const char *pattern, size_t size)
 {
     for (size_t i = 0; i < size; i++)
-        if (memchr(specials, pattern[i], sizeof specials - 1)) return true;
+        if (is_special[(uint8_t)pattern[i]]) return true;
     return false;
 }
 

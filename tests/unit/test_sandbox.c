@@ -426,7 +426,7 @@ static void the_heap_keeps_blocks_apart(void **state)
     } blocks[BLOCKS];
     weir_ledger *ledger = weir_ledger_new(1ull << 40);
     weir_heap heap;
-    weir_heap_init(&heap, 64 * MB, ledger, NULL, NULL);
+    weir_heap_init(&heap, 64 * MB, ledger);
     unsigned seed = 7;
     for (int round = 0; round < 200000; round++) {
         seed = seed * 1103515245 + 12345;
