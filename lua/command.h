@@ -39,6 +39,9 @@ typedef struct {
 
 extern const weir_host_command weir_commands[]; // ends with a NULL name
 
+/*  Runs the command that the arguments name; gives the exit code.              */
+int weir_main(int argc, char **argv);
+
 /*  The value of a flag, the last one given; "" for a plain flag; NULL: not given. */
 const char *weir_line_flag(const weir_command_line *line, const char *name);
 const char *weir_line_operand(const weir_command_line *line, int i); // NULL: none

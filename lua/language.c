@@ -2,7 +2,6 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
-#include "lua/nearest.h"
 #include "runtime/log.h"
 
 /*  Words that declare a node, and words that declare something else.          */
@@ -139,19 +138,14 @@ static int declare_nameless(lua_State *L)
     return 0;
 }
 
-/*  source.x and sink.x: upvalue 1 is the family's name.                       */
+/*  source.x and sink.x: upvalue 1 is the family's name. Whether there is such a word is
+    the declaration's business, so that one that is unknown does not hide the others. */
 static int family_index(lua_State *L)
 {
-    const char *family = lua_tostring(L, lua_upvalueindex(1));
-    const char *full = lua_pushfstring(L, "%s.%s", family, luaL_checkstring(L, 2));
-    if (contains(weir_language_declarers, full)) {
-        lua_pushcclosure(L, name_node, 1);
-        return 1;
-    }
-    size_t count = sizeof weir_language_declarers / sizeof *weir_language_declarers - 1;
-    const char *near = weir_nearest(full, weir_language_declarers, count);
-    return luaL_error(L, near ? "unknown word '%s' (did you mean '%s'?)"
-                              : "unknown word '%s'", full, near);
+    lua_pushfstring(L, "%s.%s", lua_tostring(L, lua_upvalueindex(1)),
+                    luaL_checkstring(L, 2));
+    lua_pushcclosure(L, name_node, 1);
+    return 1;
 }
 
 static void set_declarers(lua_State *L)

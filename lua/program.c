@@ -107,14 +107,11 @@ static const char *keep_error(program *self, int index)
 static weir_call_result failed(program *self, const char **error)
 {
     weir_overrun overrun = weir_sandbox_overrun(self->sandbox);
-    static const char *const limits[] = {
-        [WEIR_OVERRUN_MEMORY] = "memory_limit exceeded",
-        [WEIR_OVERRUN_INSTRUCTIONS] = "instruction_limit exceeded",
-        [WEIR_OVERRUN_OUTPUT] = "output_limit exceeded",
-    };
     if (overrun != WEIR_OVERRUN_NONE) {
-        *error = limits[overrun];
-        return overrun == WEIR_OVERRUN_MEMORY ? WEIR_CALL_MEMORY : WEIR_CALL_INSTRUCTIONS;
+        *error = keep_error(self, -1); // the sandbox's sentence, with file and line
+        return overrun == WEIR_OVERRUN_MEMORY   ? WEIR_CALL_MEMORY
+               : overrun == WEIR_OVERRUN_OUTPUT ? WEIR_CALL_OUTPUT
+                                                : WEIR_CALL_INSTRUCTIONS;
     }
     if (weir_records_undecodable(self->records)) return WEIR_CALL_PARSE;
     *error = keep_error(self, -1);

@@ -19,9 +19,10 @@
 
 #define TICK_NS 10000000
 
-/*  What a tick counts at least: a tenth of what Lua runs in that time at its
-    slowest. It also stands for what ran before the hook was armed.            */
-#define TICK_STEPS 200000
+/*  What a tick counts at least. Code that allocates with every instruction still
+    runs more of them in that time. It also stands for what ran before the hook was
+    armed.                                                                     */
+#define TICK_STEPS 125000
 
 /*  Bytes of the memory limit for each frame of a recursion that counts as endless:
     a frame takes about 80.                                                    */

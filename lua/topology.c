@@ -18,8 +18,8 @@ static const size_t file_max = 16 << 20;
 
 /*  Options of process that come with actors of their own.                     */
 static const char *const later_options[] = {
-    "batch", "gather", "every", "tick", "state_ttl", "retry", "slice", "commit",
-    "ack_timeout", "timeout", "breaker", "spool", NULL,
+    "batch",  "gather",      "every",   "tick",    "state_ttl", "retry", "slice",
+    "commit", "ack_timeout", "timeout", "breaker", "spool",     NULL,
 };
 
 typedef struct {
@@ -27,6 +27,7 @@ typedef struct {
     weir_source *source;
     weir_reports *reports;
     lua_State *L;
+    int settings_line, supervise_line; // of the first one; 0: none yet
 } loader;
 
 /*  One declaration whose options are being read.                              */
@@ -38,9 +39,12 @@ typedef struct {
     const weir_option *options;
     void *config;
     bool *given; // of each option
+    const char *variant;    // the word whose table is being read (`lines { .. }`), or NULL
+    const char *variant_of; // the option that it was given to
 } declaration;
 
-/* --- Complaints --------------------------------------------------------------------------- */
+/* --- Complaints
+ * --------------------------------------------------------------------------- */
 
 static void complain_at(loader *self, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -62,6 +66,12 @@ static void complain_at(loader *self, int line, const char *format, ...)
 static int option_line(const declaration *d, const char *option)
 {
     int line = 0;
+    char path[256];
+    size_t size = d->variant ? strlen(d->variant) : 0;
+    if (size && strncmp(option, d->variant, size) == 0 && option[size] == '.') {
+        snprintf(path, sizeof path, "%.120s%.120s", d->variant_of, option + size);
+        option = path;
+    }
     if (d->number >= 0)
         line = weir_source_option_line(d->load->source, d->number, option);
     return line ? line : d->line;
@@ -92,8 +102,9 @@ static void complain_unknown(const declaration *d, const char *option)
     const char *near = weir_nearest(option, names, count);
     for (const char *const *later = later_options; *later; later++)
         if (strcmp(*later, option) == 0) {
-            complain(d, option, "is not available in this version; it comes with a later "
-                                "one");
+            complain(d, option,
+                     "is not available in this version; it comes with a later "
+                     "one");
             return;
         }
     snprintf(title, sizeof title, "%s%s%.80s%s", d->word, *d->name ? " \"" : "", d->name,
@@ -106,9 +117,102 @@ static void complain_unknown(const declaration *d, const char *option)
                 option, text);
 }
 
-/* --- Options ------------------------------------------------------------------------------- */
+/* --- Unknown names
+ * --------------------------------------------------------------------------- */
+
+static const char blank_key;
+
+/*  Whatever is done with a blank gives the blank. Upvalue 1 is the blank.     */
+static int give_blank(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
+static bool is_blank(lua_State *L, int index)
+{
+    lua_pushvalue(L, index);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &blank_key);
+    bool same = !lua_isnil(L, -1) && lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    return same;
+}
+
+static bool is_written(const weir_source *source, const char *name);
+
+static bool is_read(const weir_source *source, const char *name)
+{
+    weir_source_global g;
+    for (int i = 0; weir_source_global_at(source, i, &g); i++)
+        if (!g.write && strcmp(g.name, name) == 0) return true;
+    return false;
+}
+
+/*  __index of the globals. Upvalues: the loader, the blank.                   */
+static int unknown_global(lua_State *L)
+{
+    const loader *self = lua_touserdata(L, lua_upvalueindex(1));
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
+    if (name && is_read(self->source, name) && !is_written(self->source, name))
+        lua_pushvalue(L, lua_upvalueindex(2));
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+/*  While the file runs, a name that the file takes for a global, and that nothing sets,
+    is a blank: check_globals will complain about it, and what comes behind is checked
+    as well.                                                                   */
+static void stand_in_for_unknown(loader *self)
+{
+    static const char *const events[] = {
+        "__call", "__index", "__newindex", "__concat", "__add", "__sub", "__mul",
+        "__div",  "__idiv",  "__mod",      "__unm",    "__lt",  "__le",  NULL,
+    };
+    lua_State *L = self->L;
+    lua_newtable(L); // the blank
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &blank_key);
+    lua_newtable(L);
+    for (const char *const *event = events; *event; event++) {
+        lua_pushvalue(L, -2);
+        lua_pushcclosure(L, give_blank, 1);
+        lua_setfield(L, -2, *event);
+    }
+    lua_setmetatable(L, -2);
+    lua_pushglobaltable(L);
+    lua_newtable(L);
+    lua_pushlightuserdata(L, self);
+    lua_pushvalue(L, -4);
+    lua_pushcclosure(L, unknown_global, 2);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    lua_pop(L, 2);
+}
+
+static void end_stand_in(loader *self)
+{
+    lua_pushglobaltable(self->L);
+    lua_pushnil(self->L);
+    lua_setmetatable(self->L, -2);
+    lua_pop(self->L, 1);
+}
+
+/* --- Options
+ * ------------------------------------------------------------------------------- */
 
 static void apply_table(declaration *d, int table, const char *prefix);
+
+/*  The rule is on the top of the stack.                                       */
+static const char *check_rule_fields(lua_State *L)
+{
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+        if (strcmp(name, "where") && strcmp(name, "action"))
+            return "a rule has `where` and `action`, and nothing else";
+    }
+    return NULL;
+}
 
 /*  { {where = "..", action = drop}, .. }                                      */
 static const char *read_rules(declaration *d, int table, const char *option,
@@ -123,6 +227,8 @@ static const char *read_rules(declaration *d, int table, const char *option,
         const weir_option check = {.type = WEIR_OPTION_FILTER};
         char *where = NULL;
         if (lua_geti(L, table, i) != LUA_TTABLE) return "expected a list of rules";
+        const char *error = check_rule_fields(L);
+        if (error) return error;
         lua_getfield(L, -1, "where");
         lua_getfield(L, -2, "action");
         const char *action = weir_language_word(L, -1, &has_table);
@@ -148,12 +254,23 @@ static int compare_rules(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
+static void check_otherwise(const declaration *d, const char *option, const weir_rules *rules)
+{
+    bool seen = false;
+    for (size_t i = 0; i < rules->count; i++) {
+        char path[128];
+        if (rules->items[i].where) continue;
+        snprintf(path, sizeof path, "%.40s.%.80s", option, rules->items[i].name);
+        if (seen) complain(d, path, "only one outlet can be `otherwise`");
+        seen = true;
+    }
+}
+
 /*  { name = "expression" | otherwise, .. }, in the order of the text.         */
 static const char *read_outlets(declaration *d, int table, const char *option,
                                 weir_rules *rules)
 {
     lua_State *L = d->load->L;
-    int others = 0;
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
         char path[128];
         bool has_table;
@@ -167,15 +284,16 @@ static const char *read_outlets(declaration *d, int table, const char *option,
         snprintf(path, sizeof path, "%.40s.%.80s", option, name);
         if (!other && lua_type(L, -1) != LUA_TSTRING)
             complain(d, path, "expected an expression or otherwise");
-        else if (!other && weir_option_set_text(&check, &where, lua_tostring(L, -1), &cause))
+        else if (!other &&
+                 weir_option_set_text(&check, &where, lua_tostring(L, -1), &cause))
             complain(d, path, cause.text);
         if (strchr(name, '.')) complain(d, path, "an outlet's name has no dot");
-        if (other && others++) complain(d, path, "only one outlet can be `otherwise`");
         free(where);
         weir_rules_add(rules, name, other ? NULL : lua_tostring(L, -1),
                        WEIR_ACTION_OTHERWISE, option_line(d, path));
     }
     if (rules->count) qsort(rules->items, rules->count, sizeof(weir_rule), compare_rules);
+    check_otherwise(d, option, rules);
     return NULL;
 }
 
@@ -215,7 +333,8 @@ static void set_table(declaration *d, const weir_option *option, int table)
 }
 
 /*  Words are no texts, but for those that Lua does not let us have, as `end`.  */
-static bool word_as_text(const declaration *d, const weir_option *option, const char *text)
+static bool word_as_text(const declaration *d, const weir_option *option,
+                         const char *text)
 {
     bool known = false;
     for (int i = 0; option->words && option->words[i]; i++)
@@ -243,7 +362,10 @@ static void set_option(declaration *d, const weir_option *option, int value)
     if (word) {
         err = weir_option_set_word(option, d->config, word, &cause);
         if (has_table) {
+            d->variant = word;
+            d->variant_of = option->name;
             if (!err) apply_table(d, lua_gettop(L), word);
+            d->variant = NULL;
             lua_pop(L, 1);
         }
     } else if (lua_type(L, value) == LUA_TSTRING) {
@@ -281,7 +403,10 @@ static bool has_nested(const declaration *d, const char *prefix)
 static void apply_option(declaration *d, const char *name, int value)
 {
     const weir_option *option = weir_option_find(d->options, name);
-    if (option)
+    bool blank = is_blank(d->load->L, value);
+    if (option && blank)
+        d->given[option - d->options] = true;
+    else if (option)
         set_option(d, option, value);
     else if (has_nested(d, name) && lua_istable(d->load->L, value))
         apply_table(d, value, name);
@@ -344,13 +469,15 @@ static void read_options(declaration *d, int table)
     free(d->given);
 }
 
-/* --- Nodes ------------------------------------------------------------------------------------ */
+/* --- Nodes
+ * ------------------------------------------------------------------------------------ */
 
 static bool good_name(const char *name)
 {
     size_t size = strlen(name);
     return size >= 1 && size <= 63 &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
+           strspn(name,
+                  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
                size;
 }
 
@@ -405,13 +532,34 @@ static void add_node(declaration *d, const weir_class *class, int table)
     weir_engine_config *config = d->config;
     if (config->has_function) add_function(d->load, config, d->name);
     if (config->ordered && config->key)
-        complain(d, "ordered", "with a key each key keeps its order anyway; `ordered` is "
-                               "for all records");
+        complain(d, "ordered",
+                 "with a key each key keeps its order anyway; `ordered` is "
+                 "for all records");
+}
+
+/*  Words that say something about the whole topology stand once.              */
+static void check_first(const declaration *d, int *line)
+{
+    char text[80];
+    snprintf(text, sizeof text, "is given twice (first at line %d)", *line);
+    if (*line) complain(d, NULL, text);
+    *line = *line ? *line : d->line;
+}
+
+static void complain_unknown_word(const declaration *d)
+{
+    size_t count = 0;
+    while (weir_language_declarers[count])
+        count++;
+    const char *near = weir_nearest(d->word, weir_language_declarers, count);
+    complain_at(d->load, d->line,
+                near ? "unknown word '%s' (did you mean '%s'?)" : "unknown word '%s'",
+                d->word, near);
 }
 
 /*  Called for each declaration while the file runs.                           */
-static void declare(void *arg, lua_State *L, const char *word, const char *name, int table,
-                    int line)
+static void declare(void *arg, lua_State *L, const char *word, const char *name,
+                    int table, int line)
 {
     loader *self = arg;
     (void)L;
@@ -423,25 +571,34 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     if (class) {
         add_node(&d, class, table);
     } else if (strcmp(word, "settings") == 0) {
+        check_first(&d, &self->settings_line);
         d.options = weir_settings_options;
         read_options(&d, table);
     } else if (strcmp(word, "supervise") == 0) {
+        check_first(&d, &self->supervise_line);
         d.options = weir_supervise_options;
         read_options(&d, table);
-    } else {
+    } else if (weir_language_is_later(word)) {
         complain(&d, NULL, "is not available in this version; it comes with a later one");
+    } else {
+        complain_unknown_word(&d);
     }
 }
 
-/* --- Whole file -------------------------------------------------------------------------------- */
+/* --- Whole file
+ * -------------------------------------------------------------------------------- */
 
 static void check_duplicates(loader *self)
 {
     weir_source_duplicate dup;
-    for (int i = 0; weir_source_duplicate_at(self->source, i, &dup); i++)
-        complain_at(self, dup.line, "%s: option '%s' is given twice (first at line %d)",
-                    weir_source_word(self->source, dup.declaration), dup.path,
-                    dup.first_line);
+    for (int i = 0; weir_source_duplicate_at(self->source, i, &dup); i++) {
+        const char *name = weir_source_name(self->source, dup.declaration);
+        bool named = name && *name;
+        complain_at(self, dup.line,
+                    "%s%s%s%s: option '%s' is given twice (first at line %d)",
+                    weir_source_word(self->source, dup.declaration), named ? " \"" : "",
+                    named ? name : "", named ? "\"" : "", dup.path, dup.first_line);
+    }
 }
 
 static bool is_written(const weir_source *source, const char *name)
@@ -466,8 +623,9 @@ static void check_global(loader *self, const weir_source_global *g)
             names[count++] = lua_tostring(L, -2);
     const char *near = known ? NULL : weir_nearest(g->name, names, count);
     if (!known)
-        complain_at(self, g->line, near ? "unknown name '%s' (did you mean '%s'?)"
-                                        : "unknown name '%s'", g->name, near);
+        complain_at(self, g->line,
+                    near ? "unknown name '%s' (did you mean '%s'?)" : "unknown name '%s'",
+                    g->name, near);
     lua_settop(L, 0);
 }
 
@@ -516,11 +674,17 @@ static bool run_file(loader *self, weir_sandbox *sandbox)
         complain_at(self, 0, "%s", cause.text);
         return false;
     }
+    if (good) stand_in_for_unknown(self);
     weir_sandbox_start(sandbox);
     good = good && weir_sandbox_call(sandbox, 0, 0) == LUA_OK;
     weir_sandbox_stop(sandbox);
+    end_stand_in(self);
     if (!good) complain_lua(self, lua_tostring(L, -1));
     lua_settop(L, 0);
+    if (self->source) {
+        check_duplicates(self);
+        check_globals(self);
+    }
     int line = weir_language_close(L, &word);
     if (good && line)
         complain_at(self, line, "%s: the table of options is missing: %s { .. }", word,
@@ -562,7 +726,8 @@ static void fill_settings(weir_topology *self)
     char *name = basename(base), *dot = strrchr(name, '.');
     if (dot && dot != name) *dot = 0;
     if (!s->name) s->name = strdup(name);
-    if (!s->state && asprintf(&s->state, "%s/weir-%s", self->folder, s->name) < 0) abort();
+    if (!s->state && asprintf(&s->state, "%s/weir-%s", self->folder, s->name) < 0)
+        abort();
 }
 
 bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
@@ -577,12 +742,12 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     weir_language language = {params, param_count, declare, &load};
     weir_sandbox *sandbox = NULL;
     weir_report cause = {0};
-    weir_err err = weir_sandbox_new(&sandbox,
-                                    &(weir_sandbox_config){
-                                        .memory_limit = load_memory,
-                                        .instruction_limit = load_instructions,
-                                        .module_root = self->folder},
-                                    &cause);
+    weir_err err =
+        weir_sandbox_new(&sandbox,
+                         &(weir_sandbox_config){.memory_limit = load_memory,
+                                                .instruction_limit = load_instructions,
+                                                .module_root = self->folder},
+                         &cause);
     if (err) {
         complain_at(&load, 0, "%s", cause.text);
         return false;
@@ -593,10 +758,11 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     weir_language_open(load.L, &language);
     if (run_file(&load, sandbox)) {
         fill_settings(self);
-        check_duplicates(&load);
-        check_globals(&load);
         check_params(&load);
-        weir_plan_check(&self->plan, reports);
+        if (self->plan.node_count)
+            weir_plan_check(&self->plan, reports);
+        else if (reports->count == before)
+            complain_at(&load, 0, "the topology declares no node");
     }
     weir_source_destroy(&load.source);
     weir_sandbox_destroy(&sandbox);

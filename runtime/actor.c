@@ -1,5 +1,6 @@
 #include "runtime/actor.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 #include "runtime/socket.h"
 #include <assert.h>
@@ -352,6 +353,7 @@ static weir_err connect_port(weir_actor *self, const char *port, const char *end
         .name = port,
         .session = random_session(),
         .window_bytes = self->node.window_bytes,
+        .corked = true,
         .events = &outlet_events,
         .arg = l,
     });
@@ -735,7 +737,10 @@ static bool work(weir_actor *self)
     if (self->started && self->class->turn && !self->failed)
         busy |= self->class->turn(self->self);
     settle(self);
-    if (self->inlet && !self->failed) weir_inlet_flush(self->inlet);
+    if (self->failed) return false;
+    if (self->inlet) weir_inlet_flush(self->inlet);
+    for (output *l = self->links; l; l = l->next)
+        weir_outlet_flush(l->outlet);
     check_ended(self);
     /*  What was sent on may have become readable without an edge to come.     */
     for (output *l = self->links; l; l = l->next)
@@ -747,8 +752,6 @@ static bool work(weir_actor *self)
 static void wait_events(weir_actor *self, bool busy)
 {
     struct epoll_event events[16];
-    /*  A reply on the pipe may have eaten the edge of the next command.       */
-    if (zsock_events(self->pipe) & ZMQ_POLLIN) self->pipe_hot = busy = true;
     int timeout = busy ? 0 : weir_clock_timeout_ms(next_deadline(self));
     int count = epoll_wait(self->epoll_fd, events, 16, timeout);
     for (int i = 0; i < count; i++) {
@@ -857,7 +860,10 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
     weir_err err = open_actor(self, config, &report);
     if (err && !report.err)
         weir_report_set(&report, err, NULL, "cannot start: %s", weir_err_name(err));
-    if (self->node.report) *self->node.report = report;
+    if (self->node.report) {
+        *self->node.report = report;
+        weir_handover_give(self->node.report);
+    }
     zsock_signal(pipe, err ? 1 : 0);
     self->pipe_hot = true;
     while (!err && !self->terminated) {

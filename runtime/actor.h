@@ -29,8 +29,9 @@ typedef struct {
     const char *state_dir; // folder for durable things; default: "."
     size_t window_bytes;   // of each link, both sides; default 16 MB
     size_t block_bytes;    // target of a block's body; default 64 KB
-    size_t record_max;     // largest record; default 16 MB
-    weir_report *report;   // receives why init failed, before zactor_new returns
+    size_t record_max;     // largest record; default 8 MB
+    weir_report *report;   // receives why init failed, before zactor_new returns; the
+                           // owner takes it by weir_handover_take
     sem_t *ended;          // posted when the thread is about to end
 } weir_node;
 

@@ -1,5 +1,6 @@
 #include "runtime/context.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 #include "runtime/report.h"
 #include "runtime/socket.h"
@@ -142,6 +143,7 @@ static weir_err create_actor(context *self, size_t i, weir_report *report)
     atomic_store(&m->vitals.state, WEIR_STATE_NEW);
     m->vitals.at_end = false;
     m->actor = zactor_new(m->plan->class->actor, m->plan->config);
+    weir_handover_take(&m->report);
     if (!m->actor || m->report.err) {
         *report = m->report;
         if (!m->actor)

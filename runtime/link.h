@@ -39,6 +39,7 @@ typedef struct {
     const char *name;    // of the outlet: "parse" or "parse.errors"
     uint64_t session;    // new at each start of the outlet, not 0
     size_t window_bytes; // most that is kept unacknowledged
+    bool corked;         // blocks are only queued until weir_outlet_flush
     const weir_outlet_events *events;
     void *arg; // for send and events
 } weir_outlet_config;
@@ -60,6 +61,10 @@ weir_err weir_outlet_recv(weir_outlet *self, const weir_frame *frame);
 /*  Queues a block and sends what credit allows. *block_p is taken, and *sequence
     set. The window is a soft bound: see weir_outlet_has_room.                 */
 void weir_outlet_send(weir_outlet *self, weir_block **block_p, uint64_t *sequence);
+
+/*  Sends what is queued, as far as credit allows. An owner that corks calls it once a
+    turn of its loop: several blocks then wake the reader once.                */
+void weir_outlet_flush(weir_outlet *self);
 
 /*  Queues a barrier (behind everything queued so far), or a token. A 17th
     outstanding token is WEIR_EFULL.                                           */

@@ -176,6 +176,11 @@ void weir_outlet_send(weir_outlet *self, weir_block **block_p, uint64_t *sequenc
     it->sequence = self->next_sequence++;
     self->kept_bytes += it->cost;
     *sequence = it->sequence;
+    if (!self->config.corked) pump(self);
+}
+
+void weir_outlet_flush(weir_outlet *self)
+{
     pump(self);
 }
 

@@ -2,6 +2,7 @@
 #include <lauxlib.h>
 #include <stdio.h>
 #include "lua/bind/bind.h"
+#include "lua/sandbox.h"
 
 /*  What became of one field of a view.                                        */
 typedef enum {
@@ -807,7 +808,7 @@ static int bind_emit(lua_State *L)
     self->emitted = true;
     if (lua_isnil(L, 1)) return 0;
     weir_err err = weir_records_result(self, 1, &error);
-    if (err == WEIR_ETOOBIG) return fail(L, "output_limit exceeded");
+    if (err == WEIR_ETOOBIG) weir_sandbox_exceed(L, WEIR_OVERRUN_OUTPUT);
     if (err) return fail(L, error);
     return 0;
 }

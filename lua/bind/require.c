@@ -160,6 +160,11 @@ static int require(lua_State *L)
     weir_sandbox_rethrow(L, status);
     if (status != LUA_OK) {
         set_loaded(L, NULL);
+        if (lua_type(L, -1) == LUA_TSTRING) {
+            luaL_where(L, 1); // of the file that asked for the module
+            lua_insert(L, -2);
+            lua_concat(L, 2);
+        }
         return lua_error(L);
     }
     if (lua_isnil(L, -1)) lua_pushboolean(L, true);

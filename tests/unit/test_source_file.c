@@ -478,6 +478,24 @@ static void what_is_there_at_the_first_start_can_be_passed_over(void **state)
     stop(&r);
 }
 
+static void what_comes_while_memory_is_short_is_not_passed_over(void **state)
+{
+    (void)state;
+    rig r;
+    append("a.log", "old\n");
+    assert_int_equal(weir_ledger_reserve(ledger, WEIR_ACCOUNT_QUEUES, 1 << 30), 0);
+    set_up_rig(&r, "*.log");
+    r.config.start = WEIR_FILE_END;
+    run(&r);
+    append("a.log", "new\n");
+    for (int i = 0; i < 10; i++)
+        pass_time(100000);
+    assert_int_equal(records(&r), 0);
+    weir_ledger_release(ledger, WEIR_ACCOUNT_QUEUES, 1 << 30);
+    expect(&r, "new\n");
+    stop(&r);
+}
+
 static void a_source_waits_for_its_file(void **state)
 {
     (void)state;
@@ -746,6 +764,7 @@ int main(void)
         TEST(a_writer_is_followed),
         TEST(a_multiline_record_falls_due),
         TEST(what_is_there_at_the_first_start_can_be_passed_over),
+        TEST(what_comes_while_memory_is_short_is_not_passed_over),
         TEST(a_source_waits_for_its_file),
         TEST(a_file_behind_a_link_is_followed),
         TEST(a_renamed_file_is_read_to_its_end),

@@ -1,0 +1,268 @@
+#include "lua/command.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lua/nearest.h"
+#include "lua/topology.h"
+#include "runtime/json.h"
+
+/* --- Commands ---------------------------------------------------------------------------- */
+
+static int cmd_check(const weir_command_line *line)
+{
+    weir_reports reports = {0};
+    weir_topology topology;
+    weir_param *params;
+    size_t count;
+    weir_line_params(line, &params, &count);
+    bool json = weir_line_flag(line, "--json");
+    bool good = weir_topology_load(&topology, weir_line_operand(line, 0), params, count,
+                                   &reports);
+    weir_print_reports(&reports, json);
+    if (good && !json)
+        printf("%s: %zu nodes, %zu links, no errors\n", topology.path,
+               topology.plan.node_count, topology.plan.link_count);
+    weir_topology_close(&topology);
+    weir_reports_fini(&reports);
+    free(params);
+    return good ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
+}
+
+static int cmd_graph(const weir_command_line *line)
+{
+    weir_reports reports = {0};
+    weir_topology topology;
+    weir_param *params;
+    size_t count;
+    weir_buffer out = {0};
+    weir_line_params(line, &params, &count);
+    bool good = weir_topology_load(&topology, weir_line_operand(line, 0), params, count,
+                                   &reports);
+    weir_print_reports(&reports, false);
+    if (good && weir_line_flag(line, "--dot"))
+        weir_plan_print_dot(&topology.plan, topology.settings.name, &out);
+    else if (good)
+        weir_plan_print_text(&topology.plan, &out);
+    fwrite(out.data, 1, out.size, stdout);
+    weir_buffer_fini(&out);
+    weir_topology_close(&topology);
+    weir_reports_fini(&reports);
+    free(params);
+    return good ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
+}
+
+static int cmd_version(const weir_command_line *line)
+{
+    if (weir_line_flag(line, "--json"))
+        printf("{\"version\":\"" WEIR_VERSION "\",\"wire\":%d}\n", WEIR_WIRE_VERSION);
+    else
+        printf("weir " WEIR_VERSION "\n");
+    return WEIR_EXIT_OK;
+}
+
+#define SET_FLAG {"--set", "NAME=VALUE", "value of param \"NAME\"; may be repeated"}
+
+static const weir_flag run_flags[] = {
+    SET_FLAG,
+    {"--for", "TIME", "drain and end after so long, such as 30s"},
+    {"--until-idle", NULL, "drain and end when there is nothing left to read"},
+    {"--json", NULL, "print the final report as JSON on stdout"},
+    {"--quiet", NULL, "no progress and no summary; the log stays"},
+    {NULL, NULL, NULL},
+};
+
+static const weir_flag check_flags[] = {
+    SET_FLAG,
+    {"--json", NULL, "print the errors as JSON on stdout"},
+    {NULL, NULL, NULL},
+};
+
+static const weir_flag graph_flags[] = {
+    SET_FLAG,
+    {"--dot", NULL, "for graphviz: weir graph --dot FILE | dot -Tsvg"},
+    {NULL, NULL, NULL},
+};
+
+static const weir_flag json_flags[] = {
+    {"--json", NULL, "as JSON"},
+    {NULL, NULL, NULL},
+};
+
+static const weir_flag no_flags[] = {{NULL, NULL, NULL}};
+
+const weir_host_command weir_commands[] = {
+    {"run", "FILE", "runs a topology until it ends or is told to", run_flags, 1,
+     weir_cmd_run},
+    {"check", "FILE", "finds everything that is wrong with a topology", check_flags, 1,
+     cmd_check},
+    {"graph", "FILE", "draws a topology", graph_flags, 1, cmd_graph},
+    {"audit", "FILE | FOLDER",
+     "proves from the last run's report that every record is accounted for", json_flags, 1,
+     weir_cmd_audit},
+    {"reference", "", "prints the reference of actors, options, counters and commands",
+     no_flags, 0, weir_cmd_reference},
+    {"version", "", "prints the version", json_flags, 0, cmd_version},
+    {NULL, NULL, NULL, NULL, 0, NULL},
+};
+
+/* --- Command line ---------------------------------------------------------------------------- */
+
+const char *weir_line_flag(const weir_command_line *line, const char *name)
+{
+    const char *value = NULL;
+    for (size_t i = 0; i < line->count; i++)
+        if (line->items[i].flag && strcmp(line->items[i].flag->name, name) == 0)
+            value = line->items[i].value;
+    return value;
+}
+
+const char *weir_line_operand(const weir_command_line *line, int i)
+{
+    for (size_t n = 0; n < line->count; n++)
+        if (!line->items[n].flag && i-- == 0) return line->items[n].value;
+    return NULL;
+}
+
+/*  name=value pairs in place: the texts of the command line are ours to cut.   */
+void weir_line_params(const weir_command_line *line, weir_param **params, size_t *count)
+{
+    *params = calloc(line->count + 1, sizeof **params);
+    if (!*params) abort();
+    *count = 0;
+    for (size_t i = 0; i < line->count; i++) {
+        const weir_given *given = &line->items[i];
+        if (!given->flag || strcmp(given->flag->name, "--set")) continue;
+        char *equals = strchr((char *)given->value, '=');
+        if (equals) *equals = 0;
+        (*params)[(*count)++] =
+            (weir_param){.name = given->value, .value = equals ? equals + 1 : ""};
+    }
+}
+
+void weir_print_reports(const weir_reports *reports, bool json)
+{
+    weir_buffer out = {0};
+    if (json) weir_buffer_put_text(&out, "[");
+    for (size_t i = 0; i < reports->count; i++) {
+        const weir_report *r = &reports->items[i];
+        if (!json) {
+            fprintf(stderr, "%s%s%s\n", r->where, *r->where ? ": " : "", r->text);
+            continue;
+        }
+        weir_buffer_put_text(&out, i ? ",{\"where\":" : "{\"where\":");
+        weir_json_put_string(&out, r->where, strlen(r->where));
+        weir_buffer_put_text(&out, ",\"text\":");
+        weir_json_put_string(&out, r->text, strlen(r->text));
+        weir_buffer_put_text(&out, "}");
+    }
+    if (json) printf("%.*s]\n", (int)out.size, (char *)out.data);
+    weir_buffer_fini(&out);
+}
+
+static void print_usage(const weir_host_command *command, FILE *to)
+{
+    if (command) {
+        fprintf(to, "usage: weir %s%s%s%s\n\n%s\n", command->name,
+                command->flags[0].name ? " [options]" : "", *command->operands ? " " : "",
+                command->operands, command->help);
+        for (const weir_flag *f = command->flags; f->name; f++)
+            fprintf(to, "  %s %-*s %s\n", f->name, 24 - (int)strlen(f->name),
+                    f->argument ? f->argument : "", f->help);
+        fprintf(to, "  --help                   this text\n");
+        return;
+    }
+    fprintf(to, "usage: weir COMMAND ...\n\n");
+    for (const weir_host_command *c = weir_commands; c->name; c++)
+        fprintf(to, "  %-10s %-14s %s\n", c->name, c->operands, c->help);
+    fprintf(to, "\nweir COMMAND --help tells more. Exit codes: 0 clean, 1 stopped by\n"
+                "failures or the deadline, 2 errors found by the check or in the command\n"
+                "line, 3 clean but with dead letters.\n");
+}
+
+static int misuse(const weir_host_command *command, const char *format, const char *what,
+                  const char *near)
+{
+    fprintf(stderr, "weir: ");
+    fprintf(stderr, format, what);
+    if (near) fprintf(stderr, " (did you mean '%s'?)", near);
+    fprintf(stderr, "; see weir %s%s--help\n", command ? command->name : "",
+            command ? " " : "");
+    return WEIR_EXIT_CHECK;
+}
+
+static const char *nearest_flag(const weir_host_command *command, const char *word)
+{
+    const char *names[16];
+    size_t count = 0;
+    for (const weir_flag *f = command->flags; f->name && count < 16; f++)
+        names[count++] = f->name;
+    return weir_nearest(word, names, count);
+}
+
+static const weir_flag *find_flag(const weir_host_command *command, const char *word)
+{
+    size_t size = strcspn(word, "=");
+    for (const weir_flag *f = command->flags; f->name; f++)
+        if (strlen(f->name) == size && strncmp(f->name, word, size) == 0) return f;
+    return NULL;
+}
+
+/*  0: go on; else the exit code + 1.                                          */
+static int parse_line(const weir_host_command *command, int argc, char **argv,
+                      weir_command_line *line)
+{
+    int operands = 0;
+    bool plain = false;
+    for (int i = 0; i < argc; i++) {
+        char *word = argv[i];
+        weir_given given = {.value = word};
+        if (!plain && strcmp(word, "--") == 0) {
+            plain = true;
+            continue;
+        }
+        if (!plain && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)) {
+            print_usage(command, stdout);
+            return 1 + WEIR_EXIT_OK;
+        }
+        if (!plain && word[0] == '-' && word[1]) {
+            given.flag = find_flag(command, word);
+            char *equals = strchr(word, '=');
+            if (!given.flag)
+                return 1 + misuse(command, "unknown option '%s'", word,
+                                  nearest_flag(command, word));
+            given.value = equals ? equals + 1 : "";
+            if (given.flag->argument && !equals && ++i == argc)
+                return 1 + misuse(command, "'%s' needs a value", word, NULL);
+            if (given.flag->argument && !equals) given.value = argv[i];
+        } else if (++operands > command->max_operands) {
+            return 1 + misuse(command, "'%s' is too much", word, NULL);
+        }
+        line->items[line->count++] = given;
+    }
+    if (operands < command->max_operands)
+        return 1 + misuse(command, "%s is missing", command->operands, NULL);
+    return 0;
+}
+
+int weir_main(int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : "--help";
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+        print_usage(NULL, argc > 1 ? stdout : stderr);
+        return argc > 1 ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
+    }
+    if (strcmp(word, "--version") == 0) word = "version";
+    const char *names[32];
+    size_t count = 0;
+    for (const weir_host_command *c = weir_commands; c->name; c++) {
+        names[count++] = c->name;
+        if (strcmp(c->name, word)) continue;
+        weir_command_line line = {calloc((size_t)argc, sizeof *line.items), 0};
+        if (!line.items) abort();
+        int code = parse_line(c, argc - 2, argv + 2, &line);
+        code = code ? code - 1 : c->run(&line);
+        free(line.items);
+        return code;
+    }
+    return misuse(NULL, "unknown command '%s'", word, weir_nearest(word, names, count));
+}
