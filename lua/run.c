@@ -42,8 +42,9 @@ static void print_outcome(const weir_outcome *outcome, const weir_topology *topo
             "weir: %llu records were read and are not safe; they will be read again\n",
             (unsigned long long)outcome->outstanding);
     if (outcome->dead)
-        fprintf(stderr, "weir: %llu dead letters in %s/dead.ndjson\n",
-                (unsigned long long)outcome->dead, topology->settings.state);
+        fprintf(stderr, "weir: %llu dead letter%s in %s/dead.ndjson\n",
+                (unsigned long long)outcome->dead, outcome->dead == 1 ? "" : "s",
+                topology->settings.state);
 }
 
 static void print_report(const weir_topology *topology)
