@@ -397,7 +397,7 @@ int weir_sandbox_call(weir_sandbox *self, int arguments, int results)
     return settle(self, status, results);
 }
 
-// --- lifecycle --------------------------------------------------------------
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static int open_modules(lua_State *L)
 {

@@ -49,8 +49,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* --- The pair ------------------------------------------------------------------------
- */
+/* --- The pair ---------------------------------------------------------------------- */
 
 typedef struct {
     feed_config feed;
@@ -143,8 +142,7 @@ static size_t lines_in(const char *file)
     return lines;
 }
 
-/* --- The end of the file
- * ----------------------------------------------------------------- */
+/* --- The end of the file ----------------------------------------------------------- */
 
 static void records_are_lines_in_order(void **state)
 {
@@ -231,8 +229,7 @@ static void what_is_no_regular_file_is_refused(void **state)
     free(p);
 }
 
-/* --- Acknowledgement
- * ----------------------------------------------------------------------- */
+/* --- Acknowledgement --------------------------------------------------------------- */
 
 static void a_delayed_fsync_delays_acknowledgement(void **state)
 {
@@ -293,8 +290,7 @@ static void what_cannot_be_a_line_is_a_dead_letter(void **state)
     close_pair(&p);
 }
 
-/* --- Reopening
- * -------------------------------------------------------------------------------- */
+/* --- Reopening --------------------------------------------------------------------- */
 
 static void reopen_goes_on_in_the_new_file(void **state)
 {
@@ -316,8 +312,7 @@ static void reopen_goes_on_in_the_new_file(void **state)
     assert_int_equal(lines_in(path), 6);
 }
 
-/* --- A full disk
- * --------------------------------------------------------------------------------- */
+/* --- A full disk ------------------------------------------------------------------- */
 
 static bool mount_small(void)
 {
