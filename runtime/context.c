@@ -174,6 +174,14 @@ static weir_err connect_links(context *self, size_t part_number, weir_report *re
     return WEIR_OK;
 }
 
+/*  Says whose failure it is.                                                  */
+static void name_node(weir_report *report, const char *name)
+{
+    char text[sizeof report->text];
+    snprintf(text, sizeof text, "%.60s: %.440s", name, report->text);
+    memcpy(report->text, text, sizeof text);
+}
+
 /*  Readers first, so that nothing is sent to nobody; sources start last.      */
 static weir_err start_part(context *self, size_t part_number, weir_report *report)
 {
@@ -183,9 +191,7 @@ static weir_err start_part(context *self, size_t part_number, weir_report *repor
         size_t i = self->plan->order[o];
         if (self->plan->parts[i] != part_number) continue;
         err = create_actor(self, i, report);
-        if (err && !report->where[0])
-            snprintf(report->where, sizeof report->where, "%.100s",
-                     self->plan->nodes[i].name);
+        if (err) name_node(report, self->plan->nodes[i].name);
     }
     if (!err) err = connect_links(self, part_number, report);
     for (size_t o = 0; o < self->plan->node_count && !err; o++) {
@@ -291,9 +297,7 @@ static void look_for_failures(context *self)
         member *m = &self->members[i];
         if (!m->actor || m->vitals.state != WEIR_STATE_FAILED) continue;
         weir_report reason = m->vitals.reason;
-        char text[sizeof reason.text];
-        snprintf(text, sizeof text, "%.60s: %.440s", m->plan->name, reason.text);
-        memcpy(reason.text, text, sizeof text);
+        name_node(&reason, m->plan->name);
         part_failed(self, self->plan->parts[i], &reason);
     }
 }
