@@ -183,9 +183,9 @@ static void wrap_body(zmq_msg_t *part, const weir_frame *frame, weir_block **bod
     zmq_msg_init(message);
     zmq_msg_move(message, part);
     weir_handover_take(zmq_msg_data(message));
-    *body_p = weir_block_wrap(zmq_msg_data(message), zmq_msg_size(message),
-                              frame->records, frame->runs, frame->run_count,
-                              close_message, message);
+    *body_p =
+        weir_block_wrap(zmq_msg_data(message), zmq_msg_size(message), frame->records,
+                        frame->runs, frame->run_count, close_message, message);
 }
 
 /*  Takes the parts behind frame 0. Only a BLOCK has one, and only one.        */
