@@ -145,15 +145,24 @@ static weir_err send_body(weir_socket *self, weir_block *body)
     return WEIR_ECLOSED;
 }
 
+static weir_err send_bytes(weir_socket *self, const void *data, size_t size, int flags)
+{
+    zmq_msg_t message;
+    if (zmq_msg_init_size(&message, size)) abort();
+    memcpy(zmq_msg_data(&message), data, size);
+    weir_handover_give(zmq_msg_data(&message));
+    if (zmq_msg_send(&message, self->handle, ZMQ_DONTWAIT | flags) >= 0) return WEIR_OK;
+    zmq_msg_close(&message);
+    return WEIR_ECLOSED;
+}
+
 weir_err weir_socket_send(weir_socket *self, const void *id, size_t id_size,
                           const weir_frame *frame, weir_block *body)
 {
     self->out.size = 0;
     weir_frame_put(frame, &self->out);
-    if (id && zmq_send(self->handle, id, id_size, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
-        return WEIR_ECLOSED;
-    int flags = ZMQ_DONTWAIT | (body ? ZMQ_SNDMORE : 0);
-    if (zmq_send(self->handle, self->out.data, self->out.size, flags) < 0)
+    if (id && send_bytes(self, id, id_size, ZMQ_SNDMORE)) return WEIR_ECLOSED;
+    if (send_bytes(self, self->out.data, self->out.size, body ? ZMQ_SNDMORE : 0))
         return WEIR_ECLOSED;
     return body ? send_body(self, body) : WEIR_OK;
 }
@@ -211,6 +220,7 @@ weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block *
         if (!zmq_msg_more(&self->id)) return WEIR_EMALFORMED;
     }
     if (zmq_msg_recv(&self->head, self->handle, ZMQ_DONTWAIT) < 0) return WEIR_ENOTFOUND;
+    weir_handover_take(zmq_msg_data(&self->head));
     weir_err err = weir_frame_read(&message->frame, zmq_msg_data(&self->head),
                                    zmq_msg_size(&self->head), &self->scratch);
     return recv_rest(self, err, &message->frame, body_p);

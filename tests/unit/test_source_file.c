@@ -1,5 +1,6 @@
 #include "actors/source_file.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/positions.h"
 #include <fcntl.h>
 #include <setjmp.h>
@@ -126,6 +127,12 @@ static void set_up_rig(rig *self, const char *path)
     self->sink_config = (collect_config){.node = {.ledger = ledger}, .to = &self->got};
 }
 
+static void make_source(rig *self)
+{
+    self->source = zactor_new(weir_source_file, &self->config);
+    weir_handover_take(&self->report);
+}
+
 static void run(rig *self)
 {
     static int number;
@@ -134,7 +141,7 @@ static void run(rig *self)
     self->sink = zactor_new(collect_actor, &self->sink_config);
     assert_int_equal(weir_actor_ask(self->sink, NULL, "LISTEN", endpoint, NULL), 0);
     assert_int_equal(weir_actor_ask(self->sink, NULL, "START", NULL), 0);
-    self->source = zactor_new(weir_source_file, &self->config);
+    make_source(self);
     if (self->report.err) fail_msg("%s: %s", self->report.where, self->report.text);
     assert_int_equal(weir_actor_ask(self->source, NULL, "CONNECT", "in", endpoint, NULL),
                      0);
@@ -337,7 +344,7 @@ static void a_job_without_its_file_does_not_begin(void **state)
     set_up_rig(&r, "there");
     weir_texts_add(&r.config.path, "missing.log");
     r.config.at_end = WEIR_FILE_STOP;
-    r.source = zactor_new(weir_source_file, &r.config);
+    make_source(&r);
     assert_int_equal(r.report.err, WEIR_ENOTFOUND);
     assert_string_equal(r.report.where, "missing.log");
     stop(&r);
@@ -361,7 +368,7 @@ static void a_folder_is_refused(void **state)
     rig r;
     assert_int_equal(mkdir("logs", 0700), 0);
     set_up_rig(&r, "logs");
-    r.source = zactor_new(weir_source_file, &r.config);
+    make_source(&r);
     assert_int_equal(r.report.err, WEIR_EINVAL);
     stop(&r);
 }
