@@ -8,8 +8,8 @@ size_t weir_plan_add(weir_plan *self, const char *name, const char *where,
     self->nodes = realloc(self->nodes, count * sizeof *self->nodes);
     if (!self->nodes) abort();
     weir_plan_node *node = &self->nodes[self->node_count];
-    *node = (weir_plan_node){
-        .name = strdup(name), .where = strdup(where), .class = class};
+    *node =
+        (weir_plan_node){.name = strdup(name), .where = strdup(where), .class = class};
     node->config = malloc(class->config_size);
     if (!node->config) abort();
     weir_options_copy(class->options, node->config, class->defaults, class->config_size);
@@ -100,7 +100,8 @@ static const weir_plan_node *find_node(const weir_plan *self, const char *outlet
     return NULL;
 }
 
-/* --- Checks -------------------------------------------------------------------------- */
+/* --- Checks --------------------------------------------------------------------------
+ */
 
 static void complain(weir_reports *reports, const weir_plan_node *node, const char *text,
                      const char *detail)
@@ -110,8 +111,23 @@ static void complain(weir_reports *reports, const weir_plan_node *node, const ch
                      detail ? detail : "", detail ? "'" : "");
 }
 
+/*  Names become parts of file names, endpoints and frames; a dot ends a node's name. */
+static bool is_name(const char *name)
+{
+    size_t size = strlen(name);
+    if (size == 0 || size > 63 || strpbrk(name, "./")) return false;
+    for (; *name; name++)
+        if ((unsigned char)*name < 0x20 || *name == 0x7f) return false;
+    return true;
+}
+
 static void check_names(const weir_plan *self, weir_reports *reports)
 {
+    for (size_t i = 0; i < self->node_count; i++)
+        if (!is_name(self->nodes[i].name))
+            complain(reports, &self->nodes[i],
+                     "a name has 1 to 63 bytes, no dot, no slash, no control character",
+                     NULL);
     for (size_t i = 0; i < self->node_count; i++)
         for (size_t j = 0; j < i; j++)
             if (streq(self->nodes[i].name, self->nodes[j].name)) {
@@ -141,7 +157,10 @@ static void link_input(weir_plan *self, size_t to, size_t f, weir_reports *repor
             complain(reports, node, "it reads twice from", outlet);
             return;
         }
-    if (!from)
+    if (!node->class->inlet)
+        complain(reports, node, "a source reads from no node: take away the `from`",
+                 NULL);
+    else if (!from)
         complain(reports, node, "it reads from an unknown node", outlet);
     else if (from->class->inlet && !from->class->outlets)
         complain(reports, node, "it reads from a sink, which has no outlet:", outlet);
@@ -194,7 +213,8 @@ static void order_nodes(weir_plan *self, weir_reports *reports)
     }
     for (size_t i = 0; i < self->node_count; i++)
         if (!placed[i])
-            complain(reports, &self->nodes[i], "it stands on a cycle, or before one", NULL);
+            complain(reports, &self->nodes[i], "it stands on a cycle, or before one",
+                     NULL);
     free(placed);
 }
 
@@ -236,7 +256,8 @@ bool weir_plan_check(weir_plan *self, weir_reports *reports)
     return reports->count == before;
 }
 
-/* --- Drawing --------------------------------------------------------------------------- */
+/* --- Drawing ---------------------------------------------------------------------------
+ */
 
 void weir_plan_print_dot(const weir_plan *self, const char *name, weir_buffer *out)
 {
