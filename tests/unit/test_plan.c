@@ -91,13 +91,13 @@ static void a_joining_node_joins_parts(void **state)
 {
     (void)state;
     for (int i = 0; i < 4; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "in%d", i);
         source(name);
     }
     size_t out = sink("out", "in3");
     for (int i = 2; i >= 0; i--) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "in%d", i);
         weir_plan_from(&plan, out, name);
     }
