@@ -294,7 +294,7 @@ static void deliver_results(weir_worker *self, weir_subject *input,
     out_fate worst = OUT_FILTERED;
     if (e->count == 0 && !e->input) worst = OUT_SENT; // it asked for no output
     if (e->input) worst = deliver(self, input, origin);
-    weir_reader reader = {e->bytes.data, e->bytes.data + e->bytes.size};
+    weir_reader reader = {e->bytes.data, e->count ? e->bytes.data + e->bytes.size : NULL};
     weir_subject result = {
         .doc = &self->out_doc, .source = input->source, .peer = input->peer};
     for (uint32_t i = 0; i < e->count; i++) {

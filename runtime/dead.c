@@ -107,8 +107,10 @@ static void put_digest(weir_buffer *line, const char *node, const weir_record *r
 static void put_headers(weir_buffer *line, const weir_record *record)
 {
     weir_value headers = {.type = WEIR_MISSING};
-    weir_reader reader = {record->headers, record->headers + record->headers_size};
-    if (record->headers) weir_read_value(&reader, &headers);
+    if (record->headers) {
+        weir_reader reader = {record->headers, record->headers + record->headers_size};
+        weir_read_value(&reader, &headers);
+    }
     put_value(line, "headers", &headers);
 }
 

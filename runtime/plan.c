@@ -110,8 +110,23 @@ static void complain(weir_reports *reports, const weir_plan_node *node, const ch
                      detail ? detail : "", detail ? "'" : "");
 }
 
+/*  Names become parts of file names, endpoints and frames; a dot ends a node's name. */
+static bool is_name(const char *name)
+{
+    size_t size = strlen(name);
+    if (size == 0 || size > 63 || strpbrk(name, "./")) return false;
+    for (; *name; name++)
+        if ((unsigned char)*name < 0x20 || *name == 0x7f) return false;
+    return true;
+}
+
 static void check_names(const weir_plan *self, weir_reports *reports)
 {
+    for (size_t i = 0; i < self->node_count; i++)
+        if (!is_name(self->nodes[i].name))
+            complain(reports, &self->nodes[i],
+                     "a name has 1 to 63 bytes, no dot, no slash, no control character",
+                     NULL);
     for (size_t i = 0; i < self->node_count; i++)
         for (size_t j = 0; j < i; j++)
             if (streq(self->nodes[i].name, self->nodes[j].name)) {
@@ -141,7 +156,10 @@ static void link_input(weir_plan *self, size_t to, size_t f, weir_reports *repor
             complain(reports, node, "it reads twice from", outlet);
             return;
         }
-    if (!from)
+    if (!node->class->inlet)
+        complain(reports, node, "a source reads from no node: take away the `from`",
+                 NULL);
+    else if (!from)
         complain(reports, node, "it reads from an unknown node", outlet);
     else if (from->class->inlet && !from->class->outlets)
         complain(reports, node, "it reads from a sink, which has no outlet:", outlet);

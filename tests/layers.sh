@@ -1,0 +1,51 @@
+#!/bin/sh
+# Proves runtime <- actors <- lua <- examples: every #include that points the wrong way
+# is named as file:line, and the exit code is 1. Runs in the root of the tree.
+#
+#   runtime/  includes runtime/ and system headers, never Lua's
+#   actors/   also its own header and the shared ones; catalog.c also every actor
+#   lua/      anything of runtime/, actors/, lua/
+cd "$(dirname "$0")/.." || exit 2
+
+find runtime actors lua -name '*.[ch]' | sort | xargs awk '
+    function complain(why) {
+        printf "%s:%d: %s\n", FILENAME, FNR, why
+        bad = 1
+    }
+    BEGIN {
+        split("program worker tail paths catalog", names, " ")
+        for (i in names) shared["actors/" names[i] ".h"] = 1
+    }
+    !/^[ \t]*#[ \t]*include/ { next }
+    {
+        room = FILENAME
+        sub(/\/.*/, "", room)
+        own = FILENAME
+        sub(/\.[ch]$/, ".h", own)
+        system_header = match($0, /<[^>]*>/)
+        if (!system_header && !match($0, /"[^"]*"/)) {
+            complain("an include that names no file")
+            next
+        }
+        name = substr($0, RSTART + 1, RLENGTH - 2)
+        if (system_header) {
+            if (room != "lua" && name ~ /^(lua|lauxlib|lualib|luaconf)/)
+                complain(room " includes Lua: <" name ">")
+            else if (name ~ /^(runtime|actors|lua|examples|tests)\//)
+                complain("our own header as a system header: <" name ">")
+            next
+        }
+        if (name ~ /^runtime\//) next
+        if (room == "runtime") {
+            complain("runtime includes \"" name "\"")
+        } else if (name ~ /^actors\//) {
+            if (room == "lua" || name == own || name in shared) next
+            if (FILENAME == "actors/catalog.c") next
+            if (FILENAME ~ /^actors\/worker\./ && name == "actors/engine.h") next
+            complain("an actor includes another: \"" name "\"")
+        } else if (room != "lua" || name !~ /^lua\//) {
+            complain(room " includes \"" name "\"")
+        }
+    }
+    END { exit bad }
+' || exit 1
