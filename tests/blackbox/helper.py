@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 WEIR = os.environ.get("WEIR", str(ROOT / "bin" / "weir"))

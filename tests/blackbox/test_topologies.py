@@ -99,7 +99,7 @@ def test_a_count_in_python_agrees_with_where(bench, access):
     bench.run("""
 source.file "access" { path = "%s", at_end = stop }
 sink.file "a" { from = "access", path = "a", where = "status in (404, 500)" }
-sink.file "b" { from = "access", path = "b", where = [[path ~ '^/blog/.*\\.html$']] }
+sink.file "b" { from = "access", path = "b", where = [[path ~ '^/blog/.*\\\\.html$']] }
 sink.file "c" { from = "access", path = "c", where = "bytes > 100000 and user == null" }
 sink.file "d" { from = "access", path = "d", where = "not agent contains 'bot'" }
 """ % access)
