@@ -79,7 +79,7 @@ all: need $(BUILD)/bin/weir $(BUILD)/lib/libweir.a $(BUILD)/lib/libweir.so
 
 # --- building -----------------------------------------------------------------
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(LUA_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 

@@ -8,19 +8,15 @@
 #include "actors/source_stdin.h"
 
 const weir_class *const weir_catalog[] = {
-    &weir_source_file_class,
-    &weir_source_stdin_class,
-    &weir_source_generate_class,
-    &weir_engine_class,
-    &weir_sink_file_class,
-    &weir_sink_stdout_class,
-    &weir_sink_null_class,
-    NULL,
+    &weir_source_file_class,     &weir_source_stdin_class,
+    &weir_source_generate_class, &weir_engine_class,
+    &weir_sink_file_class,       &weir_sink_stdout_class,
+    &weir_sink_null_class,       NULL,
 };
 
 const weir_class *weir_catalog_find(const char *name)
 {
-    for (const weir_class *const *class = weir_catalog; *class; class++)
+    for (const weir_class *const *class = weir_catalog; *class; class ++)
         if (streq((*class)->name, name)) return *class;
     return NULL;
 }

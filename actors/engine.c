@@ -49,8 +49,7 @@ typedef struct {
 
 static const uint32_t vnodes = 256;
 
-/* --- Lifecycle
- * ---------------------------------------------------------------------------- */
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err start_workers(engine *self, weir_report *report)
 {
@@ -129,8 +128,7 @@ static void fini(void *arg)
     if (self->done_fd >= 0) close(self->done_fd);
 }
 
-/* --- Dealing
- * ------------------------------------------------------------------------------- */
+/* --- Dealing ----------------------------------------------------------------------- */
 
 static uint32_t least_loaded(engine *self)
 {
@@ -198,8 +196,7 @@ static void deal_what_fits(engine *self)
     if (self->whole) end_jobs(self);
 }
 
-/* --- Collecting
- * ----------------------------------------------------------------------------- */
+/* --- Collecting -------------------------------------------------------------------- */
 
 static void send_outputs(engine *self, job *j, weir_task *task)
 {
@@ -270,8 +267,7 @@ static void collect(void *arg)
     deal_what_fits(self);
 }
 
-/* --- Messages
- * -------------------------------------------------------------------------------- */
+/* --- Messages ---------------------------------------------------------------------- */
 
 static void recv_block(void *arg, weir_entry *entry, weir_block *block)
 {
@@ -298,8 +294,7 @@ static const weir_rules *outlets_of(const void *config)
     return &((const weir_engine_config *)config)->outlets;
 }
 
-/* --- Tables
- * ----------------------------------------------------------------------------------- */
+/* --- Tables ------------------------------------------------------------------------ */
 
 static const char *const parse_words[] = {"lazy", "eager", NULL};
 static const char *const auto_word[] = {"auto", NULL};

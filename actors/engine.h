@@ -20,7 +20,7 @@ typedef struct {
     char *key;
     int64_t workers; // WEIR_AUTO: as many as CPUs
     bool ordered;
-    int parse; // 0 lazy, 1 eager
+    int parse;                 // 0 lazy, 1 eager
     int parse_error, on_error; // weir_on_error
     weir_screen_config screen;
     weir_rules inbound, outbound, outlets;

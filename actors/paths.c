@@ -22,7 +22,7 @@ struct weir_paths {
 /*  glob (3) hands its callback nothing of ours.                               */
 static _Thread_local weir_report *glob_report;
 
-// --- Lists ---------------------------------------------------------------------
+/* --- Lists ------------------------------------------------------------------------- */
 
 static void list_clear(list *self)
 {
@@ -68,7 +68,7 @@ static void list_sort_unique(list *self)
     self->count = kept;
 }
 
-// --- Scanning ------------------------------------------------------------------
+/* --- Scanning ---------------------------------------------------------------------- */
 
 static bool is_wild(const char *text, size_t size)
 {
@@ -196,7 +196,7 @@ weir_err weir_paths_scan(weir_paths *self, weir_report *report)
     return WEIR_OK;
 }
 
-// --- Lifecycle -----------------------------------------------------------------
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 weir_err weir_paths_new(weir_paths **self_p, const char *const *patterns, size_t count,
                         weir_report *report)

@@ -35,7 +35,7 @@ typedef struct {
 /*  What positions.h looks at, at most, to know a file again.                  */
 #define FINGERPRINT_BYTES 1024
 
-/* --- Opening ------------------------------------------------------------------------ */
+/* --- Opening ----------------------------------------------------------------------- */
 
 /*  Offset behind the last line break in [from, *end), or from. What cannot be read
     must not be taken for torn.                                                */
@@ -148,7 +148,7 @@ static weir_err open_file(sink_file *self, weir_report *report)
     return err;
 }
 
-/* --- Lifecycle ---------------------------------------------------------------------- */
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
@@ -173,7 +173,7 @@ static void fini(void *arg)
     if (self->fd >= 0) close(self->fd);
 }
 
-/* --- Writing ------------------------------------------------------------------------ */
+/* --- Writing ----------------------------------------------------------------------- */
 
 static void retry(void *arg);
 
@@ -287,7 +287,7 @@ static void retry(void *arg)
     write_all(self);
 }
 
-/* --- Messages ----------------------------------------------------------------------- */
+/* --- Messages ---------------------------------------------------------------------- */
 
 static void recv_block(void *arg, weir_entry *entry, weir_block *block)
 {
@@ -321,8 +321,7 @@ static void reopen(void *arg)
         weir_positions_forget(self->positions, slot);
 }
 
-/* --- Tables --------------------------------------------------------------------------
- */
+/* --- Tables ------------------------------------------------------------------------ */
 
 static const char *const fsync_words[] = {"always", "never", NULL};
 static const char *const forever_word[] = {"forever", NULL};

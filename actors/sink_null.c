@@ -8,7 +8,7 @@ typedef struct {
     weir_doc doc; // scratch of the screen
 } sink_null;
 
-/* --- Lifecycle ---------------------------------------------------------------------- */
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
@@ -25,7 +25,7 @@ static void fini(void *arg)
     weir_doc_fini(&self->doc);
 }
 
-/* --- Messages ----------------------------------------------------------------------- */
+/* --- Messages ---------------------------------------------------------------------- */
 
 static void judge_records(sink_null *self, weir_entry *entry, weir_block *block)
 {
@@ -60,7 +60,7 @@ static void recv_block(void *arg, weir_entry *entry, weir_block *block)
     weir_actor_done(self->kit, entry);
 }
 
-/* --- Tables -------------------------------------------------------------------------- */
+/* --- Tables ------------------------------------------------------------------------ */
 
 static const weir_option options[] = {
     WEIR_SCREEN_OPTIONS(weir_sink_null_config, screen),

@@ -12,7 +12,7 @@ typedef struct {
     weir_delivery *delivery;
 } sink_stdout;
 
-/* --- Lifecycle ---------------------------------------------------------------------- */
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
@@ -28,7 +28,7 @@ static void fini(void *arg)
     weir_delivery_destroy(&self->delivery);
 }
 
-/* --- Messages ----------------------------------------------------------------------- */
+/* --- Messages ---------------------------------------------------------------------- */
 
 static void recv_block(void *arg, weir_entry *entry, weir_block *block)
 {
@@ -59,8 +59,7 @@ static bool turn(void *arg)
     return false;
 }
 
-/* --- Tables --------------------------------------------------------------------------
- */
+/* --- Tables ------------------------------------------------------------------------ */
 
 static const weir_option options[] = {
     WEIR_DELIVERY_OPTIONS(weir_sink_stdout_config, delivery),

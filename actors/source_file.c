@@ -91,8 +91,7 @@ static bool stops(const source_file *self)
     return self->config->at_end == WEIR_FILE_STOP;
 }
 
-/* --- Progress ------------------------------------------------------------------------
- */
+/* --- Progress ---------------------------------------------------------------------- */
 
 static uint64_t unread(const stream *s)
 {
@@ -109,8 +108,7 @@ static void note_extent(source_file *self, stream *s, uint64_t offset, uint64_t 
     self->vitals->size_hint += (int64_t)(read + unread(s) - before);
 }
 
-/* --- Queue ---------------------------------------------------------------------------
- */
+/* --- Queue ------------------------------------------------------------------------- */
 
 static void enqueue(source_file *self, stream *s)
 {
@@ -142,8 +140,7 @@ static void requeue_first(source_file *self)
     enqueue(self, s);
 }
 
-/* --- Framers -------------------------------------------------------------------------
- */
+/* --- Framers ----------------------------------------------------------------------- */
 
 static bool need_framer(source_file *self, stream *s, uint64_t offset)
 {
@@ -181,8 +178,7 @@ static void end_framer(stream *s)
     s->ending = true;
 }
 
-/* --- Generations ---------------------------------------------------------------------
- */
+/* --- Generations ------------------------------------------------------------------- */
 
 static bool is_settled(const generation *g)
 {
@@ -236,8 +232,7 @@ static void begin_file(source_file *self, stream *s)
     note_extent(self, s, offset, offset + weir_tail_lag(s->tail), 0);
 }
 
-/* --- Streams -------------------------------------------------------------------------
- */
+/* --- Streams ----------------------------------------------------------------------- */
 
 static int compare_streams(const void *a, const void *b)
 {
@@ -353,8 +348,7 @@ static void finish_file(source_file *self)
         begin_file(self, s);
 }
 
-/* --- Looking -------------------------------------------------------------------------
- */
+/* --- Looking ----------------------------------------------------------------------- */
 
 static void look(source_file *self);
 
@@ -456,8 +450,7 @@ static void notified(void *arg)
     if (weir_notify_read(self->notify, file_written, self)) look_soon(self);
 }
 
-/* --- Lifecycle -----------------------------------------------------------------------
- */
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err open_positions(source_file *self, weir_report *report)
 {
@@ -577,8 +570,7 @@ static void fini(void *arg)
     free(self->chunk);
 }
 
-/* --- Reading -------------------------------------------------------------------------
- */
+/* --- Reading ----------------------------------------------------------------------- */
 
 /*  Calls for the streams that wait for the clock: a multiline record, or a replaced
     file that may be left.                                                     */
@@ -770,8 +762,7 @@ static void reopen(void *arg)
     if (!stops(self) && !self->stopped && self->look_at_us) look(self);
 }
 
-/* --- Committing ----------------------------------------------------------------------
- */
+/* --- Committing -------------------------------------------------------------------- */
 
 static void sync_due(void *arg)
 {
@@ -798,8 +789,7 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return WEIR_OK;
 }
 
-/* --- Tables --------------------------------------------------------------------------
- */
+/* --- Tables ------------------------------------------------------------------------ */
 
 static const char *const start_words[] = {"start", "end", NULL};
 static const char *const at_end_words[] = {"follow", "stop", NULL};

@@ -20,8 +20,7 @@ typedef struct {
     bool ended;
 } source_generate;
 
-/* --- Requests ------------------------------------------------------------------------
- */
+/* --- Requests ---------------------------------------------------------------------- */
 
 static const char *const methods[] = {"GET", "GET", "GET", "GET", "GET", "POST", "HEAD"};
 
@@ -70,8 +69,7 @@ void weir_generate_request(weir_buffer *out, uint64_t seed, uint64_t n)
         PICK(paths, a >> 24), status, bytes, PICK(agents, b >> 8));
 }
 
-/* --- Lifecycle -----------------------------------------------------------------------
- */
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
@@ -98,8 +96,7 @@ static void start(void *arg)
         weir_actor_vitals(self->kit)->size_hint = self->config->count;
 }
 
-/* --- Making --------------------------------------------------------------------------
- */
+/* --- Making ------------------------------------------------------------------------ */
 
 static void wake(void *arg)
 {
@@ -155,8 +152,7 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return WEIR_OK;
 }
 
-/* --- Tables --------------------------------------------------------------------------
- */
+/* --- Tables ------------------------------------------------------------------------ */
 
 static const char *const forever_word[] = {"forever", NULL};
 

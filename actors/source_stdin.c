@@ -22,7 +22,7 @@ typedef struct {
     bool more;      // the framer may have pieces
 } source_stdin;
 
-/* --- Lifecycle ---------------------------------------------------------------------- */
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
@@ -66,8 +66,7 @@ static void start(void *arg)
     wait_for_input(arg);
 }
 
-/* --- Reading -------------------------------------------------------------------------
- */
+/* --- Reading ----------------------------------------------------------------------- */
 
 static void end_input(source_stdin *self)
 {
@@ -164,8 +163,7 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return WEIR_OK;
 }
 
-/* --- Tables --------------------------------------------------------------------------
- */
+/* --- Tables ------------------------------------------------------------------------ */
 
 static const weir_option options[] = {
     WEIR_FRAMING_OPTIONS(weir_source_stdin_config, intake),

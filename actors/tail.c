@@ -69,7 +69,7 @@ void weir_tail_destroy(weir_tail **self_p)
     *self_p = NULL;
 }
 
-// --- Opening -------------------------------------------------------------------
+/* --- Opening ----------------------------------------------------------------------- */
 
 /*  Only regular files can be read again from a position. Anything else is refused
     before it is opened, as opening alone has effects on pipes and devices.    */
@@ -170,7 +170,7 @@ static weir_tail_state start(weir_tail *self)
     return state;
 }
 
-// --- Reading -------------------------------------------------------------------
+/* --- Reading ----------------------------------------------------------------------- */
 
 /*  The open file has been read to its end and has a successor. If it has no name
     any more, nobody can read it again, and its slot is not needed.            */
@@ -237,7 +237,7 @@ weir_tail_state weir_tail_read(weir_tail *self, int64_t now_us, uint8_t *buffer,
     return WEIR_TAIL_DATA;
 }
 
-// --- Looking -------------------------------------------------------------------
+/* --- Looking ----------------------------------------------------------------------- */
 
 /*  Has the open file other first bytes than it had? Then it was truncated, and has
     already grown beyond the offset.                                           */

@@ -43,8 +43,7 @@ struct weir_worker {
     weir_report report; // of opening
 };
 
-/* --- Tasks and queues
- * ------------------------------------------------------------------- */
+/* --- Tasks and queues -------------------------------------------------------------- */
 
 weir_task *weir_task_new(void *job)
 {
@@ -148,8 +147,7 @@ size_t weir_task_queue_count(weir_task_queue *self)
     return count;
 }
 
-/* --- Emitter
- * ------------------------------------------------------------------------------ */
+/* --- Emitter ----------------------------------------------------------------------- */
 
 weir_err weir_emit(weir_emitter *self, const weir_record *record)
 {
@@ -173,8 +171,7 @@ static void clear_emitter(weir_emitter *self)
     self->input = false;
 }
 
-/* --- Outputs
- * ------------------------------------------------------------------------------- */
+/* --- Outputs ----------------------------------------------------------------------- */
 
 static void add_dead(weir_worker *self, weir_dead *dead)
 {
@@ -309,8 +306,7 @@ static void deliver_results(weir_worker *self, weir_subject *input,
     note_fate(self, worst);
 }
 
-/* --- Calls
- * ---------------------------------------------------------------------------------- */
+/* --- Calls ------------------------------------------------------------------------- */
 
 static void stop(weir_worker *self, const weir_run *origin, const char *text)
 {
@@ -444,8 +440,7 @@ static void overrun(weir_worker *self, weir_call_result result, const char *erro
     decide(self, self->config->on_error, WEIR_DEAD_OVERRUN, text, subject, origin);
 }
 
-/* --- Records
- * --------------------------------------------------------------------------------- */
+/* --- Records ----------------------------------------------------------------------- */
 
 static void work_record(weir_worker *self, weir_subject *subject, const weir_run *origin)
 {
@@ -495,9 +490,7 @@ static void work_task(weir_worker *self, weir_task *task)
     self->task = NULL;
 }
 
-/* --- Life
- * --------------------------------------------------------------------------------------
- */
+/* --- Life -------------------------------------------------------------------------- */
 
 static weir_err open_outlets(weir_worker *self, weir_report *report)
 {

@@ -39,8 +39,8 @@ static uint64_t number(const weir_value *map, const char *name)
 }
 
 typedef struct {
-    uint64_t nodes, unbalanced;     // nodes; those whose sum is not zero
-    uint64_t sent, received;        // over all links
+    uint64_t nodes, unbalanced; // nodes; those whose sum is not zero
+    uint64_t sent, received;    // over all links
     uint64_t read, resident, dead, restarts;
 } sums;
 
@@ -111,7 +111,8 @@ static int print_verdict(const sums *s, const weir_value *report, bool json)
     if (twice) printf(", %" PRId64 " of them received twice or not acknowledged", twice);
     printf("\nmemory     %" PRIu64 " bytes left in the ledger\n", ledger);
     if (s->resident)
-        printf("resident   %" PRIu64 " records were read and are not safe: they come again\n",
+        printf("resident   %" PRIu64
+               " records were read and are not safe: they come again\n",
                s->resident);
     printf("%s\n", good ? "every record is accounted for: the sums are zero"
                         : "THE SUMS ARE NOT ZERO");
@@ -126,8 +127,9 @@ static int audit_report(const weir_value *report, bool json)
     if (json)
         printf("{\"nodes\":[");
     else
-        printf("%-20s %10s %10s %10s %10s %10s %10s %10s %10s %10s\n", "node", "in", "done",
-               "dropped", "filtered", "dead", "skipped", "shed", "resident", "sum");
+        printf("%-20s %10s %10s %10s %10s %10s %10s %10s %10s %10s\n", "node", "in",
+               "done", "dropped", "filtered", "dead", "skipped", "shed", "resident",
+               "sum");
     if (member(report, "nodes", &nodes))
         while (weir_value_next(&nodes, &walk, &key, &node))
             audit_node(&node, &total, json, total.nodes == 0);

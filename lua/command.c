@@ -6,7 +6,7 @@
 #include "lua/topology.h"
 #include "runtime/json.h"
 
-/* --- Commands ---------------------------------------------------------------------------- */
+/* --- Commands ---------------------------------------------------------------------- */
 
 static int cmd_check(const weir_command_line *line)
 {
@@ -60,7 +60,10 @@ static int cmd_version(const weir_command_line *line)
     return WEIR_EXIT_OK;
 }
 
-#define SET_FLAG {"--set", "NAME=VALUE", "value of param \"NAME\"; may be repeated"}
+#define SET_FLAG                                                                         \
+    {                                                                                    \
+        "--set", "NAME=VALUE", "value of param \"NAME\"; may be repeated"                \
+    }
 
 static const weir_flag run_flags[] = {
     SET_FLAG,
@@ -97,15 +100,15 @@ const weir_host_command weir_commands[] = {
      cmd_check},
     {"graph", "FILE", "draws a topology", graph_flags, 1, cmd_graph},
     {"audit", "FILE | FOLDER",
-     "proves from the last run's report that every record is accounted for", json_flags, 1,
-     weir_cmd_audit},
+     "proves from the last run's report that every record is accounted for", json_flags,
+     1, weir_cmd_audit},
     {"reference", "", "prints the reference of actors, options, counters and commands",
      no_flags, 0, weir_cmd_reference},
     {"version", "", "prints the version", json_flags, 0, cmd_version},
     {NULL, NULL, NULL, NULL, 0, NULL},
 };
 
-/* --- Command line ---------------------------------------------------------------------------- */
+/* --- Command line ------------------------------------------------------------------ */
 
 const char *weir_line_flag(const weir_command_line *line, const char *name)
 {
@@ -174,9 +177,10 @@ static void print_usage(const weir_host_command *command, FILE *to)
     fprintf(to, "usage: weir COMMAND ...\n\n");
     for (const weir_host_command *c = weir_commands; c->name; c++)
         fprintf(to, "  %-10s %-14s %s\n", c->name, c->operands, c->help);
-    fprintf(to, "\nweir COMMAND --help tells more. Exit codes: 0 clean, 1 stopped by\n"
-                "failures or the deadline, 2 errors found by the check or in the command\n"
-                "line, 3 clean but with dead letters.\n");
+    fprintf(to,
+            "\nweir COMMAND --help tells more. Exit codes: 0 clean, 1 stopped by\n"
+            "failures or the deadline, 2 errors found by the check or in the command\n"
+            "line, 3 clean but with dead letters.\n");
 }
 
 static int misuse(const weir_host_command *command, const char *format, const char *what,
@@ -247,7 +251,8 @@ static int parse_line(const weir_host_command *command, int argc, char **argv,
 int weir_main(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "--help";
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 ||
+        strcmp(word, "help") == 0) {
         print_usage(NULL, argc > 1 ? stdout : stderr);
         return argc > 1 ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
     }

@@ -30,8 +30,8 @@ typedef struct weir_command_line {
 
 typedef struct {
     const char *name;
-    const char *operands; // "FILE"
-    const char *help;     // one sentence
+    const char *operands;   // "FILE"
+    const char *help;       // one sentence
     const weir_flag *flags; // ends with a NULL name
     int max_operands;
     int (*run)(const weir_command_line *line); // gives the exit code

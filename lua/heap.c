@@ -36,7 +36,7 @@ struct weir_heap_chunk {
 
 _Static_assert(CHUNK_PAGES == 16, "a chunk has a bit for each of its pages");
 
-// --- accounting -------------------------------------------------------------
+/* --- Accounting -------------------------------------------------------------------- */
 
 /*  Keeps what the ledger knows at or above the footprint. One step of slack keeps
     a state that goes up and down at a border from telling it every time.      */
@@ -79,16 +79,22 @@ static void grant(weir_heap *self, const void *pointer, size_t size)
     if (!again && self->full) self->full(self->arg);
 }
 
+static bool is_enforced(const weir_heap *self)
+{
+    return self->enforced && *self->enforced;
+}
+
 /*  Whether the system may be asked for that much more.                        */
 static bool has_room(const weir_heap *self, size_t more)
 {
-    return self->ceiling == SIZE_MAX || (self->footprint <= self->footprint_limit &&
-                                         more <= self->footprint_limit - self->footprint);
+    return (self->footprint <= self->footprint_limit &&
+            more <= self->footprint_limit - self->footprint) ||
+           !is_enforced(self);
 }
 
 #ifndef WEIR_SANITIZED
 
-// --- chunks -----------------------------------------------------------------
+/* --- Chunks ------------------------------------------------------------------------ */
 
 static void link_roomy(weir_heap *self, weir_heap_chunk *chunk)
 {
@@ -137,7 +143,7 @@ static void drop_chunk(weir_heap *self, weir_heap_chunk *chunk)
     add_footprint(self, 0, CHUNK_BYTES);
 }
 
-// --- pages ------------------------------------------------------------------
+/* --- Pages ------------------------------------------------------------------------- */
 
 static void link_page(weir_heap *self, weir_heap_page *page)
 {
@@ -196,7 +202,7 @@ static void drop_page(weir_heap *self, weir_heap_page *page)
     }
 }
 
-// --- blocks -----------------------------------------------------------------
+/* --- Blocks ------------------------------------------------------------------------ */
 
 static unsigned class_of(size_t size)
 {
@@ -325,7 +331,8 @@ void *weir_heap_alloc(void *heap, void *pointer, size_t old_size, size_t new_siz
         self->used -= old_size;
         return NULL;
     }
-    if (new_size > old_size && self->used + (new_size - old_size) > self->ceiling)
+    if (new_size > old_size && self->used + (new_size - old_size) > self->limit &&
+        is_enforced(self))
         return refuse(self, pointer, new_size);
     void *result =
         pointer ? resize(self, pointer, old_size, new_size) : take(self, new_size, false);
@@ -338,18 +345,14 @@ void *weir_heap_alloc(void *heap, void *pointer, size_t old_size, size_t new_siz
     return result;
 }
 
-// --- lifecycle --------------------------------------------------------------
+/* --- Lifecycle --------------------------------------------------------------------- */
 
-void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger,
-                    void (*full)(void *arg), void *arg)
+void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger)
 {
     *self = (weir_heap){
         .limit = limit,
         .footprint_limit = limit + limit / 4 + (1u << 20),
-        .ceiling = SIZE_MAX,
         .ledger = ledger,
-        .full = full,
-        .arg = arg,
     };
 }
 

@@ -19,15 +19,16 @@ typedef struct weir_heap_chunk weir_heap_chunk;
 typedef struct {
     size_t limit;           // bytes that Lua may hold
     size_t footprint_limit; // bytes that may be taken from the system
-    size_t ceiling;         // limit while it is enforced, else SIZE_MAX
     size_t used;            // bytes that Lua holds
     size_t footprint;       // bytes taken from the system: chunks and large blocks
     size_t charged;         // bytes told to the ledger, in steps of 64KB
     bool refused;           // a request for more has been refused once, this one:
     const void *refused_block;
     size_t refused_size;
-    weir_ledger *ledger;     // may be NULL
-    void (*full)(void *arg); // called when memory has run out
+    weir_ledger *ledger;               // may be NULL
+    const volatile uint64_t *enforced; // the limits hold while this is not 0
+    void (*full)(void *arg); // called when memory has run out; must not allocate from
+                             // the heap, nor raise
     void *arg;
     weir_heap_page *open[WEIR_HEAP_CLASSES]; // pages of the class that had room when
                                              // last looked at
@@ -35,20 +36,12 @@ typedef struct {
     weir_heap_chunk *chunks;                 // all chunks
 } weir_heap;
 
-/*  full may be NULL. It must not allocate from the heap, nor raise.           */
-void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger,
-                    void (*full)(void *arg), void *arg);
+/*  The limits are not enforced until the owner sets `enforced`: so the program may
+    use the state outside of protected calls.                                  */
+void weir_heap_init(weir_heap *self, size_t limit, weir_ledger *ledger);
 
 /*  Frees all chunks; the state has been closed.                               */
 void weir_heap_fini(weir_heap *self);
-
-/*  While the limit is not enforced no request is refused, so that the program may
-    use the state outside of protected calls.                                  */
-static inline void weir_heap_enforce(weir_heap *self, bool enforced)
-{
-    self->ceiling = enforced ? self->limit : SIZE_MAX;
-    self->refused = false;
-}
 
 /*  A lua_Alloc; heap is a weir_heap. A request for less is never refused. Lua
     answers a refusal with a collection and asks for the same once more; if that is

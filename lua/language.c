@@ -6,13 +6,40 @@
 
 /*  Words that declare a node, and words that declare something else.          */
 const char *const weir_language_declarers[] = {
-    "source.file",  "source.stdin",  "source.generate", "sink.file",  "sink.stdout",
-    "sink.null",    "process",       "settings",        "supervise",  "source.link",
-    "source.zmq",   "source.http",   "source.redis",    "source.jetstream",
-    "source.bus",   "sink.link",     "sink.zmq",        "sink.redis", "sink.jetstream",
-    "sink.http",    "bus",           "store",           "shuffle",    "lookup",
-    "test",         "actor",         "group",           "security",   "governor",
-    "signal",       "dead_letters",  "cluster",         "checkpoint", NULL,
+    "source.file",
+    "source.stdin",
+    "source.generate",
+    "sink.file",
+    "sink.stdout",
+    "sink.null",
+    "process",
+    "settings",
+    "supervise",
+    "source.link",
+    "source.zmq",
+    "source.http",
+    "source.redis",
+    "source.jetstream",
+    "source.bus",
+    "sink.link",
+    "sink.zmq",
+    "sink.redis",
+    "sink.jetstream",
+    "sink.http",
+    "bus",
+    "store",
+    "shuffle",
+    "lookup",
+    "test",
+    "actor",
+    "group",
+    "security",
+    "governor",
+    "signal",
+    "dead_letters",
+    "cluster",
+    "checkpoint",
+    NULL,
 };
 
 /*  Of these, what exists now.                                                 */
@@ -23,17 +50,17 @@ static const char *const present[] = {
 
 /*  Words without a name: `settings { .. }`.                                   */
 static const char *const nameless[] = {
-    "settings", "supervise",    "security", "governor",
-    "signal",   "dead_letters", "cluster",  "checkpoint", NULL,
+    "settings",     "supervise", "security",   "governor", "signal",
+    "dead_letters", "cluster",   "checkpoint", NULL,
 };
 
 /*  Words for values. `array`, `map` and `json` are also functions or modules of the
     sandbox: there the value itself is the word.                               */
 static const char *const values[] = {
-    "drop",    "dead",   "stop",  "pass",   "otherwise", "lazy",     "eager", "ndjson",
-    "lines",   "blob",   "text",  "msgpack", "auto",     "none",     "all",   "forever",
-    "always",  "never",  "follow", "start", "disk",      "throughput", "balanced",
-    "low_latency", "array", "map", "json", NULL,
+    "drop",       "dead",     "stop",        "pass",  "otherwise", "lazy",  "eager",
+    "ndjson",     "lines",    "blob",        "text",  "msgpack",   "auto",  "none",
+    "all",        "forever",  "always",      "never", "follow",    "start", "disk",
+    "throughput", "balanced", "low_latency", "array", "map",       "json",  NULL,
 };
 
 typedef struct {
@@ -79,7 +106,7 @@ static bool has_metatable(lua_State *L, int index, const void *key)
     return same;
 }
 
-/* --- Declarations ------------------------------------------------------------------------ */
+/* --- Declarations ------------------------------------------------------------------ */
 
 static void declare(lua_State *L, const char *name_of_word, const char *name, int table,
                     int line)
@@ -170,7 +197,7 @@ static void set_declarers(lua_State *L)
     }
 }
 
-/* --- Words for values ----------------------------------------------------------------------- */
+/* --- Words for values -------------------------------------------------------------- */
 
 static int word_tostring(lua_State *L)
 {
@@ -277,7 +304,7 @@ bool weir_language_is_drop(lua_State *L, int index)
     return strcmp(((const word *)lua_touserdata(L, index))->name, "drop") == 0;
 }
 
-/* --- Top-level functions ---------------------------------------------------------------------- */
+/* --- Top-level functions ----------------------------------------------------------- */
 
 static weir_language *check_top_level(lua_State *L, const char *name)
 {

@@ -72,7 +72,7 @@ void weir_lexer_stop(weir_lexer *self)
     self->at = self->end;
 }
 
-// --- long brackets and comments --------------------------------------------------
+/* --- Long brackets and comments ---------------------------------------------------- */
 
 /*  The number of '=' in the long bracket that opens or closes here with that
     character; -1: there is none.                                              */
@@ -136,7 +136,7 @@ static bool skip_blank(weir_lexer *self)
     }
 }
 
-// --- short strings ---------------------------------------------------------------
+/* --- Short strings ----------------------------------------------------------------- */
 
 /*  UTF-8 of up to 6 bytes, for values below 2^31.                             */
 static void put_utf8(weir_buffer *out, uint32_t value)
@@ -242,7 +242,7 @@ static bool read_short(weir_lexer *self)
     }
 }
 
-// --- numerals --------------------------------------------------------------------
+/* --- Numerals ---------------------------------------------------------------------- */
 
 static const char *skip_digits(const char *at, const char *end, bool hex)
 {
@@ -316,7 +316,7 @@ static int read_numeral(weir_lexer *self, int64_t *value)
     return whole ? integer_value(from, self->at, hex, value) : WEIR_TOKEN_FLOAT;
 }
 
-// --- names and operators ---------------------------------------------------------
+/* --- Names and operators ----------------------------------------------------------- */
 
 static const char *const keywords[] = {
     "and",      "break",  "do",   "else", "elseif", "end",   "false", "for",

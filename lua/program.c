@@ -17,8 +17,8 @@ typedef struct {
 } program;
 
 /*  While the file runs: of all declarations only ours counts.                 */
-static void declare(void *arg, lua_State *L, const char *word, const char *name, int table,
-                    int line)
+static void declare(void *arg, lua_State *L, const char *word, const char *name,
+                    int table, int line)
 {
     program *self = arg;
     (void)line;
@@ -138,7 +138,8 @@ static weir_call_result take_results(program *self, const char **error)
     bool has_emitted = weir_records_emitted(self->records);
     if (top == BASE && !has_emitted)
         return bad_result(self, WEIR_EINVAL,
-                          "the function returned nothing: return a record, or drop", error);
+                          "the function returned nothing: return a record, or drop",
+                          error);
     if (top == BASE + 1 && weir_records_is_input(self->records, top)) {
         weir_err err = weir_records_result(self->records, top, error);
         return err ? bad_result(self, err, *error, error) : WEIR_CALL_DONE;

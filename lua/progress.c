@@ -14,8 +14,11 @@ static const char *short_number(double value, char text[16])
     for (; value >= 1000 && unit < 4; unit++)
         value /= 1000;
     if (unit)
-        snprintf(text, 16, "%.*f%c", value < 10 ? 2 : value < 100 ? 1 : 0, value,
-                 units[unit]);
+        snprintf(text, 16, "%.*f%c",
+                 value < 10    ? 2
+                 : value < 100 ? 1
+                               : 0,
+                 value, units[unit]);
     else
         snprintf(text, 16, "%.0f", value);
     return text;
@@ -26,11 +29,11 @@ static void put_rates(const weir_plan_node *node, const weir_vitals *vitals,
 {
     char a[16], b[16], c[16], d[16];
     uint64_t dead = weir_count_get(vitals, WEIR_COUNT_DEAD);
-    weir_buffer_printf(out, "%-20.20s %-16s %8s/s %8sB/s %8s in flight %8s done",
-                       node->name, node->class->name, short_number(rate[0], a),
-                       short_number(rate[1], b),
-                       short_number((double)weir_count_get(vitals, WEIR_COUNT_RESIDENT), c),
-                       short_number((double)weir_count_get(vitals, WEIR_COUNT_DONE), d));
+    weir_buffer_printf(
+        out, "%-20.20s %-16s %8s/s %8sB/s %8s in flight %8s done", node->name,
+        node->class->name, short_number(rate[0], a), short_number(rate[1], b),
+        short_number((double)weir_count_get(vitals, WEIR_COUNT_RESIDENT), c),
+        short_number((double)weir_count_get(vitals, WEIR_COUNT_DONE), d));
     if (dead) weir_buffer_printf(out, " %llu dead", (unsigned long long)dead);
 }
 

@@ -47,7 +47,7 @@ static void put_actors(void)
 {
     printf("## Nodes\n\nEvery node has a name: `word \"name\" { options }`. Nodes that "
            "read have `from`: the name of a node or outlet, or a list of names.\n\n");
-    for (const weir_class *const *class = weir_catalog; *class; class++) {
+    for (const weir_class *const *class = weir_catalog; *class; class ++) {
         printf("### %s\n\n%s%s.\n\n", (*class)->name, (*class)->help,
                (*class)->inlet ? "; reads `from`" : "");
         put_options((*class)->options, (*class)->defaults);
@@ -71,10 +71,11 @@ static void put_commands(void)
 int weir_cmd_reference(const weir_command_line *line)
 {
     (void)line;
-    printf("# Reference\n\nPrinted by `weir reference` from the tables that the code "
-           "uses.\n\nTimes and sizes are texts with a unit: `\"10ms\"`, `\"64MB\"` (powers "
-           "of 1024). Words such as `drop` stand without quotes. A dot is a nested table: "
-           "`retry.first` is `retry = { first = \"1s\" }`.\n\n## settings\n\n");
+    printf(
+        "# Reference\n\nPrinted by `weir reference` from the tables that the code "
+        "uses.\n\nTimes and sizes are texts with a unit: `\"10ms\"`, `\"64MB\"` (powers "
+        "of 1024). Words such as `drop` stand without quotes. A dot is a nested table: "
+        "`retry.first` is `retry = { first = \"1s\" }`.\n\n## settings\n\n");
     put_options(weir_settings_options, &weir_settings_defaults);
     printf("## supervise\n\n");
     put_options(weir_supervise_options, &weir_settings_defaults);

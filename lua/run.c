@@ -37,9 +37,10 @@ static void print_outcome(const weir_outcome *outcome, const weir_topology *topo
         fprintf(stderr, "weir: %s%s%s\n", outcome->reason.where,
                 *outcome->reason.where ? ": " : "", outcome->reason.text);
     if (outcome->outstanding)
-        fprintf(stderr,
-                "weir: %llu records were read and are not safe; they will be read again\n",
-                (unsigned long long)outcome->outstanding);
+        fprintf(
+            stderr,
+            "weir: %llu records were read and are not safe; they will be read again\n",
+            (unsigned long long)outcome->outstanding);
     if (outcome->dead)
         fprintf(stderr, "weir: %llu dead letter%s in %s/dead.ndjson\n",
                 (unsigned long long)outcome->dead, outcome->dead == 1 ? "" : "s",

@@ -45,31 +45,32 @@
 #endif
 
 /*  The handler of the timer's signal runs in the sandbox's own thread, between any
-    two instructions of it: what both use is volatile.                         */
+    two instructions of it: what both use is volatile. A call that is neither armed
+    nor refused memory changes steps, serial and running alone.                */
 struct weir_sandbox {
     lua_State *L;
-    uint64_t steps;            // counted in the running call, by hook and charges
-    volatile uint64_t ceiling; // of steps: the limit in a call, 0 when it is passed,
-                               // UINT64_MAX outside of calls
-    uint64_t limit;            // instructions of a call
-    weir_overrun overrun;      // of the running or the last call
-    bool deep;                 // memory has run out by recursion, and the error is on
-                               // its way
-    char where[96];            // "web.lua:12: " of the overrun; empty: unknown
-    char *module_root;         // NULL: no modules
+    uint64_t steps;              // counted in the running call, by hook and charges
+    volatile uint64_t ceiling;   // of steps: the limit, or 0 when it has been passed
+    volatile uint64_t running;   // serial of the running call; 0: none
+    uint64_t serial;             // of the running or the last call
+    uint64_t limit;              // instructions of a call
+    volatile sig_atomic_t armed; // the hook is set
+    volatile sig_atomic_t stale; // some of this belongs to the last call, and is to be
+                                 // made fresh for the next: ceiling and what follows
+    weir_overrun overrun;        // of the running or the last call
+    bool estimated;              // what ran before the hook was armed has been added
+    bool deep;      // memory has run out by recursion, and the error is on its way
+    char where[96]; // "web.lua:12: " of the overrun; empty: unknown
 
     timer_t timer;
-    uint64_t timer_thread;         // number of the thread that the timer watches; 0: none
-    bool untimed;                  // there is no timer: the hook is always armed
-    bool started;                  // between start and stop
-    int64_t untimed_start_ns;      // CPU clock at the call's first hook, without timer
-    bool estimated;                // what ran before the hook was armed has been added
-    volatile sig_atomic_t running; // within a call
-    volatile sig_atomic_t armed;   // the hook is set
-    volatile uint64_t serial;      // of the running or the last call
-    uint64_t tick_serial;          // handler only: the call of the last tick
-    uint64_t ticks;                // handler only: of that call, without the first
+    uint64_t timer_thread;    // number of the thread that the timer watches; 0: none
+    bool untimed;             // there is no timer: the hook is always armed
+    bool started;             // between start and stop
+    int64_t untimed_start_ns; // CPU clock at the call's first hook, without timer
+    uint64_t tick_serial;     // handler only: the call of the last tick
+    uint64_t ticks;           // handler only: of that call, without the first
 
+    char *module_root; // NULL: no modules
     weir_heap heap;
 };
 
@@ -97,7 +98,7 @@ weir_sandbox *weir_sandbox_of(lua_State *L)
     return *(weir_sandbox **)lua_getextraspace(L);
 }
 
-// --- overruns ---------------------------------------------------------------
+/* --- Overruns ---------------------------------------------------------------------- */
 
 /*  Notes the line of the innermost Lua function. Allocates nothing.           */
 static void note_where(weir_sandbox *self)
@@ -113,6 +114,13 @@ static void note_where(weir_sandbox *self)
     }
 }
 
+/*  Also for the handler: lua_sethook is what Lua allows one to call.          */
+static void arm(weir_sandbox *self, int instructions)
+{
+    self->armed = self->stale = 1;
+    lua_sethook(self->L, on_count, LUA_MASKCOUNT, instructions);
+}
+
 /*  From now on every charge and every single instruction raises.              */
 static void flag_overrun(weir_sandbox *self, weir_overrun what)
 {
@@ -121,8 +129,7 @@ static void flag_overrun(weir_sandbox *self, weir_overrun what)
         note_where(self);
     }
     self->ceiling = 0;
-    self->armed = 1;
-    lua_sethook(self->L, on_count, LUA_MASKCOUNT, 1);
+    arm(self, 1);
 }
 
 _Noreturn void weir_sandbox_exceed(lua_State *L, weir_overrun what)
@@ -167,7 +174,7 @@ void weir_charge(lua_State *L, uint64_t steps)
     if (!self) return;
     uint64_t sum = self->steps + steps;
     self->steps = sum;
-    if (sum > self->ceiling || sum < steps)
+    if ((sum > self->ceiling || sum < steps) && self->running)
         weir_sandbox_exceed(L, WEIR_OVERRUN_INSTRUCTIONS);
 }
 
@@ -178,7 +185,8 @@ static void on_full(void *arg)
 {
     weir_sandbox *self = arg;
     lua_Debug record;
-    if (!self->running || self->deep) return;
+    if (!self->L || self->deep) return;
+    self->stale = 1;
     size_t depth = self->heap.limit / FRAME_SHARE;
     self->deep = self->overrun == WEIR_OVERRUN_NONE &&
                  lua_getstack(self->L, depth < INT_MAX ? (int)depth : INT_MAX, &record);
@@ -188,7 +196,7 @@ static void on_full(void *arg)
         flag_overrun(self, WEIR_OVERRUN_MEMORY);
 }
 
-// --- time -------------------------------------------------------------------
+/* --- Time -------------------------------------------------------------------------- */
 
 static int64_t cpu_ns(void)
 {
@@ -218,23 +226,20 @@ static void on_count(lua_State *L, lua_Debug *record)
 }
 
 /*  The hook is set anew at each tick, as the interpreter may just have been about to
-    forget it. lua_sethook is what Lua allows a signal handler to call.        */
+    forget it.                                                                 */
 static void on_tick(int number, siginfo_t *info, void *context)
 {
     (void)number, (void)context;
     weir_sandbox *self = info->si_value.sival_ptr;
     if (info->si_code != SI_TIMER || !self->running) return;
-    if (self->tick_serial != self->serial) {
-        self->tick_serial = self->serial;
+    if (self->tick_serial != self->running) {
+        self->tick_serial = self->running;
         self->ticks = 0;
         return;
     }
     self->ticks += 1 + (uint64_t)info->si_overrun;
-    bool late = self->ticks * TICK_STEPS > self->limit;
-    if (late) self->ceiling = 0;
-    self->armed = 1;
-    lua_sethook(self->L, on_count, LUA_MASKCOUNT,
-                late || !self->ceiling ? 1 : HOOK_STEPS);
+    if (self->ticks * TICK_STEPS > self->limit) self->ceiling = 0;
+    arm(self, self->ceiling ? HOOK_STEPS : 1);
 }
 
 static int tick_signal(void)
@@ -300,35 +305,22 @@ void weir_sandbox_stop(weir_sandbox *self)
     self->started = false;
 }
 
-// --- calls ------------------------------------------------------------------
+/* --- Calls ------------------------------------------------------------------------- */
 
-static void enter(weir_sandbox *self)
+static void make_fresh(weir_sandbox *self)
 {
-    self->steps = 0;
-    self->ceiling = self->limit;
     self->overrun = WEIR_OVERRUN_NONE;
-    self->deep = false;
-    self->estimated = false;
-    self->serial++;
-    weir_heap_enforce(&self->heap, true);
-    if (self->untimed) {
-        self->untimed_start_ns = 0;
-        self->armed = 1;
-        lua_sethook(self->L, on_count, LUA_MASKCOUNT, HOOK_STEPS);
-    }
-    self->running = 1;
+    self->ceiling = self->limit;
+    self->estimated = self->deep = self->heap.refused = false;
+    self->untimed_start_ns = 0;
+    self->stale = 0;
+    if (self->untimed) arm(self, HOOK_STEPS);
 }
 
-static void leave(weir_sandbox *self)
+static void disarm(weir_sandbox *self)
 {
-    self->running = 0;
-    weir_heap_enforce(&self->heap, false);
-    if (self->armed) {
-        lua_sethook(self->L, NULL, 0, 0);
-        self->armed = 0;
-    }
-    self->steps = 0;
-    self->ceiling = UINT64_MAX;
+    lua_sethook(self->L, NULL, 0, 0);
+    self->armed = 0;
 }
 
 /*  Pushes the sentence of the overrun.                                        */
@@ -360,27 +352,22 @@ static void settle_error(lua_State *L)
     }
 }
 
-int weir_sandbox_call(weir_sandbox *self, int arguments, int results)
+/*  The status of a call that has not simply ended well. Apart, to keep the way of one
+    that has short. A call may end well and yet have passed a limit with its last
+    step; if the number of its results is open, they stay below the error.     */
+__attribute__((noinline)) static int settle(weir_sandbox *self, int status, int results)
 {
-    assert(!self->running);
     lua_State *L = self->L;
-    int base = lua_gettop(L) - arguments - 1;
-    bool alone = !self->started;
-    if (alone) weir_sandbox_start(self);
-    enter(self);
-    int status = lua_pcall(L, arguments, results, 0);
-    bool out_of_memory = is_out_of_memory(self, status);
-    leave(self);
-    if (alone) weir_sandbox_stop(self);
-    if (out_of_memory && self->overrun == WEIR_OVERRUN_NONE) {
+    if (is_out_of_memory(self, status) && self->overrun == WEIR_OVERRUN_NONE) {
         if (self->deep) {
             settle_deep(self);
             return LUA_ERRRUN;
         }
         self->overrun = WEIR_OVERRUN_MEMORY;
     }
+    self->stale = 1;
     if (self->overrun != WEIR_OVERRUN_NONE) {
-        lua_settop(L, base);
+        lua_pop(L, status != LUA_OK ? 1 : results == LUA_MULTRET ? 0 : results);
         push_overrun(self);
         return self->overrun == WEIR_OVERRUN_MEMORY ? LUA_ERRMEM : LUA_ERRRUN;
     }
@@ -388,7 +375,29 @@ int weir_sandbox_call(weir_sandbox *self, int arguments, int results)
     return status;
 }
 
-// --- lifecycle --------------------------------------------------------------
+static int call_alone(weir_sandbox *self, int arguments, int results)
+{
+    weir_sandbox_start(self);
+    int status = weir_sandbox_call(self, arguments, results);
+    weir_sandbox_stop(self);
+    return status;
+}
+
+int weir_sandbox_call(weir_sandbox *self, int arguments, int results)
+{
+    assert(!self->running);
+    if (!self->started) return call_alone(self, arguments, results);
+    if (self->stale) make_fresh(self);
+    self->steps = 0;
+    self->running = ++self->serial;
+    int status = lua_pcall(self->L, arguments, results, 0);
+    self->running = 0;
+    if (self->armed) disarm(self);
+    if (status == LUA_OK && !self->stale && !self->heap.refused) return LUA_OK;
+    return settle(self, status, results);
+}
+
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static int open_modules(lua_State *L)
 {
@@ -406,18 +415,20 @@ static int open_modules(lua_State *L)
     return 0;
 }
 
-/*  Makes the state. No time is measured: the modules are ours.                */
+/*  Makes the state. The memory limit holds, but no time is measured: the modules are
+    ours.                                                                      */
 static weir_err open_state(weir_sandbox *self, weir_report *report)
 {
-    weir_heap_enforce(&self->heap, true);
-    self->L = lua_newstate(weir_heap_alloc, &self->heap);
     int status = LUA_ERRMEM;
+    self->running = ++self->serial;
+    self->L = lua_newstate(weir_heap_alloc, &self->heap);
     if (self->L) {
         *(weir_sandbox **)lua_getextraspace(self->L) = self;
         lua_pushcfunction(self->L, open_modules);
         status = lua_pcall(self->L, 0, 0, 0);
     }
-    weir_heap_enforce(&self->heap, false);
+    self->running = 0;
+    if (self->armed) disarm(self);
     if (status == LUA_ERRMEM)
         return weir_report_set(report, WEIR_EFULL, NULL,
                                "a memory limit of %zu bytes is too small for the "
@@ -435,12 +446,16 @@ weir_err weir_sandbox_new(weir_sandbox **self_p, const weir_sandbox_config *conf
     weir_sandbox *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->limit = config->instruction_limit;
-    self->ceiling = UINT64_MAX;
+    self->ceiling = self->limit;
+    self->stale = 1;
     if (config->module_root) {
         self->module_root = strdup(config->module_root);
         if (!self->module_root) abort();
     }
-    weir_heap_init(&self->heap, config->memory_limit, config->ledger, on_full, self);
+    weir_heap_init(&self->heap, config->memory_limit, config->ledger);
+    self->heap.enforced = &self->running;
+    self->heap.full = on_full;
+    self->heap.arg = self;
     weir_err err = open_state(self, report);
     if (err) weir_sandbox_destroy(&self);
     *self_p = self;

@@ -3,9 +3,9 @@
 #include "runtime/context.h"
 
 typedef struct {
-    char *name;    // default: the file's base name
-    char *state;   // default: weir-NAME beside the file
-    int log_level; // weir_level
+    char *name;     // default: the file's base name
+    char *state;    // default: weir-NAME beside the file
+    int log_level;  // weir_level
     int log_format; // 0 text, 1 json
     int64_t record_max, window, block;
     int64_t intensity, period, drain, stop_delay;

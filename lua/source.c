@@ -39,7 +39,7 @@ void weir_source_destroy(weir_source **self_p)
     free(self);
 }
 
-// --- questions -------------------------------------------------------------------
+/* --- Questions --------------------------------------------------------------------- */
 
 static const weir_declaration *get(const weir_source *self, int number)
 {

@@ -40,7 +40,7 @@ typedef struct {
     weir_err err;
 } parser;
 
-// --- tokens ----------------------------------------------------------------------
+/* --- Tokens ------------------------------------------------------------------------ */
 
 /*  Notes the first failure and ends the text, so that every loop over tokens ends
     and no caller needs to look at a result.                                   */
@@ -127,7 +127,7 @@ static void enter(parser *self)
     if (++self->depth > depth_max) fail(self, &self->token, "nested too deeply");
 }
 
-// --- scopes ----------------------------------------------------------------------
+/* --- Scopes ------------------------------------------------------------------------ */
 
 /*  Puts a name on the stack without bringing it into scope.                   */
 static void push_local(parser *self, weir_symbol *name)
@@ -170,7 +170,7 @@ static void mark_write(parser *self, int number)
     if (number >= 0) self->source->uses[number].write = true;
 }
 
-// --- expressions -----------------------------------------------------------------
+/* --- Expressions ------------------------------------------------------------------- */
 
 static void read_expression(parser *self, role value);
 static void read_body(parser *self, bool method);
@@ -475,7 +475,7 @@ static void read_expression(parser *self, role value)
     self->depth--;
 }
 
-// --- functions and statements ----------------------------------------------------
+/* --- Functions and statements ------------------------------------------------------ */
 
 static void read_block(parser *self)
 {

@@ -38,13 +38,12 @@ typedef struct {
     int line;
     const weir_option *options;
     void *config;
-    bool *given; // of each option
-    const char *variant;    // the word whose table is being read (`lines { .. }`), or NULL
+    bool *given;         // of each option
+    const char *variant; // the word whose table is being read (`lines { .. }`), or NULL
     const char *variant_of; // the option that it was given to
 } declaration;
 
-/* --- Complaints
- * --------------------------------------------------------------------------- */
+/* --- Complaints -------------------------------------------------------------------- */
 
 static void complain_at(loader *self, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -117,8 +116,7 @@ static void complain_unknown(const declaration *d, const char *option)
                 option, text);
 }
 
-/* --- Unknown names
- * --------------------------------------------------------------------------- */
+/* --- Unknown names ----------------------------------------------------------------- */
 
 static const char blank_key;
 
@@ -198,8 +196,7 @@ static void end_stand_in(loader *self)
     lua_pop(self->L, 1);
 }
 
-/* --- Options
- * ------------------------------------------------------------------------------- */
+/* --- Options ----------------------------------------------------------------------- */
 
 static void apply_table(declaration *d, int table, const char *prefix);
 
@@ -254,7 +251,8 @@ static int compare_rules(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
-static void check_otherwise(const declaration *d, const char *option, const weir_rules *rules)
+static void check_otherwise(const declaration *d, const char *option,
+                            const weir_rules *rules)
 {
     bool seen = false;
     for (size_t i = 0; i < rules->count; i++) {
@@ -469,8 +467,7 @@ static void read_options(declaration *d, int table)
     free(d->given);
 }
 
-/* --- Nodes
- * ------------------------------------------------------------------------------------ */
+/* --- Nodes ------------------------------------------------------------------------- */
 
 static bool good_name(const char *name)
 {
@@ -585,8 +582,7 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     }
 }
 
-/* --- Whole file
- * -------------------------------------------------------------------------------- */
+/* --- Whole file -------------------------------------------------------------------- */
 
 static void check_duplicates(loader *self)
 {

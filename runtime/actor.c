@@ -48,17 +48,17 @@ typedef struct output {
     int port;
     weir_socket *socket;
     weir_outlet *outlet;
-    bool hot;               // may have messages
-    int64_t relink_us;      // when to say HELLO again; -1: not
-    under_way *sent;        // ring, capacity a power of two
+    bool hot;          // may have messages
+    int64_t relink_us; // when to say HELLO again; -1: not
+    under_way *sent;   // ring, capacity a power of two
     size_t first, count, capacity;
-    uint64_t replayed;      // of the outlet, as counted so far
+    uint64_t replayed; // of the outlet, as counted so far
 } output;
 
 struct weir_actor {
     const weir_class *class;
-    void *self;            // the actor's private struct
-    weir_node node;        // with defaults
+    void *self;     // the actor's private struct
+    weir_node node; // with defaults
     weir_vitals own_vitals;
     weir_ledger *own_ledger;
     zsock_t *pipe;
@@ -82,7 +82,7 @@ static const size_t default_window = 16 << 20;
 static const size_t default_block = 64 << 10;
 static const size_t default_record_max = 8 << 20;
 
-/* --- Watches and timers --------------------------------------------------------------- */
+/* --- Watches and timers ------------------------------------------------------------ */
 
 static weir_err add_watch(weir_actor *self, int fd, weir_handler *handler, bool *hot)
 {
@@ -176,7 +176,7 @@ static int64_t next_deadline(const weir_actor *self)
     return next;
 }
 
-/* --- Failing and ending ---------------------------------------------------------------- */
+/* --- Failing and ending ------------------------------------------------------------ */
 
 void weir_actor_fail(weir_actor *self, weir_err err, const char *where,
                      const char *format, ...)
@@ -208,10 +208,11 @@ static void check_ended(weir_actor *self)
 {
     weir_vitals *vitals = self->node.vitals;
     if (!self->ending || self->failed || self->book.open) return;
-    if (vitals->state != WEIR_STATE_ENDED) weir_vitals_set_state(vitals, WEIR_STATE_ENDED);
+    if (vitals->state != WEIR_STATE_ENDED)
+        weir_vitals_set_state(vitals, WEIR_STATE_ENDED);
 }
 
-/* --- Outlets ------------------------------------------------------------------------------ */
+/* --- Outlets ----------------------------------------------------------------------- */
 
 int weir_actor_port(weir_actor *self, const char *name)
 {
@@ -392,7 +393,7 @@ static void count_replays(weir_actor *self)
     }
 }
 
-/* --- Inlet ---------------------------------------------------------------------------------- */
+/* --- Inlet ------------------------------------------------------------------------- */
 
 static weir_err send_down(void *arg, const void *id, size_t id_size,
                           const weir_frame *frame)
@@ -488,7 +489,7 @@ static bool read_inlet(weir_actor *self)
     return !self->failed;
 }
 
-/* --- Book ------------------------------------------------------------------------------------- */
+/* --- Book -------------------------------------------------------------------------- */
 
 void weir_actor_done(weir_actor *self, weir_entry *entry)
 {
@@ -556,7 +557,8 @@ static weir_err settle_lane(weir_actor *self, weir_lane *lane, weir_report *repo
     weir_err err = dead ? write_dead(self, dead, report) : WEIR_OK;
     weir_dead_destroy_list(&dead);
     if (!err && self->class->commit) err = self->class->commit(self->self, last, report);
-    if (!err && self->class->source) weir_count_add(self->node.vitals, WEIR_COUNT_COMMITS, 1);
+    if (!err && self->class->source)
+        weir_count_add(self->node.vitals, WEIR_COUNT_COMMITS, 1);
     if (!err && self->inlet && !self->class->source)
         weir_inlet_ack(self->inlet, lane->owner, last->sequence);
     while (run) {
@@ -579,7 +581,7 @@ static void settle(weir_actor *self)
     self->node.vitals->open = self->book.open;
 }
 
-/* --- Commands ------------------------------------------------------------------------------------ */
+/* --- Commands ---------------------------------------------------------------------- */
 
 typedef struct {
     const char *name;
@@ -721,7 +723,7 @@ static void read_pipe(weir_actor *self)
     self->pipe_hot = false;
 }
 
-/* --- Loop -------------------------------------------------------------------------------------------- */
+/* --- Loop -------------------------------------------------------------------------- */
 
 /*  One pass over everything that may have something to do. True: do not wait. */
 static bool work(weir_actor *self)
@@ -745,7 +747,8 @@ static bool work(weir_actor *self)
     /*  What was sent on may have become readable without an edge to come.     */
     for (output *l = self->links; l; l = l->next)
         if (l->hot) busy |= (l->hot = weir_socket_readable(l->socket));
-    if (self->inlet_hot) busy |= (self->inlet_hot = weir_socket_readable(self->inlet_socket));
+    if (self->inlet_hot)
+        busy |= (self->inlet_hot = weir_socket_readable(self->inlet_socket));
     return busy && !self->failed;
 }
 
@@ -769,7 +772,7 @@ static void wait_events(weir_actor *self, bool busy)
     sweep_watches(self);
 }
 
-/* --- Life ----------------------------------------------------------------------------------------------- */
+/* --- Life -------------------------------------------------------------------------- */
 
 static void fill_defaults(weir_actor *self)
 {
@@ -885,7 +888,7 @@ weir_vitals *weir_actor_vitals(weir_actor *self)
     return self->node.vitals;
 }
 
-/* --- The owner's side -------------------------------------------------------------------------------------- */
+/* --- The owner's side -------------------------------------------------------------- */
 
 /*  The last thing that comes from an actor's thread is CZMQ's signal. Its end of the
     pipe is gone a moment later, and zactor_destroy relies on that.            */

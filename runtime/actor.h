@@ -44,17 +44,17 @@ typedef struct {
 } weir_command;
 
 typedef struct {
-    const char *name;           // "sink.file"
-    const char *help;           // one sentence
-    zactor_fn *actor;           // weir_x, for zactor_new
-    size_t size;                // of the private struct, zeroed by the kit
-    size_t config_size;         // begins with a weir_node
-    const void *defaults;       // a const config
-    const weir_option *options; // ends with a NULL name
+    const char *name;             // "sink.file"
+    const char *help;             // one sentence
+    zactor_fn *actor;             // weir_x, for zactor_new
+    size_t size;                  // of the private struct, zeroed by the kit
+    size_t config_size;           // begins with a weir_node
+    const void *defaults;         // a const config
+    const weir_option *options;   // ends with a NULL name
     const weir_command *commands; // own commands, ends with a NULL name; or NULL
-    bool inlet;                 // takes blocks
-    bool source;                // brings records in: has positions
-    bool once;                  // a source that cannot go back: its path cannot restart
+    bool inlet;                   // takes blocks
+    bool source;                  // brings records in: has positions
+    bool once;                    // a source that cannot go back: its path cannot restart
     /*  The outlets that a config asks for; NULL, or none in it: one that bears the
         node's name.                                                           */
     const weir_rules *(*outlets)(const void *config);
@@ -86,7 +86,7 @@ typedef struct {
     { weir_actor_run (&weir_x_class, pipe, config); }                          */
 void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config);
 
-/* --- For the actor's functions, in its own thread --------------------------------- */
+/* --- For the actor's functions, in its own thread ---------------------------------- */
 
 const weir_node *weir_actor_node(const weir_actor *self); // with defaults filled in
 weir_vitals *weir_actor_vitals(weir_actor *self);
@@ -96,8 +96,7 @@ int weir_actor_port(weir_actor *self, const char *name);
 
 /*  Sends the block to every reader of the port; *block_p is taken. The entry is
     held until all of them have acknowledged.                                  */
-void weir_actor_send(weir_actor *self, int port, weir_block **block_p,
-                     weir_entry *entry);
+void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry);
 
 /*  False when a window is full; room () is called when that has passed.       */
 bool weir_actor_has_room(weir_actor *self);

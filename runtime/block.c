@@ -10,13 +10,13 @@ struct weir_block {
     size_t size;
     weir_run *runs; // one allocation with the texts behind the array
     size_t run_count;
-    weir_ledger *ledger; // charged bytes go back here; NULL: none
+    weir_ledger *ledger; // a reference; charged bytes go back here; NULL: none
     size_t charged;
     void (*free_body)(void *hint);
     void *hint;
 };
 
-/* --- Runs ---------------------------------------------------------------------- */
+/* --- Runs -------------------------------------------------------------------------- */
 
 static size_t text_bytes(const char *text)
 {
@@ -62,7 +62,7 @@ static bool same_origin(const weir_run *a, const weir_run *b)
            same_text(a->label, b->label);
 }
 
-/* --- Block --------------------------------------------------------------------- */
+/* --- Block ------------------------------------------------------------------------- */
 
 static weir_block *block_new(const uint8_t *body, size_t size, uint32_t records,
                              const weir_run *runs, size_t run_count)
@@ -102,6 +102,7 @@ void weir_block_destroy(weir_block **self_p)
     if (self->free_body) self->free_body(self->hint);
     if (self->ledger)
         weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
+    weir_ledger_destroy(&self->ledger);
     free(self->runs);
     free(self);
 }
@@ -138,7 +139,7 @@ weir_err weir_block_check(const weir_block *self)
     return reader.at == reader.end ? WEIR_OK : WEIR_EMALFORMED;
 }
 
-/* --- Builder ------------------------------------------------------------------- */
+/* --- Builder ----------------------------------------------------------------------- */
 
 /*  Slack behind the target, so that the record that fills a block seldom makes
     its body grow.                                                             */
@@ -255,7 +256,7 @@ weir_block *weir_builder_seal(weir_builder *self)
                                   self->runs, self->run_count);
     block->free_body = free;
     block->hint = self->body.data;
-    block->ledger = self->ledger;
+    block->ledger = weir_ledger_dup(self->ledger);
     block->charged = self->charged;
     self->body = (weir_buffer){0};
     self->charged = 0;
@@ -273,7 +274,7 @@ void weir_builder_fini(weir_builder *self)
     *self = (weir_builder){0};
 }
 
-/* --- Iterator and selections ---------------------------------------------------- */
+/* --- Iterator and selections ------------------------------------------------------- */
 
 bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run **origin)
 {

@@ -63,8 +63,8 @@ weir_err weir_builder_open(weir_builder *self);
     way in. The body grows beyond target for a record that is larger.          */
 void weir_builder_add(weir_builder *self, const weir_record *record,
                       const weir_run *origin);
-void weir_builder_add_payload(weir_builder *self, weir_format format,
-                              const uint8_t *data, size_t size, const weir_run *origin);
+void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
+                              size_t size, const weir_run *origin);
 
 /*  Appends `records` records that are encoded already, one behind the other.   */
 void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,
@@ -83,8 +83,8 @@ void weir_builder_fini(weir_builder *self);
 /*  Walks the records of a block without decoding payloads: zeroed but for block. */
 typedef struct {
     const weir_block *block;
-    size_t offset;    // of the next record in the body
-    size_t run;       // index of its run
+    size_t offset;     // of the next record in the body
+    size_t run;        // index of its run
     uint32_t run_left; // records left in that run
 } weir_iterator;
 

@@ -67,8 +67,7 @@ typedef struct {
     bool draining, over;
 } context;
 
-/* --- Folder ---------------------------------------------------------------------------
- */
+/* --- Folder ------------------------------------------------------------------------ */
 
 static weir_err make_folders(const char *path, weir_report *report)
 {
@@ -126,8 +125,7 @@ static void raise_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* --- Starting
- * ------------------------------------------------------------------------------ */
+/* --- Starting ---------------------------------------------------------------------- */
 
 static void endpoint_of(const context *self, size_t node, char *text, size_t size)
 {
@@ -176,6 +174,14 @@ static weir_err connect_links(context *self, size_t part_number, weir_report *re
     return WEIR_OK;
 }
 
+/*  Says whose failure it is.                                                  */
+static void name_node(weir_report *report, const char *name)
+{
+    char text[sizeof report->text];
+    snprintf(text, sizeof text, "%.60s: %.440s", name, report->text);
+    memcpy(report->text, text, sizeof text);
+}
+
 /*  Readers first, so that nothing is sent to nobody; sources start last.      */
 static weir_err start_part(context *self, size_t part_number, weir_report *report)
 {
@@ -185,9 +191,7 @@ static weir_err start_part(context *self, size_t part_number, weir_report *repor
         size_t i = self->plan->order[o];
         if (self->plan->parts[i] != part_number) continue;
         err = create_actor(self, i, report);
-        if (err && !report->where[0])
-            snprintf(report->where, sizeof report->where, "%.100s",
-                     self->plan->nodes[i].name);
+        if (err) name_node(report, self->plan->nodes[i].name);
     }
     if (!err) err = connect_links(self, part_number, report);
     for (size_t o = 0; o < self->plan->node_count && !err; o++) {
@@ -225,8 +229,7 @@ static void forget_residents(context *self, size_t part_number)
     }
 }
 
-/* --- Failing
- * ------------------------------------------------------------------------------- */
+/* --- Failing ----------------------------------------------------------------------- */
 
 static void give_up(context *self, weir_ending ending, const weir_report *reason)
 {
@@ -294,9 +297,7 @@ static void look_for_failures(context *self)
         member *m = &self->members[i];
         if (!m->actor || m->vitals.state != WEIR_STATE_FAILED) continue;
         weir_report reason = m->vitals.reason;
-        char text[sizeof reason.text];
-        snprintf(text, sizeof text, "%.60s: %.440s", m->plan->name, reason.text);
-        memcpy(reason.text, text, sizeof text);
+        name_node(&reason, m->plan->name);
         part_failed(self, self->plan->parts[i], &reason);
     }
 }
@@ -324,8 +325,7 @@ static void run_restarts(context *self)
     }
 }
 
-/* --- Draining
- * ------------------------------------------------------------------------------- */
+/* --- Draining ---------------------------------------------------------------------- */
 
 static void ask_drain(context *self, int64_t after_us)
 {
@@ -398,8 +398,7 @@ static void look_for_end(context *self)
     }
 }
 
-/* --- Signals
- * ---------------------------------------------------------------------------------- */
+/* --- Signals ----------------------------------------------------------------------- */
 
 static void reopen_all(context *self)
 {
@@ -436,9 +435,7 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* --- Loop
- * ---------------------------------------------------------------------------------------
- */
+/* --- Loop -------------------------------------------------------------------------- */
 
 static void earliest(int64_t *next, int64_t at_us)
 {
@@ -493,9 +490,7 @@ static void supervise(context *self)
     }
 }
 
-/* --- Life
- * -----------------------------------------------------------------------------------------
- */
+/* --- Life -------------------------------------------------------------------------- */
 
 static bool add_fd(context *self, int fd)
 {

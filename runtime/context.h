@@ -11,10 +11,10 @@ typedef struct {
     const char *name;      // of the topology
     const char *state_dir; // made if it is not there; locked
     size_t window_bytes, block_bytes, record_max;
-    int64_t intensity, period_us;     // restarts allowed in a period
-    int64_t drain_us, stop_delay_us;  // deadline of the drain; wait before it
-    bool signals;  // SIGINT, SIGTERM drain (a second one ends at once), SIGHUP opens
-                   // files anew; the caller has blocked them in all threads
+    int64_t intensity, period_us;    // restarts allowed in a period
+    int64_t drain_us, stop_delay_us; // deadline of the drain; wait before it
+    bool signals;    // SIGINT, SIGTERM drain (a second one ends at once), SIGHUP opens
+                     // files anew; the caller has blocked them in all threads
     int64_t for_us;  // drain after so long; 0: never
     bool until_idle; // drain when there is nothing left to read
     int64_t tick_us; // how often tick is called; 0: never
@@ -38,7 +38,7 @@ typedef struct {
     uint64_t dead;        // dead letters that this run has written
     uint64_t outstanding; // records read and not safe, by the sources' books
     int restarts;
-    bool stuck;           // a thread did not end: leave by _exit
+    bool stuck; // a thread did not end: leave by _exit
 } weir_outcome;
 
 /*  Runs the checked plan until it ends, and writes the final report to

@@ -29,7 +29,7 @@ const char *weir_dead_reason_name(weir_dead_reason reason)
     return reason_names[reason];
 }
 
-/* --- Line ------------------------------------------------------------------------- */
+/* --- Line -------------------------------------------------------------------------- */
 
 static void put_bytes_as_base64(weir_buffer *line, const uint8_t *data, size_t size)
 {
@@ -149,7 +149,7 @@ void weir_dead_destroy_list(weir_dead **first_p)
     }
 }
 
-/* --- File ------------------------------------------------------------------------- */
+/* --- File -------------------------------------------------------------------------- */
 
 static weir_err fail(const weir_dead_file *self, const char *what, weir_report *report)
 {

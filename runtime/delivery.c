@@ -43,7 +43,7 @@ void weir_delivery_destroy(weir_delivery **self_p)
     free(self);
 }
 
-/* --- Rendering ---------------------------------------------------------------------- */
+/* --- Rendering --------------------------------------------------------------------- */
 
 /*  A JSON document of several lines becomes one line, if it is a document.    */
 static const char *render_document(weir_delivery *self, const weir_record *record)
@@ -85,8 +85,7 @@ static const char *render(weir_delivery *self, const weir_record *record)
     return error;
 }
 
-/* --- Taking --------------------------------------------------------------------------
- */
+/* --- Taking ------------------------------------------------------------------------ */
 
 static void add_dead(weir_entry *entry, weir_dead *dead)
 {

@@ -11,7 +11,11 @@ typedef enum {
 } weir_delivery_framing;
 
 /*  on_error of a sink: for a record that it cannot take.                      */
-typedef enum { WEIR_ON_ERROR_DROP = 0, WEIR_ON_ERROR_DEAD, WEIR_ON_ERROR_STOP } weir_on_error;
+typedef enum {
+    WEIR_ON_ERROR_DROP = 0,
+    WEIR_ON_ERROR_DEAD,
+    WEIR_ON_ERROR_STOP
+} weir_on_error;
 
 typedef struct {
     int framing;  // weir_delivery_framing
@@ -29,12 +33,23 @@ extern const char *const weir_delivery_framing_words[]; // lines blob
 extern const char *const weir_on_error_words[];         // drop dead stop
 
 #define WEIR_DELIVERY_OPTIONS(config, member)                                            \
-    {"framing", WEIR_OPTION_WORD, offsetof(config, member.framing), 0, 0,                \
-     weir_delivery_framing_words, false,                                                 \
+    {"framing",                                                                          \
+     WEIR_OPTION_WORD,                                                                   \
+     offsetof(config, member.framing),                                                   \
+     0,                                                                                  \
+     0,                                                                                  \
+     weir_delivery_framing_words,                                                        \
+     false,                                                                              \
      "lines: one record a line, MessagePack as JSON; blob: payloads as they are"},       \
-    {"on_error", WEIR_OPTION_WORD, offsetof(config, member.on_error), 0, 0,              \
-     weir_on_error_words, false, "for a record that cannot be written as framing asks"}, \
-    WEIR_SCREEN_OPTIONS(config, member.screen)
+        {"on_error",                                                                     \
+         WEIR_OPTION_WORD,                                                               \
+         offsetof(config, member.on_error),                                              \
+         0,                                                                              \
+         0,                                                                              \
+         weir_on_error_words,                                                            \
+         false,                                                                          \
+         "for a record that cannot be written as framing asks"},                         \
+        WEIR_SCREEN_OPTIONS(config, member.screen)
 
 typedef struct weir_delivery weir_delivery;
 

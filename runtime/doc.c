@@ -1,7 +1,7 @@
 #include "runtime/doc.h"
 #include "runtime/codec.h"
 
-// --- paths --------------------------------------------------------------------
+/* --- Paths ------------------------------------------------------------------------- */
 
 static bool begins_name(char c)
 {
@@ -93,7 +93,7 @@ void weir_path_fini(weir_path *self)
     *self = (weir_path){0};
 }
 
-// --- the index of a MessagePack document --------------------------------------
+/* --- The index of a MessagePack document ------------------------------------------- */
 
 static weir_json_field *add_field(weir_json_index *index)
 {
@@ -199,7 +199,7 @@ static weir_err parse_packed(weir_doc *self, bool trusted)
     return WEIR_OK;
 }
 
-// --- docs ---------------------------------------------------------------------
+/* --- Docs -------------------------------------------------------------------------- */
 
 weir_err weir_doc_parse(weir_doc *self, weir_format format, const uint8_t *data,
                         size_t size)
@@ -280,7 +280,7 @@ bool weir_doc_get(const weir_doc *self, const weir_path *path, weir_value *value
     return true;
 }
 
-// --- walking containers -------------------------------------------------------
+/* --- Walking containers ------------------------------------------------------------ */
 
 static size_t skip_space(const weir_value *self, size_t at)
 {

@@ -74,8 +74,8 @@ struct weir_filter {
     filter_test *tests; // owned, at least one
     size_t count;
     size_t capacity;
-    char *arena; // owned: unescaped texts and names; never grows, as no text
-    size_t used; // outgrows its source
+    char *arena;            // owned: unescaped texts and names; never grows, as no text
+    size_t used;            // outgrows its source
     weir_buffer scratch[2]; // unescaped texts of the left and the right value
     bool needs_store;       // names $shard or $offset
 };

@@ -3,12 +3,12 @@
 
 /*  Elements of each message's array, type and stage included.                 */
 static const uint8_t elements[] = {
-    [WEIR_HELLO] = 7,   [WEIR_WELCOME] = 6, [WEIR_BLOCK] = 6, [WEIR_CREDIT] = 4,
-    [WEIR_ACK] = 3,     [WEIR_BARRIER] = 6, [WEIR_CLOSE] = 5, [WEIR_NACK] = 6,
-    [WEIR_NEED] = 3,    [WEIR_TOKEN] = 5,
+    [WEIR_HELLO] = 7, [WEIR_WELCOME] = 6, [WEIR_BLOCK] = 6, [WEIR_CREDIT] = 4,
+    [WEIR_ACK] = 3,   [WEIR_BARRIER] = 6, [WEIR_CLOSE] = 5, [WEIR_NACK] = 6,
+    [WEIR_NEED] = 3,  [WEIR_TOKEN] = 5,
 };
 
-/* --- Writing -------------------------------------------------------------------- */
+/* --- Writing ----------------------------------------------------------------------- */
 
 static void put_text(weir_buffer *out, const char *text)
 {
@@ -102,7 +102,7 @@ void weir_frame_put(const weir_frame *self, weir_buffer *out)
     weir_put_uint(out, self->stage);
 }
 
-/* --- Reading -------------------------------------------------------------------- */
+/* --- Reading ----------------------------------------------------------------------- */
 
 /*  A reader that remembers its first error, so that the fields of a message read
     as one list.                                                               */

@@ -53,12 +53,12 @@ typedef struct {
     uint32_t version;  // HELLO, WELCOME
     uint32_t records;  // BLOCK
     weir_token_kind kind;
-    bool retryable;           // CLOSE, NACK
-    char node[64];            // HELLO
-    char outlet[128];         // HELLO
-    char code[32];            // CLOSE, NACK: a name such as OVERRUN
-    char text[256];           // CLOSE, NACK
-    const weir_run *runs;     // BLOCK: lent; after a read they point into scratch
+    bool retryable;       // CLOSE, NACK
+    char node[64];        // HELLO
+    char outlet[128];     // HELLO
+    char code[32];        // CLOSE, NACK: a name such as OVERRUN
+    char text[256];       // CLOSE, NACK
+    const weir_run *runs; // BLOCK: lent; after a read they point into scratch
     size_t run_count;
 } weir_frame;
 

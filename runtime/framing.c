@@ -93,7 +93,7 @@ static void empty_buffer(weir_buffer *buffer)
     buffer->size = 0;
 }
 
-// --- The unfinished record -----------------------------------------------------
+/* --- The unfinished record --------------------------------------------------------- */
 
 static bool is_blank(uint8_t byte)
 {
@@ -217,7 +217,7 @@ static bool give(const weir_framer *self, const span *found, weir_piece *piece)
     return true;
 }
 
-// --- Lines ---------------------------------------------------------------------
+/* --- Lines ------------------------------------------------------------------------- */
 
 /*  The line of size bytes at the cursor, behind which there is a newline.     */
 static void whole_line(weir_framer *self, size_t size, span *line)
@@ -279,7 +279,7 @@ static bool next_line(weir_framer *self, span *line)
     }
 }
 
-// --- Joined lines --------------------------------------------------------------
+/* --- Joined lines ------------------------------------------------------------------ */
 
 /*  A line of which nobody can tell whether it begins a record does so: then the
     harm is confined to that record.                                           */
@@ -333,7 +333,7 @@ static bool next_joined(weir_framer *self, int64_t now_us, weir_piece *piece)
     return give_joined(self, piece);
 }
 
-// --- JSON array ----------------------------------------------------------------
+/* --- JSON array -------------------------------------------------------------------- */
 
 static bool is_space(uint8_t byte)
 {
@@ -512,7 +512,7 @@ static bool next_element(weir_framer *self, int64_t now_us, weir_piece *piece)
     return arr->state >= ARRAY_BAD && array_rest(self, now_us, piece);
 }
 
-// --- Blob ----------------------------------------------------------------------
+/* --- Blob -------------------------------------------------------------------------- */
 
 static bool next_blob(weir_framer *self, weir_piece *piece)
 {
@@ -528,7 +528,7 @@ static bool next_blob(weir_framer *self, weir_piece *piece)
     return give(self, &blob, piece);
 }
 
-// --- Lifecycle -----------------------------------------------------------------
+/* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err check_config(const weir_framing_config *config, weir_report *report)
 {

@@ -58,7 +58,7 @@ void weir_inlet_destroy(weir_inlet **self_p)
     free(self);
 }
 
-/* --- Peers ------------------------------------------------------------------------ */
+/* --- Peers ------------------------------------------------------------------------- */
 
 static bool is_connected(const weir_peer *peer)
 {
@@ -102,7 +102,7 @@ static void mark_dirty(weir_inlet *self, weir_peer *peer)
     self->dirty = peer;
 }
 
-/* --- Sending ---------------------------------------------------------------------- */
+/* --- Sending ----------------------------------------------------------------------- */
 
 static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
@@ -206,7 +206,7 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
     mark_dirty(self, peer);
 }
 
-/* --- Receiving -------------------------------------------------------------------- */
+/* --- Receiving --------------------------------------------------------------------- */
 
 static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
                        const weir_frame *frame)
@@ -359,7 +359,7 @@ void weir_inlet_recv(weir_inlet *self, const void *id, size_t id_size,
     weir_block_destroy(body_p);
 }
 
-/* --- Looking ---------------------------------------------------------------------- */
+/* --- Looking ----------------------------------------------------------------------- */
 
 const char *weir_peer_node(const weir_peer *self)
 {

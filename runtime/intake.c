@@ -14,7 +14,7 @@ struct weir_intake {
     int port;
     const weir_intake_config *config; // the actor's
     weir_screen *screen;
-    bool open;   // no screen
+    bool open;    // no screen
     weir_doc doc; // scratch of the screen
     weir_builder builder;
     weir_lane *lane; // of what has gathered
@@ -24,7 +24,7 @@ struct weir_intake {
     weir_fates fates;
     weir_dead *dead, **dead_end;
     weir_run origin;
-    char label[320]; // "name@offset" of the block's first record
+    char label[320];                 // "name@offset" of the block's first record
     double records_left, bytes_left; // token buckets
     int64_t filled_us;               // when the buckets were last filled
 };
@@ -70,17 +70,17 @@ void weir_intake_destroy(weir_intake **self_p)
 weir_err weir_intake_framer(const weir_intake *self, weir_framer **framer,
                             weir_report *report)
 {
-    return weir_framer_new(framer,
-                           &(weir_framing_config){
-                               .framing = (weir_framing)self->config->framing,
+    return weir_framer_new(
+        framer,
+        &(weir_framing_config){.framing = (weir_framing)self->config->framing,
                                .begin = self->config->lines_begin,
                                .max_bytes = (size_t)self->config->lines_max,
                                .wait_us = self->config->lines_wait,
                                .record_max = weir_actor_node(self->kit)->record_max},
-                           report);
+        report);
 }
 
-/* --- Pace ------------------------------------------------------------------------- */
+/* --- Pace -------------------------------------------------------------------------- */
 
 static double fill(double left, double rate, double elapsed_s, double burst_s)
 {

@@ -14,11 +14,11 @@ typedef enum {
 } weir_intake_format;
 
 typedef struct {
-    int format;         // weir_intake_format
-    int framing;        // weir_framing
-    char *lines_begin;  // multiline: regex that begins a record; NULL: none
-    int64_t lines_max;  // bytes of a joined record
-    int64_t lines_wait; // us
+    int format;          // weir_intake_format
+    int framing;         // weir_framing
+    char *lines_begin;   // multiline: regex that begins a record; NULL: none
+    int64_t lines_max;   // bytes of a joined record
+    int64_t lines_wait;  // us
     double rate_records; // a second; WEIR_NONE: unlimited
     int64_t rate_bytes;  // a second; WEIR_NONE: unlimited
     int64_t rate_burst;  // us
@@ -38,26 +38,65 @@ extern const char *const weir_none_word[];     // none
 
 /*  Rows for the option table of a source that frames bytes.                   */
 #define WEIR_FRAMING_OPTIONS(config, member)                                             \
-    {"format", WEIR_OPTION_WORD, offsetof(config, member.format), 0, 0,                  \
-     weir_format_words, false,                                                           \
+    {"format",                                                                           \
+     WEIR_OPTION_WORD,                                                                   \
+     offsetof(config, member.format),                                                    \
+     0,                                                                                  \
+     0,                                                                                  \
+     weir_format_words,                                                                  \
+     false,                                                                              \
      "of the payload; auto: text with framing lines, else by the first byte"},           \
-    {"framing", WEIR_OPTION_WORD, offsetof(config, member.framing), 0, 0,                \
-     weir_framing_words, false, "how bytes become records"},                             \
-    {"lines.begin", WEIR_OPTION_REGEX, offsetof(config, member.lines_begin), 0, 0, NULL, \
-     false, "multiline: matches the first line of a record"},                            \
-    {"lines.max", WEIR_OPTION_SIZE, offsetof(config, member.lines_max), 1024, 8388608,   \
-     NULL, false, "most bytes of a joined record"},                                      \
-    {"lines.wait", WEIR_OPTION_TIME, offsetof(config, member.lines_wait), 10000,         \
-     3600e6, NULL, false, "longest wait for a further line"}
+        {"framing",                                                                      \
+         WEIR_OPTION_WORD,                                                               \
+         offsetof(config, member.framing),                                               \
+         0,                                                                              \
+         0,                                                                              \
+         weir_framing_words,                                                             \
+         false,                                                                          \
+         "how bytes become records"},                                                    \
+        {"lines.begin",                                                                  \
+         WEIR_OPTION_REGEX,                                                              \
+         offsetof(config, member.lines_begin),                                           \
+         0,                                                                              \
+         0,                                                                              \
+         NULL,                                                                           \
+         false,                                                                          \
+         "multiline: matches the first line of a record"},                               \
+        {"lines.max",                                                                    \
+         WEIR_OPTION_SIZE,                                                               \
+         offsetof(config, member.lines_max),                                             \
+         1024,                                                                           \
+         8388608,                                                                        \
+         NULL,                                                                           \
+         false,                                                                          \
+         "most bytes of a joined record"},                                               \
+    {                                                                                    \
+        "lines.wait", WEIR_OPTION_TIME, offsetof(config, member.lines_wait), 10000,      \
+            3600e6, NULL, false, "longest wait for a further line"                       \
+    }
 
 /*  Rows for every source.                                                     */
 #define WEIR_RATE_OPTIONS(config, member)                                                \
-    {"rate.records", WEIR_OPTION_NUMBER, offsetof(config, member.rate_records), 1e-3,    \
-     1e9, weir_none_word, false, "most records a second"},                               \
-    {"rate.bytes", WEIR_OPTION_SIZE, offsetof(config, member.rate_bytes), 1, 1e15,       \
-     weir_none_word, false, "most bytes a second"},                                      \
-    {"rate.burst", WEIR_OPTION_TIME, offsetof(config, member.rate_burst), 1000, 3600e6,  \
-     NULL, false, "how much of the rate may gather while nothing is read"}
+    {"rate.records",                                                                     \
+     WEIR_OPTION_NUMBER,                                                                 \
+     offsetof(config, member.rate_records),                                              \
+     1e-3,                                                                               \
+     1e9,                                                                                \
+     weir_none_word,                                                                     \
+     false,                                                                              \
+     "most records a second"},                                                           \
+        {"rate.bytes",                                                                   \
+         WEIR_OPTION_SIZE,                                                               \
+         offsetof(config, member.rate_bytes),                                            \
+         1,                                                                              \
+         1e15,                                                                           \
+         weir_none_word,                                                                 \
+         false,                                                                          \
+         "most bytes a second"},                                                         \
+    {                                                                                    \
+        "rate.burst", WEIR_OPTION_TIME, offsetof(config, member.rate_burst), 1000,       \
+            3600e6, NULL, false, "how much of the rate may gather while nothing is read" \
+    }
 
 typedef struct weir_intake weir_intake;
 

@@ -10,7 +10,7 @@ void weir_json_index_fini(weir_json_index *self)
     *self = (weir_json_index){0};
 }
 
-// --- stepping over accepted text ----------------------------------------------
+/* --- Stepping over accepted text --------------------------------------------------- */
 
 /*  Bit i: byte i of the 16 at `at` is a quote or a backslash, or, when brackets
     are asked for, one of those.                                               */
@@ -98,7 +98,7 @@ size_t weir_json_skip(const uint8_t *text, size_t size)
     return end < size ? end : size;
 }
 
-// --- values -------------------------------------------------------------------
+/* --- Values ------------------------------------------------------------------------ */
 
 static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
 static locale_t c_locale;
@@ -268,7 +268,7 @@ void weir_json_read(const uint8_t *text, size_t size, weir_value *value)
         value->escaped = value->size > 0 && memchr(value->data, '\\', value->size);
 }
 
-// --- names and text -----------------------------------------------------------
+/* --- Names and text ---------------------------------------------------------------- */
 
 long weir_json_find(const weir_json_index *self, const uint8_t *text, const char *name,
                     size_t name_size)

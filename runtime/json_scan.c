@@ -51,7 +51,7 @@ static __attribute__((noinline, cold)) bool fail(scanner *self, uint32_t at,
     return false;
 }
 
-// --- the classifier -----------------------------------------------------------
+/* --- The classifier ---------------------------------------------------------------- */
 
 INLINE __m128i load16(const uint8_t *at)
 {
@@ -229,7 +229,7 @@ INLINE const uint32_t *more_quotes(scanner *self, const uint32_t *left, bool tru
     return self->quotes;
 }
 
-// --- the walker ---------------------------------------------------------------
+/* --- The walker -------------------------------------------------------------------- */
 
 /*  Where the walker stands. All of it lives in registers.                     */
 typedef struct {

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-// --- strings ------------------------------------------------------------------
+/* --- Strings ----------------------------------------------------------------------- */
 
 /*  The first byte from `at` on that is no plain ASCII: a quote, a backslash, a
     control character, or from 0x80.                                           */
@@ -104,7 +104,7 @@ weir_err weir_json_put_string(weir_buffer *out, const char *text, size_t size)
     return WEIR_OK;
 }
 
-// --- numbers ------------------------------------------------------------------
+/* --- Numbers ----------------------------------------------------------------------- */
 
 void weir_json_put_uint(weir_buffer *out, uint64_t value)
 {
@@ -176,7 +176,7 @@ weir_err weir_json_put_float(weir_buffer *out, double value)
     return WEIR_OK;
 }
 
-// --- values -------------------------------------------------------------------
+/* --- Values ------------------------------------------------------------------------ */
 
 /*  Copies accepted JSON as one line. Strings hold no raw line breaks, so every
     one stands between tokens.                                                 */

@@ -3,10 +3,11 @@
 #include <stdlib.h>
 
 struct weir_ledger {
-    uint64_t limit;                      // L, constant
-    _Atomic uint64_t used;               // U
-    _Atomic uint64_t peak;               // highest U
-    _Atomic uint64_t release_errors;     // releases of more than was there
+    uint64_t limit;                  // L, constant
+    _Atomic uint64_t references;     // owner and blocks
+    _Atomic uint64_t used;           // U
+    _Atomic uint64_t peak;           // highest U
+    _Atomic uint64_t release_errors; // releases of more than was there
     _Atomic uint64_t accounts[WEIR_ACCOUNTS];
 };
 
@@ -26,13 +27,21 @@ weir_ledger *weir_ledger_new(uint64_t limit)
     weir_ledger *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->limit = limit;
+    self->references = 1;
+    return self;
+}
+
+weir_ledger *weir_ledger_dup(weir_ledger *self)
+{
+    if (self) atomic_fetch_add_explicit(&self->references, 1, memory_order_relaxed);
     return self;
 }
 
 void weir_ledger_destroy(weir_ledger **self_p)
 {
-    free(*self_p);
+    weir_ledger *self = *self_p;
     *self_p = NULL;
+    if (self && atomic_fetch_sub(&self->references, 1) == 1) free(self);
 }
 
 static void note_peak(weir_ledger *self, uint64_t used)
@@ -68,8 +77,8 @@ static uint64_t take(weir_ledger *self, weir_account account, uint64_t bytes)
     uint64_t taken;
     do {
         taken = bytes < held ? bytes : held;
-    } while (!atomic_compare_exchange_weak(&self->accounts[account], &held,
-                                           held - taken));
+    } while (
+        !atomic_compare_exchange_weak(&self->accounts[account], &held, held - taken));
     if (taken < bytes) atomic_fetch_add(&self->release_errors, 1);
     return taken;
 }

@@ -21,8 +21,10 @@ typedef enum {
 
 typedef struct weir_ledger weir_ledger;
 
-/*  A ledger with limit L in bytes.                                            */
+/*  A ledger with limit L in bytes. It is there until its last reference goes: each
+    block has one, since libzmq frees what was under way when it likes.        */
 weir_ledger *weir_ledger_new(uint64_t limit);
+weir_ledger *weir_ledger_dup(weir_ledger *self);
 void weir_ledger_destroy(weir_ledger **self_p);
 
 /*  Intake: refused without any change (WEIR_EFULL) if U + bytes > L or

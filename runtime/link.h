@@ -19,7 +19,7 @@
     reference. An error means that the connection is dead.                     */
 typedef weir_err(weir_send_fn)(void *arg, const weir_frame *frame, weir_block *body);
 
-/* --- Outlet ----------------------------------------------------------------------- */
+/* --- Outlet ------------------------------------------------------------------------ */
 
 typedef struct weir_outlet weir_outlet;
 
@@ -79,12 +79,12 @@ void weir_outlet_settle(weir_outlet *self, uint64_t sequence);
 /*  True while less than the window is queued and unacknowledged.              */
 bool weir_outlet_has_room(const weir_outlet *self);
 
-size_t weir_outlet_kept_bytes(const weir_outlet *self);   // queued, unacknowledged
-uint64_t weir_outlet_replayed(const weir_outlet *self);   // blocks sent again so far
-bool weir_outlet_wants_credit(const weir_outlet *self);   // has unsent blocks
+size_t weir_outlet_kept_bytes(const weir_outlet *self); // queued, unacknowledged
+uint64_t weir_outlet_replayed(const weir_outlet *self); // blocks sent again so far
+bool weir_outlet_wants_credit(const weir_outlet *self); // has unsent blocks
 const char *weir_outlet_name(const weir_outlet *self);
 
-/* --- Inlet ------------------------------------------------------------------------ */
+/* --- Inlet ------------------------------------------------------------------------- */
 
 typedef struct weir_inlet weir_inlet;
 typedef struct weir_peer weir_peer; // one upstream outlet, known by its session

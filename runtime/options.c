@@ -11,23 +11,22 @@ typedef struct {
 } unit;
 
 static const unit time_units[] = {
-    {"us", 1},         {"ms", 1000},         {"s", 1000000},
-    {"m", 60000000},   {"h", 3600000000ll},  {"d", 86400000000ll},
-    {NULL, 0},
+    {"us", 1},           {"ms", 1000},         {"s", 1000000}, {"m", 60000000},
+    {"h", 3600000000ll}, {"d", 86400000000ll}, {NULL, 0},
 };
 
 static const unit size_units[] = {
-    {"B", 1},           {"KB", 1ll << 10}, {"MB", 1ll << 20},
-    {"GB", 1ll << 30},  {"TB", 1ll << 40}, {NULL, 0},
+    {"B", 1},          {"KB", 1ll << 10}, {"MB", 1ll << 20},
+    {"GB", 1ll << 30}, {"TB", 1ll << 40}, {NULL, 0},
 };
 
 static const char *const type_names[] = {
-    [WEIR_OPTION_BOOL] = "bool",       [WEIR_OPTION_INT] = "int",
-    [WEIR_OPTION_NUMBER] = "number",   [WEIR_OPTION_SIZE] = "size",
-    [WEIR_OPTION_TIME] = "time",       [WEIR_OPTION_TEXT] = "text",
-    [WEIR_OPTION_PATH] = "path",       [WEIR_OPTION_FIELD] = "field path",
-    [WEIR_OPTION_FILTER] = "expression", [WEIR_OPTION_REGEX] = "regex",
-    [WEIR_OPTION_WORD] = "word",       [WEIR_OPTION_TEXTS] = "text or list",
+    [WEIR_OPTION_BOOL] = "bool",           [WEIR_OPTION_INT] = "int",
+    [WEIR_OPTION_NUMBER] = "number",       [WEIR_OPTION_SIZE] = "size",
+    [WEIR_OPTION_TIME] = "time",           [WEIR_OPTION_TEXT] = "text",
+    [WEIR_OPTION_PATH] = "path",           [WEIR_OPTION_FIELD] = "field path",
+    [WEIR_OPTION_FILTER] = "expression",   [WEIR_OPTION_REGEX] = "regex",
+    [WEIR_OPTION_WORD] = "word",           [WEIR_OPTION_TEXTS] = "text or list",
     [WEIR_OPTION_RULES] = "list of rules", [WEIR_OPTION_OUTLETS] = "table",
     [WEIR_OPTION_FUNCTION] = "function",
 };
@@ -49,7 +48,7 @@ const weir_option *weir_option_find(const weir_option *options, const char *name
     return NULL;
 }
 
-/* --- Times and sizes ------------------------------------------------------------------ */
+/* --- Times and sizes --------------------------------------------------------------- */
 
 static weir_err parse_quantity(int64_t *result, const char *text, const unit *units,
                                const char *what, const char *example, weir_report *report)
@@ -104,7 +103,7 @@ void weir_print_size(int64_t bytes, weir_buffer *out)
     print_quantity(bytes, size_units, out);
 }
 
-/* --- Setting ---------------------------------------------------------------------------- */
+/* --- Setting ----------------------------------------------------------------------- */
 
 static weir_err expected(const weir_option *self, const char *got, weir_report *report)
 {
@@ -158,8 +157,7 @@ static weir_err check_filter(const char *text, weir_report *report)
     weir_err err = weir_filter_new(&filter, text, &column, &cause);
     bool needs_store = !err && weir_filter_needs_store(filter);
     weir_filter_destroy(&filter);
-    if (err)
-        weir_report_set(report, err, NULL, "column %zu: %s", column, cause.text);
+    if (err) weir_report_set(report, err, NULL, "column %zu: %s", column, cause.text);
     if (needs_store)
         return weir_report_set(report, WEIR_EINVAL, NULL,
                                "$shard and $offset exist only behind a bus with a store");
@@ -217,10 +215,9 @@ weir_err weir_option_set_number(const weir_option *self, void *config, double nu
                                 bool is_integer, weir_report *report)
 {
     if (self->type == WEIR_OPTION_TIME || self->type == WEIR_OPTION_SIZE)
-        return weir_report_set(report, WEIR_EINVAL, NULL,
-                               "a %s is text with a unit, such as '%s'",
-                               type_names[self->type],
-                               self->type == WEIR_OPTION_TIME ? "10ms" : "64MB");
+        return weir_report_set(
+            report, WEIR_EINVAL, NULL, "a %s is text with a unit, such as '%s'",
+            type_names[self->type], self->type == WEIR_OPTION_TIME ? "10ms" : "64MB");
     if (self->type == WEIR_OPTION_INT && !is_integer)
         return expected(self, "a number with a fraction", report);
     if (self->type != WEIR_OPTION_INT && self->type != WEIR_OPTION_NUMBER)
@@ -285,7 +282,7 @@ void weir_rules_add(weir_rules *self, const char *name, const char *where,
         (weir_rule){strdup(name), where ? strdup(where) : NULL, action, line};
 }
 
-/* --- Printing --------------------------------------------------------------------------- */
+/* --- Printing ---------------------------------------------------------------------- */
 
 static void print_int(const weir_option *self, int64_t value, weir_buffer *out)
 {
@@ -367,7 +364,7 @@ void weir_option_print_range(const weir_option *self, weir_buffer *out)
     print_bound(self, self->max, out);
 }
 
-/* --- Copies ------------------------------------------------------------------------------- */
+/* --- Copies ------------------------------------------------------------------------ */
 
 static bool is_text(const weir_option *self)
 {

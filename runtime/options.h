@@ -38,7 +38,11 @@ typedef struct {
     size_t count;
 } weir_texts;
 
-typedef enum { WEIR_ACTION_DROP = 0, WEIR_ACTION_DEAD, WEIR_ACTION_OTHERWISE } weir_action;
+typedef enum {
+    WEIR_ACTION_DROP = 0,
+    WEIR_ACTION_DEAD,
+    WEIR_ACTION_OTHERWISE
+} weir_action;
 
 typedef struct {
     char *name;  // of an outlet; "" for a rule
@@ -55,9 +59,10 @@ typedef struct {
 typedef struct {
     const char *name;
     weir_option_type type;
-    size_t offset;            // in the config struct
-    double min, max;          // of INT, NUMBER, SIZE (bytes), TIME (us); max 0: no bound
-    const char *const *words; // WORD: its values; else: words such as "forever"; NULL-ended
+    size_t offset;   // in the config struct
+    double min, max; // of INT, NUMBER, SIZE (bytes), TIME (us); max 0: no bound
+    const char *const
+        *words; // WORD: its values; else: words such as "forever"; NULL-ended
     bool required;
     const char *help;
 } weir_option;

@@ -71,7 +71,7 @@ void weir_outlet_destroy(weir_outlet **self_p)
     free(self);
 }
 
-/* --- Queue ------------------------------------------------------------------------ */
+/* --- Queue ------------------------------------------------------------------------- */
 
 static item *append(weir_outlet *self)
 {
@@ -102,7 +102,7 @@ static void drop_first(weir_outlet *self)
     if (self->unsent) self->unsent--;
 }
 
-/* --- Sending ---------------------------------------------------------------------- */
+/* --- Sending ----------------------------------------------------------------------- */
 
 static weir_err send_frame(weir_outlet *self, const weir_frame *frame, weir_block *body)
 {
@@ -210,7 +210,7 @@ weir_err weir_outlet_token(weir_outlet *self, weir_token_kind kind, uint64_t arg
     return WEIR_OK;
 }
 
-/* --- Connection ------------------------------------------------------------------- */
+/* --- Connection -------------------------------------------------------------------- */
 
 weir_err weir_outlet_connect(weir_outlet *self)
 {
@@ -355,7 +355,7 @@ weir_err weir_outlet_recv(weir_outlet *self, const weir_frame *frame)
     }
 }
 
-/* --- Looking ---------------------------------------------------------------------- */
+/* --- Looking ----------------------------------------------------------------------- */
 
 bool weir_outlet_has_room(const weir_outlet *self)
 {

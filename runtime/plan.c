@@ -8,8 +8,8 @@ size_t weir_plan_add(weir_plan *self, const char *name, const char *where,
     self->nodes = realloc(self->nodes, count * sizeof *self->nodes);
     if (!self->nodes) abort();
     weir_plan_node *node = &self->nodes[self->node_count];
-    *node = (weir_plan_node){
-        .name = strdup(name), .where = strdup(where), .class = class};
+    *node =
+        (weir_plan_node){.name = strdup(name), .where = strdup(where), .class = class};
     node->config = malloc(class->config_size);
     if (!node->config) abort();
     weir_options_copy(class->options, node->config, class->defaults, class->config_size);
@@ -52,7 +52,7 @@ void weir_plan_fini(weir_plan *self)
     *self = (weir_plan){0};
 }
 
-/* --- Names -------------------------------------------------------------------------- */
+/* --- Names ------------------------------------------------------------------------- */
 
 size_t weir_plan_outlets(const weir_plan_node *node, char ***names)
 {
@@ -100,7 +100,7 @@ static const weir_plan_node *find_node(const weir_plan *self, const char *outlet
     return NULL;
 }
 
-/* --- Checks -------------------------------------------------------------------------- */
+/* --- Checks ------------------------------------------------------------------------ */
 
 static void complain(weir_reports *reports, const weir_plan_node *node, const char *text,
                      const char *detail)
@@ -194,7 +194,8 @@ static void order_nodes(weir_plan *self, weir_reports *reports)
     }
     for (size_t i = 0; i < self->node_count; i++)
         if (!placed[i])
-            complain(reports, &self->nodes[i], "it stands on a cycle, or before one", NULL);
+            complain(reports, &self->nodes[i], "it stands on a cycle, or before one",
+                     NULL);
     free(placed);
 }
 
@@ -236,7 +237,7 @@ bool weir_plan_check(weir_plan *self, weir_reports *reports)
     return reports->count == before;
 }
 
-/* --- Drawing --------------------------------------------------------------------------- */
+/* --- Drawing ----------------------------------------------------------------------- */
 
 void weir_plan_print_dot(const weir_plan *self, const char *name, weir_buffer *out)
 {

@@ -6,17 +6,17 @@
 #include "runtime/actor.h"
 
 typedef struct {
-    char *name;              // owned; unique in the plan
-    char *where;             // owned; "web.lua:12", for complaints; may be ""
+    char *name;  // owned; unique in the plan
+    char *where; // owned; "web.lua:12", for complaints; may be ""
     const weir_class *class;
-    void *config;            // owned; begins with a weir_node, freed by its options
-    char **from;             // owned; "node" or "node.outlet"
+    void *config; // owned; begins with a weir_node, freed by its options
+    char **from;  // owned; "node" or "node.outlet"
     size_t from_count;
 } weir_plan_node;
 
 typedef struct {
-    size_t from, to;  // indices of nodes
-    char *outlet;     // owned; "parse" or "parse.errors"
+    size_t from, to; // indices of nodes
+    char *outlet;    // owned; "parse" or "parse.errors"
 } weir_plan_link;
 
 typedef struct {

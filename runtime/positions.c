@@ -108,7 +108,7 @@ static void put_u64(uint8_t *to, uint64_t value)
     memcpy(to, &value, sizeof value);
 }
 
-// --- Files ---------------------------------------------------------------------
+/* --- Files ------------------------------------------------------------------------- */
 
 /*  Reads until size bytes are there or the file ends; -1: errno.              */
 static ssize_t read_at(int fd, uint8_t *data, size_t size, uint64_t offset)
@@ -151,7 +151,7 @@ weir_err weir_file_identify(weir_file_id *id, int fd)
     return WEIR_OK;
 }
 
-// --- Copies --------------------------------------------------------------------
+/* --- Copies ------------------------------------------------------------------------ */
 
 static uint64_t copy_offset(size_t index, unsigned copy)
 {
@@ -227,7 +227,7 @@ static weir_err write_slot(weir_positions *self, size_t index, const slot *chang
     return WEIR_OK;
 }
 
-// --- Opening -------------------------------------------------------------------
+/* --- Opening ----------------------------------------------------------------------- */
 
 static void encode_header(uint8_t *page)
 {
@@ -406,7 +406,7 @@ void weir_positions_close(weir_positions **self_p)
     *self_p = NULL;
 }
 
-// --- Slots ---------------------------------------------------------------------
+/* --- Slots ------------------------------------------------------------------------- */
 
 static int slot_number(const weir_positions *self, size_t index)
 {

@@ -1,7 +1,7 @@
 #include "runtime/record.h"
 #include <xxhash.h>
 
-// --- reading ------------------------------------------------------------------
+/* --- Reading ----------------------------------------------------------------------- */
 
 /*  Elements of the array that a record is.                                    */
 static const uint32_t parts = 4;
@@ -178,7 +178,7 @@ void weir_record_header(const weir_record *self, const char *name, size_t size,
             *value = child;
 }
 
-// --- writing ------------------------------------------------------------------
+/* --- Writing ----------------------------------------------------------------------- */
 
 /*  A JSON string may hold half a surrogate pair, which no str may.            */
 static void put_text(const weir_value *value, weir_buffer *out)
@@ -271,7 +271,7 @@ void weir_record_put(const weir_record *self, weir_buffer *out)
         weir_put_nil(out);
 }
 
-// --- keys ---------------------------------------------------------------------
+/* --- Keys -------------------------------------------------------------------------- */
 
 static size_t write_decimal(char number[24], uint64_t magnitude, bool negative)
 {

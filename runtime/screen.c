@@ -45,8 +45,7 @@ weir_err weir_screen_new(weir_screen **self_p, const weir_screen_config *config,
         self->rules[i].action = rules->items[i].action;
         self->rule_count++;
     }
-    if (err)
-        weir_screen_destroy(&self);
+    if (err) weir_screen_destroy(&self);
     *self_p = self;
     return err;
 }

@@ -8,7 +8,11 @@
 #include "runtime/options.h"
 
 /*  on_unknown, and what it does with a record that no expression can judge.   */
-typedef enum { WEIR_UNKNOWN_DROP = 0, WEIR_UNKNOWN_DEAD, WEIR_UNKNOWN_PASS } weir_on_unknown;
+typedef enum {
+    WEIR_UNKNOWN_DROP = 0,
+    WEIR_UNKNOWN_DEAD,
+    WEIR_UNKNOWN_PASS
+} weir_on_unknown;
 
 typedef struct {
     char *where;    // NULL: keeps everything
@@ -26,17 +30,32 @@ extern const char *const weir_unknown_words[]; // drop, dead, pass
 
 /*  Rows for an option table whose config struct has a weir_screen_config.     */
 #define WEIR_SCREEN_OPTIONS(config, member)                                              \
-    {"where", WEIR_OPTION_FILTER, offsetof(config, member.where), 0, 0, NULL, false,     \
+    {"where",                                                                            \
+     WEIR_OPTION_FILTER,                                                                 \
+     offsetof(config, member.where),                                                     \
+     0,                                                                                  \
+     0,                                                                                  \
+     NULL,                                                                               \
+     false,                                                                              \
      "which records to keep; an expression (where.md)"},                                 \
-    {"otherwise", WEIR_OPTION_WORD, offsetof(config, member.otherwise), 0, 0,            \
-     weir_action_words, false, "for records that `where` does not keep"},                \
-    {"on_unknown", WEIR_OPTION_WORD, offsetof(config, member.on_unknown), 0, 0,          \
-     weir_unknown_words, false,                                                          \
-     "for records whose payload cannot be decoded and that an expression asks about"}
+        {"otherwise",                                                                    \
+         WEIR_OPTION_WORD,                                                               \
+         offsetof(config, member.otherwise),                                             \
+         0,                                                                              \
+         0,                                                                              \
+         weir_action_words,                                                              \
+         false,                                                                          \
+         "for records that `where` does not keep"},                                      \
+    {                                                                                    \
+        "on_unknown", WEIR_OPTION_WORD, offsetof(config, member.on_unknown), 0, 0,       \
+            weir_unknown_words, false,                                                   \
+            "for records whose payload cannot be decoded and that an expression asks "   \
+            "about"                                                                      \
+    }
 
 typedef enum {
     WEIR_PASS = 0,
-    WEIR_FILTERED, // left out, which is safe
+    WEIR_FILTERED,      // left out, which is safe
     WEIR_DEAD_FILTERED, // to be a dead letter, reason filter
     WEIR_DEAD_UNKNOWN,  // to be a dead letter, reason parse
 } weir_judgement;

@@ -24,7 +24,7 @@ typedef enum {
     record: str is JSON, bin is raw text, map is MessagePack.                  */
 typedef enum {
     WEIR_JSON = 0,
-    WEIR_TEXT,    // raw bytes: no fields, every field is missing
+    WEIR_TEXT, // raw bytes: no fields, every field is missing
     WEIR_MSGPACK,
 } weir_format;
 

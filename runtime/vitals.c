@@ -3,7 +3,8 @@
 
 const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_IN] = {"in", "records that entered"},
-    [WEIR_COUNT_OUT] = {"out", "records that a reader has acknowledged, once for each reader"},
+    [WEIR_COUNT_OUT] = {"out",
+                        "records that a reader has acknowledged, once for each reader"},
     [WEIR_COUNT_DONE] = {"done", "records whose outputs are all safe"},
     [WEIR_COUNT_DROPPED] = {"dropped", "records for which the function returned drop"},
     [WEIR_COUNT_FILTERED] = {"filtered", "records that `where` or a rule left out"},

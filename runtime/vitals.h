@@ -61,7 +61,10 @@ typedef struct {
 extern const weir_count_info weir_count_infos[WEIR_COUNTS];
 
 /*  A zeroed struct with wake_fd -1 is ready for use.                          */
-#define WEIR_VITALS_INIT {.size_hint = -1, .wake_fd = -1}
+#define WEIR_VITALS_INIT                                                                 \
+    {                                                                                    \
+        .size_hint = -1, .wake_fd = -1                                                   \
+    }
 
 static inline void weir_count_add(weir_vitals *self, weir_count count, uint64_t n)
 {

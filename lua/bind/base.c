@@ -9,7 +9,7 @@
 
 static const char *const absent[] = {"dofile", "loadfile", "print", "warn"};
 
-// --- protected calls --------------------------------------------------------
+/* --- Protected calls --------------------------------------------------------------- */
 
 /*  pcall (f, ..) -> true, results | false, error                              */
 static int base_pcall(lua_State *L)
@@ -52,7 +52,7 @@ static int base_xpcall(lua_State *L)
     return lua_gettop(L) - 1;
 }
 
-// --- metatables and memory --------------------------------------------------
+/* --- Metatables and memory --------------------------------------------------------- */
 
 /*  setmetatable (table, metatable | nil) -> table. A __gc would run outside of any
     call; Lua looks for it only here, so one that is added later has no effect.  */
@@ -83,7 +83,7 @@ static int base_collectgarbage(lua_State *L)
     return 1;
 }
 
-// --- load -------------------------------------------------------------------
+/* --- Load -------------------------------------------------------------------------- */
 
 #define PIECE 5 // index of the piece of text that is being read
 

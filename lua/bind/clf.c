@@ -35,7 +35,7 @@ typedef struct {
     int64_t bytes;  // -1: it was "-"
 } entry;
 
-// --- reading ----------------------------------------------------------------
+/* --- Reading ----------------------------------------------------------------------- */
 
 static bool take(entry *self, char byte)
 {
@@ -235,7 +235,7 @@ static bool read_entry(entry *self)
            expect(self, self->at == self->end, "the end of the line");
 }
 
-// --- to Lua -----------------------------------------------------------------
+/* --- To Lua ------------------------------------------------------------------------ */
 
 static int hex_digit(char c)
 {

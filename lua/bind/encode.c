@@ -18,7 +18,7 @@ static weir_err fail(weir_encoder *self, const char *error)
     return WEIR_EINVAL;
 }
 
-// --- scalars ----------------------------------------------------------------
+/* --- Scalars ----------------------------------------------------------------------- */
 
 static weir_err put_null(weir_encoder *self)
 {
@@ -72,7 +72,7 @@ static weir_err put_text(weir_encoder *self, const char *text, size_t size)
     return WEIR_OK;
 }
 
-// --- arrays -----------------------------------------------------------------
+/* --- Arrays ------------------------------------------------------------------------ */
 
 static weir_err check_room(weir_encoder *self)
 {
@@ -150,7 +150,7 @@ static weir_err put_array(weir_encoder *self, int table)
     return err;
 }
 
-// --- maps -------------------------------------------------------------------
+/* --- Maps -------------------------------------------------------------------------- */
 
 typedef struct {
     const char *text; // borrowed from the table; NULL: an integer key
@@ -292,7 +292,7 @@ static weir_err put_table(weir_encoder *self, int index)
     return err;
 }
 
-// --- any value --------------------------------------------------------------
+/* --- Any value --------------------------------------------------------------------- */
 
 static weir_err put_userdata(weir_encoder *self, int index)
 {
@@ -366,7 +366,7 @@ void weir_set_encode(lua_State *L, const weir_encode_class *class)
     lua_rawsetp(L, -2, &encode_key);
 }
 
-// --- to Lua -----------------------------------------------------------------
+/* --- To Lua ------------------------------------------------------------------------ */
 
 static weir_err encode_ext(weir_encoder *self, int index)
 {

@@ -27,7 +27,7 @@ typedef enum {
     ITEM_FAULT,    // the pattern is wrong from here on
 } item_kind;
 
-// --- sets -------------------------------------------------------------------
+/* --- Sets -------------------------------------------------------------------------- */
 
 static inline bool set_has(const weir_byte_set *set, uint8_t byte)
 {
@@ -85,7 +85,7 @@ static void set_add_class(weir_byte_set *set, uint8_t letter)
         set->bits[i] |= class->bits[i];
 }
 
-// --- compiling --------------------------------------------------------------
+/* --- Compiling --------------------------------------------------------------------- */
 
 typedef struct {
     weir_matcher *matcher;
@@ -328,7 +328,7 @@ void weir_pattern_compile(weir_matcher *self, void *memory, const char *pattern,
     add_item(&all, ITEM_END);
 }
 
-// --- matching ---------------------------------------------------------------
+/* --- Matching ---------------------------------------------------------------------- */
 
 /*  A place to which matching returns when it fails further on: it goes on with the
     item behind `item`, at the next end of what the item has taken.            */

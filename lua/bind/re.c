@@ -43,7 +43,7 @@ typedef struct {
 
 static const char pattern_key; // its address: the metatable in the registry
 
-// --- compiled patterns ------------------------------------------------------
+/* --- Compiled patterns ------------------------------------------------------------- */
 
 static int pattern_gc(lua_State *L)
 {
@@ -105,7 +105,7 @@ static weir_regex *push_pattern(lua_State *L, int argument)
     return ((const pattern *)lua_touserdata(L, -1))->regex;
 }
 
-// --- matching ---------------------------------------------------------------
+/* --- Matching ---------------------------------------------------------------------- */
 
 static int64_t clock_ns(void)
 {
@@ -187,7 +187,7 @@ static bool check_search(lua_State *L, matcher *self, size_t *from)
     return init <= size + 1;
 }
 
-// --- for Lua ----------------------------------------------------------------
+/* --- For Lua ----------------------------------------------------------------------- */
 
 /*  re.test (text, pattern) -> bool                                            */
 static int re_test(lua_State *L)
@@ -276,7 +276,7 @@ static int re_gmatch(lua_State *L)
     return 1;
 }
 
-// --- replacing --------------------------------------------------------------
+/* --- Replacing --------------------------------------------------------------------- */
 
 /*  Adds the replacement text with its %0 to %9 and %%.                        */
 static void add_template(matcher *self, luaL_Buffer *out, const char *text, size_t size)

@@ -10,9 +10,12 @@
 #define BYTES_PER_STEP 16 // of a result
 
 /*  A pattern that holds none of them is plain text for string.find.           */
-static const char specials[] = "^$*+?.([%-";
+static const bool is_special[256] = {
+    ['^'] = true, ['$'] = true, ['*'] = true, ['+'] = true, ['?'] = true,
+    ['.'] = true, ['('] = true, ['['] = true, ['%'] = true, ['-'] = true,
+};
 
-// --- searching --------------------------------------------------------------
+/* --- Searching --------------------------------------------------------------------- */
 
 /*  The offset of a position argument, which counts from 1 or back from -1.    */
 static size_t check_offset(lua_State *L, int argument, size_t size)
@@ -74,7 +77,7 @@ static int push_captures(const weir_matcher *self, bool whole, const char *from,
 static bool has_specials(const char *pattern, size_t size)
 {
     for (size_t i = 0; i < size; i++)
-        if (memchr(specials, pattern[i], sizeof specials - 1)) return true;
+        if (is_special[(uint8_t)pattern[i]]) return true;
     return false;
 }
 
@@ -203,7 +206,7 @@ static int string_gmatch(lua_State *L)
     return 1;
 }
 
-// --- replacing --------------------------------------------------------------
+/* --- Replacing --------------------------------------------------------------------- */
 
 typedef struct {
     weir_matcher *matcher;
@@ -269,7 +272,7 @@ static bool add_replacement(const replacer *self, const char *from, const char *
 }
 
 /*  Replaces up to `most` matches. Returns how many; out is the whole new text if
-    *changed, which is false when every match stayed as it was.                */
+ *changed, which is false when every match stayed as it was.                */
 static lua_Integer replace_all(const replacer *self, bool anchored, lua_Integer most,
                                bool *changed)
 {
@@ -329,7 +332,7 @@ static int string_gsub(lua_State *L)
     return 2;
 }
 
-// --- charging ---------------------------------------------------------------
+/* --- Charging ---------------------------------------------------------------------- */
 
 /*  Upvalue 1 is Lua's own function, which uses no upvalues: it runs in this frame,
     and its results are charged.                                               */

@@ -163,24 +163,47 @@ static int table_concat(lua_State *L)
     return 1;
 }
 
-// --- sort -------------------------------------------------------------------
+/* --- Sort -------------------------------------------------------------------------- */
+
+/*  Runs of this size are made on the stack, and then merged.                  */
+#define RUN 16
 
 /*  Stack of sort: the list, the comparator or nil, two tables that exchange their
-    roles from one round to the next, and the heads of the two runs that are being
-    merged.                                                                    */
+    roles from one round to the next, the heads of the two runs that are being
+    merged, and behind them the elements of a run that is being made.          */
 enum { LIST = 1, COMPARATOR, FIRST, SECOND, LEFT, RIGHT };
 
-/*  Whether the right head comes before the left one.                          */
-static bool right_first(lua_State *L)
+/*  Whether the value at index a comes before the one at b.                    */
+static bool is_before(lua_State *L, int a, int b)
 {
-    if (lua_isnil(L, COMPARATOR)) return lua_compare(L, RIGHT, LEFT, LUA_OPLT);
+    if (lua_isnil(L, COMPARATOR)) return lua_compare(L, a, b, LUA_OPLT);
     lua_pushvalue(L, COMPARATOR);
-    lua_pushvalue(L, RIGHT);
-    lua_pushvalue(L, LEFT);
+    lua_pushvalue(L, a);
+    lua_pushvalue(L, b);
     lua_call(L, 2, 1);
-    bool first = lua_toboolean(L, -1);
+    bool before = lua_toboolean(L, -1);
     lua_pop(L, 1);
-    return first;
+    return before;
+}
+
+/*  Puts the elements from..end - 1 of the list, in order, into the first table. */
+static void make_run(lua_State *L, lua_Integer from, lua_Integer end)
+{
+    weir_charge(L, 4 * (uint64_t)(end - from));
+    for (int count = 0; from + count < end; count++) {
+        int low = RIGHT + 1, high = low + count, last = high;
+        lua_geti(L, LIST, from + count);
+        while (low < high) {
+            int middle = (low + high) / 2;
+            if (is_before(L, last, middle))
+                high = middle;
+            else
+                low = middle + 1;
+        }
+        lua_insert(L, low);
+    }
+    while (end > from)
+        lua_rawseti(L, FIRST, --end);
 }
 
 static void take_head(lua_State *L, int source, int head, lua_Integer i)
@@ -198,7 +221,7 @@ static void merge(lua_State *L, int source, int target, lua_Integer left,
     take_head(L, source, LEFT, left);
     if (right < end) take_head(L, source, RIGHT, right);
     while (left < middle && right < end) {
-        bool from_right = right_first(L);
+        bool from_right = is_before(L, RIGHT, LEFT);
         lua_pushvalue(L, from_right ? RIGHT : LEFT);
         lua_rawseti(L, target, at++);
         if (from_right) {
@@ -225,11 +248,9 @@ static lua_Integer least(lua_Integer a, lua_Integer b)
 static void sort_list(lua_State *L, lua_Integer size)
 {
     int source = FIRST, target = SECOND;
-    for (lua_Integer i = 1; i <= size; i++) {
-        lua_geti(L, LIST, i);
-        lua_rawseti(L, source, i);
-    }
-    for (lua_Integer width = 1; width < size; width *= 2) {
+    for (lua_Integer at = 1; at <= size; at += RUN)
+        make_run(L, at, least(at + RUN, size + 1));
+    for (lua_Integer width = RUN; width < size; width *= 2) {
         for (lua_Integer at = 1; at <= size; at += 2 * width) {
             lua_Integer middle = least(at + width, size + 1);
             merge(L, source, target, at, middle, least(middle + width, size + 1));
@@ -254,6 +275,7 @@ static int table_sort(lua_State *L)
     luaL_argcheck(L, size < INT_MAX, 1, "array too big");
     weir_charge(L, 2 * (uint64_t)size);
     lua_settop(L, COMPARATOR);
+    luaL_checkstack(L, RIGHT + RUN + LUA_MINSTACK, "sort");
     lua_createtable(L, (int)size, 0);
     lua_createtable(L, (int)size, 0);
     lua_settop(L, RIGHT);

@@ -88,7 +88,7 @@ static const char *const months[] = {"January",   "February", "March",    "April
 static const char *const weekdays[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
                                        "Thursday", "Friday", "Saturday"};
 
-// --- reading ----------------------------------------------------------------
+/* --- Reading ----------------------------------------------------------------------- */
 
 static bool read_digits(scan *self, int fewest, int most, int64_t *value, int *count)
 {
@@ -313,7 +313,7 @@ static const char *moment_instant(const moment *self, int64_t *ms)
     return within ? NULL : "the time is outside of the years 0 to 9999";
 }
 
-// --- writing ----------------------------------------------------------------
+/* --- Writing ----------------------------------------------------------------------- */
 
 static void write_digits(luaL_Buffer *out, int value, int width, char pad)
 {
@@ -424,7 +424,7 @@ static void moment_set(moment *self, int64_t ms, int offset_s)
     self->unix_s = (local - self->millisecond) / 1000 - offset_s;
 }
 
-// --- the table of directives ------------------------------------------------
+/* --- The table of directives ------------------------------------------------------- */
 
 #define NUMBER(SETS, FIELD, LOW, HIGH, NARROW, WIDTH, PAD, WANTED)                       \
     {                                                                                    \
@@ -511,7 +511,7 @@ static void check_read_format(lua_State *L, int argument, const char *format, si
                   "%I and %p need each other");
 }
 
-// --- for Lua ----------------------------------------------------------------
+/* --- For Lua ----------------------------------------------------------------------- */
 
 /*  time.now () -> ms since 1970                                               */
 static int time_now(lua_State *L)

@@ -11,7 +11,7 @@ typedef __int128 wide; // holds every sum and difference of two 64-bit integers
     metatables that no script can come by.                                     */
 static const char null_address, array_key, map_key, kind_key, uint_key;
 
-// --- null -------------------------------------------------------------------
+/* --- Null -------------------------------------------------------------------------- */
 
 void weir_push_null(lua_State *L)
 {
@@ -43,7 +43,7 @@ static void set_null(lua_State *L)
     lua_setglobal(L, "null");
 }
 
-// --- marked tables ----------------------------------------------------------
+/* --- Marked tables ----------------------------------------------------------------- */
 
 void weir_mark_table(lua_State *L, int index, bool array)
 {
@@ -97,7 +97,7 @@ static int map_new(lua_State *L)
     return mark_argument(L, false);
 }
 
-// --- uint64 -----------------------------------------------------------------
+/* --- Uint64 ------------------------------------------------------------------------ */
 
 void weir_push_uint(lua_State *L, uint64_t value)
 {

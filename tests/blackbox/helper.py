@@ -25,7 +25,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 WEIR = os.environ.get("WEIR", str(ROOT / "bin" / "weir"))
-DATA = ROOT / ".." / "shared" / "data"
+DATA = pathlib.Path(os.environ.get("DATA", ROOT / ".." / "shared" / "data"))
 ACCESS = DATA / "access.ndjson"
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
 SANITIZED = bool(os.environ.get("SANITIZED"))

@@ -7,7 +7,7 @@
         if (!(condition)) __builtin_trap();                                              \
     } while (0)
 
-// --- the oracle ---------------------------------------------------------------
+/* --- The oracle -------------------------------------------------------------------- */
 
 typedef struct {
     const uint8_t *text;
@@ -148,7 +148,7 @@ static weir_err expected(const uint8_t *data, size_t size)
     return ok && o.at == size ? WEIR_OK : WEIR_EMALFORMED;
 }
 
-// --- properties ---------------------------------------------------------------
+/* --- Properties -------------------------------------------------------------------- */
 
 static void check_same_index(const weir_json_index *a, const weir_json_index *b)
 {

@@ -25,8 +25,7 @@
         assert_true(condition);                                                          \
     } while (0)
 
-/* --- A source that is fed ------------------------------------------------------------
- */
+/* --- A source that is fed ---------------------------------------------------------- */
 
 typedef struct {
     weir_node node;
@@ -153,8 +152,7 @@ static void feed_actor(zsock_t *pipe, void *config)
     weir_actor_run(&feed_class, pipe, config);
 }
 
-/* --- A sink that holds
- * ------------------------------------------------------------------ */
+/* --- A sink that holds ------------------------------------------------------------- */
 
 #define HELD_MAX 65536
 
@@ -247,8 +245,7 @@ static void trap_actor(zsock_t *pipe, void *config)
     weir_actor_run(&trap_class, pipe, config);
 }
 
-/* --- Wiring
- * -------------------------------------------------------------------------------- */
+/* --- Wiring ------------------------------------------------------------------------ */
 
 /*  An actor of a test, with what its owner keeps beside it.                   */
 typedef struct {

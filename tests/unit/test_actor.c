@@ -179,8 +179,7 @@ static weir_err ask(const char *command, const char *argument)
     return weir_actor_ask(owner.actor, NULL, command, argument, NULL);
 }
 
-/* --- Commands -------------------------------------------------------------------------
- */
+/* --- Commands ---------------------------------------------------------------------- */
 
 static void every_command_gets_exactly_one_reply(void **state)
 {
@@ -235,8 +234,7 @@ static void replies_carry_code_and_frames(void **state)
     zmsg_destroy(&reply);
 }
 
-/* --- Beginning and end
- * ------------------------------------------------------------------ */
+/* --- Beginning and end ------------------------------------------------------------- */
 
 static void a_failed_init_reaches_the_creator(void **state)
 {
@@ -314,8 +312,7 @@ static void signals_are_left_alone(void **state)
     stop(&m);
 }
 
-/* --- Timers and watches
- * ------------------------------------------------------------------ */
+/* --- Timers and watches ------------------------------------------------------------ */
 
 static void timers_follow_the_virtual_clock(void **state)
 {
@@ -382,8 +379,7 @@ static void a_failed_actor_is_still_and_still_answers(void **state)
     assert_int_equal(config.turns, turns);
 }
 
-/* --- Links
- * --------------------------------------------------------------------------------- */
+/* --- Links ------------------------------------------------------------------------- */
 
 static uint64_t made;
 

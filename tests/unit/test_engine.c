@@ -90,8 +90,7 @@ static size_t dead_lines(const chain *c, const char *word)
     return lines;
 }
 
-/* --- Payloads
- * --------------------------------------------------------------------------- */
+/* --- Payloads ---------------------------------------------------------------------- */
 
 static uint64_t limit; // of the payloads that are made
 
@@ -118,8 +117,7 @@ static uint64_t number_in(const weir_record *record, const char *name)
     return strtoull(at + strlen(name), NULL, 10);
 }
 
-/* --- Programs
- * ---------------------------------------------------------------------------- */
+/* --- Programs ---------------------------------------------------------------------- */
 
 static weir_err open_nothing(void **self_p, const void *source,
                              const weir_program_setup *setup, weir_report *report)
@@ -187,8 +185,7 @@ static chain *new_chain(const char *what, uint32_t block_records)
     return c;
 }
 
-/* --- Tests
- * -------------------------------------------------------------------------------- */
+/* --- Tests ------------------------------------------------------------------------- */
 
 static void each_reader_gets_all_and_the_body_exists_once(void **state)
 {
@@ -351,8 +348,7 @@ static void ten_fresh_states_are_a_stop(void **state)
     free(c);
 }
 
-/* --- Order
- * ---------------------------------------------------------------------------------- */
+/* --- Order ------------------------------------------------------------------------- */
 
 typedef struct {
     uint64_t next[100]; // of each key: the least number that may come
@@ -407,8 +403,7 @@ static void ordered_outputs_leave_in_input_order(void **state)
     free(c);
 }
 
-/* --- Outlets
- * ----------------------------------------------------------------------------------- */
+/* --- Outlets ----------------------------------------------------------------------- */
 
 static weir_rule two_outlets[] = {
     {(char *)"low", (char *)"n < 6", WEIR_ACTION_DROP, 1},
@@ -488,8 +483,7 @@ static void an_unknown_expression_decides_about_the_whole_record(void **state)
     }
 }
 
-/* --- Windows
- * ------------------------------------------------------------------------------------ */
+/* --- Windows ----------------------------------------------------------------------- */
 
 /*  A sink that holds everything stops the source, whatever passes in between.  */
 static void a_reader_that_holds_bounds_what_is_under_way(void **state)

@@ -68,7 +68,7 @@ static uint64_t below(bench *b, uint64_t n)
     return next_random(b) % n;
 }
 
-/* --- Channel ------------------------------------------------------------------------ */
+/* --- Channel ----------------------------------------------------------------------- */
 
 static void push(channel *c, const weir_frame *frame, weir_block *body)
 {
@@ -101,8 +101,7 @@ static bool pop(channel *c, weir_frame *frame, weir_buffer *scratch, weir_block 
     return true;
 }
 
-/* --- Outlet's side --------------------------------------------------------------------
- */
+/* --- Outlet's side ----------------------------------------------------------------- */
 
 static weir_err send_down(void *arg, const weir_frame *frame, weir_block *body)
 {
@@ -151,8 +150,7 @@ static void on_closed(void *arg, const char *code, const char *text, bool retrya
 static const weir_outlet_events outlet_events = {send_down, on_acked, on_refused,
                                                  on_closed};
 
-/* --- Inlet's side ----------------------------------------------------------------------
- */
+/* --- Inlet's side ------------------------------------------------------------------ */
 
 static weir_err send_up(void *arg, const void *id, size_t id_size,
                         const weir_frame *frame)
@@ -217,8 +215,7 @@ static void on_token(void *arg, weir_peer *peer, uint64_t sequence, weir_token_k
 
 static const weir_inlet_events inlet_events = {send_up, on_block, on_barrier, on_token};
 
-/* --- Bench
- * ------------------------------------------------------------------------------- */
+/* --- Bench ------------------------------------------------------------------------- */
 
 static void open_inlet(bench *b)
 {
@@ -365,8 +362,7 @@ static void inject_up(bench *b, const weir_frame *frame)
     assert_int_equal(weir_outlet_recv(b->outlet, frame), WEIR_OK);
 }
 
-/* --- Credit and window
- * ---------------------------------------------------------------------- */
+/* --- Credit and window ------------------------------------------------------------- */
 
 static void blocks_wait_for_credit_and_go_in_order(void **state)
 {
@@ -487,8 +483,7 @@ static void a_sender_that_overruns_its_credit_gets_close(void **state)
     free_bench(&b);
 }
 
-/* --- Acknowledgement
- * -------------------------------------------------------------------------- */
+/* --- Acknowledgement --------------------------------------------------------------- */
 
 static void acknowledgement_is_cumulative_and_never_of_the_unsent(void **state)
 {
@@ -517,8 +512,7 @@ static void acknowledgement_is_cumulative_and_never_of_the_unsent(void **state)
     free_bench(&b);
 }
 
-/* --- Reconnecting
- * ------------------------------------------------------------------------------ */
+/* --- Reconnecting ------------------------------------------------------------------ */
 
 static void what_was_taken_is_not_delivered_twice(void **state)
 {
@@ -647,8 +641,7 @@ static void a_failed_send_keeps_everything(void **state)
     free_bench(&b);
 }
 
-/* --- Barriers
- * ------------------------------------------------------------------------------------ */
+/* --- Barriers ---------------------------------------------------------------------- */
 
 static void a_barrier_voids_credit_and_grants_from_before_it(void **state)
 {
@@ -734,9 +727,7 @@ static void a_barrier_behind_a_gap_is_no_barrier(void **state)
     free_bench(&b);
 }
 
-/* --- Tokens
- * ----------------------------------------------------------------------------------------
- */
+/* --- Tokens ------------------------------------------------------------------------ */
 
 static uint64_t send_token(bench *b, uint64_t argument)
 {
@@ -791,9 +782,7 @@ static void a_17th_token_from_a_peer_that_does_not_count_gets_close(void **state
     free_bench(&b);
 }
 
-/* --- Refusals
- * ----------------------------------------------------------------------------------------
- */
+/* --- Refusals ---------------------------------------------------------------------- */
 
 static void a_refused_block_waits_to_be_settled(void **state)
 {
@@ -854,9 +843,7 @@ static void a_block_refused_for_now_comes_again(void **state)
     free_bench(&b);
 }
 
-/* --- Strangers
- * -----------------------------------------------------------------------------------------
- */
+/* --- Strangers --------------------------------------------------------------------- */
 
 static void nothing_goes_before_hello(void **state)
 {
@@ -942,8 +929,7 @@ static void bodies_of_other_processes_are_walked(void **state)
     free_bench(&b);
 }
 
-/* --- Everything at once
- * -------------------------------------------------------------------------------- */
+/* --- Everything at once ------------------------------------------------------------ */
 
 /*  Random sizes, delays, cuts, gaps, tokens and barriers: in the end everything has been
     delivered exactly once, in order, and the barriers in their places.        */

@@ -87,7 +87,7 @@ static void expect_error(const char *chunk, const char *words)
     weir_sandbox_destroy(&self);
 }
 
-// --- time -------------------------------------------------------------------
+/* --- Time -------------------------------------------------------------------------- */
 
 static void endless_code_ends_as_an_overrun(void **state)
 {
@@ -323,7 +323,7 @@ static void each_thread_has_its_own_timer(void **state)
     }
 }
 
-// --- memory -----------------------------------------------------------------
+/* --- Memory ------------------------------------------------------------------------ */
 
 static void memory_is_bounded(void **state)
 {
@@ -426,7 +426,7 @@ static void the_heap_keeps_blocks_apart(void **state)
     } blocks[BLOCKS];
     weir_ledger *ledger = weir_ledger_new(1ull << 40);
     weir_heap heap;
-    weir_heap_init(&heap, 64 * MB, ledger, NULL, NULL);
+    weir_heap_init(&heap, 64 * MB, ledger);
     unsigned seed = 7;
     for (int round = 0; round < 200000; round++) {
         seed = seed * 1103515245 + 12345;
@@ -454,7 +454,7 @@ static void the_heap_keeps_blocks_apart(void **state)
     weir_ledger_destroy(&ledger);
 }
 
-// --- what is there ----------------------------------------------------------
+/* --- What is there ----------------------------------------------------------------- */
 
 static void dangerous_names_are_absent(void **state)
 {
@@ -542,7 +542,7 @@ static void the_collector_is_out_of_reach(void **state)
     weir_sandbox_destroy(&self);
 }
 
-// --- errors -----------------------------------------------------------------
+/* --- Errors ------------------------------------------------------------------------ */
 
 static void ordinary_errors_name_their_line(void **state)
 {
@@ -636,7 +636,7 @@ static void arguments_and_results_pass_through(void **state)
     weir_sandbox_destroy(&self);
 }
 
-// --- table ------------------------------------------------------------------
+/* --- Table ------------------------------------------------------------------------- */
 
 static void table_functions_do_as_lua_does(void **state)
 {
@@ -730,7 +730,7 @@ static void sort_orders_and_is_stable(void **state)
     weir_sandbox_destroy(&self);
 }
 
-// --- require ----------------------------------------------------------------
+/* --- Require ----------------------------------------------------------------------- */
 
 static void write_file(const char *folder, const char *name, const char *text)
 {

@@ -85,7 +85,7 @@ static void refuse(const char *text, const char *where)
     refuse_bytes(text, strlen(text), where);
 }
 
-// --- declarations ----------------------------------------------------------------
+/* --- Declarations ------------------------------------------------------------------ */
 
 static void declarations_are_words_with_tables(void **state)
 {
@@ -236,7 +236,7 @@ static void the_line_of_the_word_is_nearer_than_the_lines_around(void **state)
     weir_source_destroy(&self);
 }
 
-// --- lines of options ------------------------------------------------------------
+/* --- Lines of options -------------------------------------------------------------- */
 
 static const char web[] = "settings { name = 'web' } -- 1\n"
                           "process 'parse' {\n"
@@ -365,7 +365,7 @@ static void keys_that_are_expressions_are_unknown(void **state)
     assert_duplicates("bus { [a] = 1, [a] = 2, [1 + 1] = 1, [1 + 1] = 1 }", "");
 }
 
-// --- duplicates ------------------------------------------------------------------
+/* --- Duplicates -------------------------------------------------------------------- */
 
 static void duplicates_are_found_at_every_depth(void **state)
 {
@@ -433,7 +433,7 @@ static void the_value_of_a_duplicate_keeps_its_own_place(void **state)
     weir_source_destroy(&self);
 }
 
-// --- globals ---------------------------------------------------------------------
+/* --- Globals ----------------------------------------------------------------------- */
 
 static void globals_are_reads_and_writes(void **state)
 {
@@ -525,7 +525,7 @@ static void globals_of_declarations_and_their_functions_count(void **state)
                    "process:2 base:3 clf:5 raw:5 count:7! otherwise:10");
 }
 
-// --- tokens and grammar ----------------------------------------------------------
+/* --- Tokens and grammar ------------------------------------------------------------ */
 
 static void lua_text_parses(void **state)
 {

@@ -12,8 +12,7 @@
 /*  All tests run on the virtual clock, which waiting advances: lingering files and
     looks come at once. inotify is as real as the files are.                   */
 
-/* --- A sink that collects, and can hold back what makes records safe ------------------
- */
+/* --- A sink that collects, and can hold back what makes records safe --------------- */
 
 #define HELD_MAX 4096
 
@@ -98,8 +97,7 @@ static void collect_actor(zsock_t *pipe, void *config)
     weir_actor_run(&class, pipe, config);
 }
 
-/* --- The rig ---------------------------------------------------------------------------
- */
+/* --- The rig ----------------------------------------------------------------------- */
 
 static char root[64];
 static weir_ledger *ledger; // outlives the blocks that are under way
@@ -246,8 +244,7 @@ static int tear_down(void **state)
     return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
 }
 
-/* --- Reading to the end
- * ------------------------------------------------------------------ */
+/* --- Reading to the end ------------------------------------------------------------ */
 
 static void every_line_of_every_file_comes_once(void **state)
 {
@@ -401,8 +398,7 @@ static void a_file_that_cannot_be_read_holds_up_no_other(void **state)
     stop(&r);
 }
 
-/* --- Following -------------------------------------------------------------------------
- */
+/* --- Following --------------------------------------------------------------------- */
 
 static void a_line_is_held_back_until_its_end_comes(void **state)
 {
@@ -528,8 +524,7 @@ static void a_file_behind_a_link_is_followed(void **state)
     stop(&r);
 }
 
-/* --- Rotation and truncation
- * --------------------------------------------------------------- */
+/* --- Rotation and truncation ------------------------------------------------------- */
 
 static void a_renamed_file_is_read_to_its_end(void **state)
 {
@@ -620,8 +615,7 @@ static void a_deleted_file_is_left_and_forgotten(void **state)
     assert_int_equal(slots, 2);
 }
 
-/* --- What is safe
- * ------------------------------------------------------------------------- */
+/* --- What is safe ------------------------------------------------------------------ */
 
 static void a_restart_reads_again_what_was_not_acknowledged(void **state)
 {

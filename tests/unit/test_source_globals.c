@@ -113,7 +113,7 @@ static void every_depth_of_the_compiler_parses(void **state)
         assert_true(deepest(*state, rows[i]) > 80);
 }
 
-// --- texts by chance -------------------------------------------------------------
+/* --- Texts by chance --------------------------------------------------------------- */
 
 /*  Writes a text that the compiler accepts, from few names, so that locals hide
     each other and globals.                                                    */

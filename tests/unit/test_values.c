@@ -123,7 +123,7 @@ static void uint64_calculates_exactly_or_raises(void **state)
         "assert(what:find('out of range'), what)"));
 }
 
-// --- encoding ---------------------------------------------------------------
+/* --- Encoding ---------------------------------------------------------------------- */
 
 /*  The encoded form of the Lua expression. NULL: it has none; then error says why. */
 static const char *encoded(lua_State *L, const char *expression, weir_format format,
