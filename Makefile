@@ -143,13 +143,17 @@ test: deps
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory blackbox
 
-# One line a program: the runner's closing line; all that it said when it failed.
+# One line a program, its own closing one; all that it said when it failed.
 unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
 unit: need-cmocka $(TESTS)
 	@bad=0; for t in $(TESTS); do \
 	  $$t >$$t.log 2>&1 || { bad=$$((bad + 1)); cat $$t.log; }; \
 	  printf '%-48s %s\n' $$t "$$(grep -E '^\[  (PASSED|FAILED)' $$t.log | tail -1)"; \
-	done; echo "$(words $(TESTS)) unit test programs, $$bad failed"; [ $$bad = 0 ]
+	done; cat $(TESTS:=.log) | awk -v bad=$$bad ' \
+	  /^\[  PASSED  \] [0-9]+ test/ { passed += $$4 } \
+	  /^\[  FAILED  \] [0-9]+ test/ { failed += $$4 } \
+	  END { printf "$(MODE): %d passed, %d failed in $(words $(TESTS)) programs, %d of " \
+	        "which ended badly\n", passed, failed, bad; exit bad > 0 }'
 
 need-cmocka: need
 	@$(call libraries,cmocka)
