@@ -48,7 +48,7 @@ static taken *find(world *w, weir_peer *peer)
     return &w->peers[w->peer_count++];
 }
 
-/* --- Outlet ---------------------------------------------------------------------- */
+/* --- Outlet ------------------------------------------------------------------------ */
 
 static weir_err send_down(void *arg, const weir_frame *frame, weir_block *body)
 {
@@ -145,8 +145,7 @@ static void on_barrier(void *arg, weir_peer *peer, uint64_t id, uint64_t epoch,
 
 static const weir_inlet_events inlet_events = {send_up, on_block, on_barrier, on_token};
 
-/* --- Steps ---------------------------------------------------------------------------
- */
+/* --- Steps ------------------------------------------------------------------------- */
 
 static weir_block *make_block(uint64_t size)
 {

@@ -131,8 +131,7 @@ static void what_is_printed_reads_back(void **state)
     }
 }
 
-/* --- Setting --------------------------------------------------------------------------
- */
+/* --- Setting ----------------------------------------------------------------------- */
 
 static void bare_numbers_are_no_times_or_sizes(void **state)
 {
