@@ -565,6 +565,14 @@ static void close_context(context *self)
     weir_ledger_destroy(&self->ledger);
 }
 
+/*  libzmq closes sockets in a thread of its own: the last bodies are freed a moment
+    after their actors have ended.                                             */
+static void wait_for_ledger(const context *self)
+{
+    for (int ms = 0; ms < 1000 && weir_ledger_used(self->ledger); ms++)
+        usleep(1000);
+}
+
 static void sum_up(context *self)
 {
     self->outcome->outstanding = count_outstanding(self);
@@ -573,6 +581,7 @@ static void sum_up(context *self)
     for (size_t p = 0; p < self->plan->node_count; p++)
         if (self->plan->parts[p] == p) stop_part(self, p);
     if (self->lock_fd < 0) return;
+    if (!self->outcome->stuck) wait_for_ledger(self);
     weir_report report = {0};
     if (weir_report_write(self->plan, self->config, self->vitals, self->ledger,
                           self->outcome, &report))
