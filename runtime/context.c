@@ -95,11 +95,17 @@ static weir_err lock_folder(context *self, weir_report *report)
     if (self->lock_fd < 0)
         return weir_report_set(report, WEIR_ESYS, path, "cannot open: %s",
                                strerror(errno));
-    if (flock(self->lock_fd, LOCK_EX | LOCK_NB))
+    if (flock(self->lock_fd, LOCK_EX | LOCK_NB)) {
+        close(self->lock_fd);
+        self->lock_fd = -1;
         return weir_report_set(
             report, WEIR_EREFUSED, self->config->state_dir,
             "another weir runs with this state folder: stop it, or set "
             "settings.state");
+    }
+    /*  The report of an earlier run must not be taken for that of a killed one.  */
+    snprintf(path, sizeof path, "%s/report.json", self->config->state_dir);
+    unlink(path);
     return WEIR_OK;
 }
 
