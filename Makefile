@@ -66,7 +66,7 @@ BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 # What a C program may include: `#include "runtime/actor.h"` by `pkg-config weir`.
 HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h clock.h codec.h context.h \
              dead.h delivery.h doc.h err.h filter.h frame.h framing.h intake.h json.h \
-             ledger.h link.h log.h options.h plan.h record.h screen.h utf8.h value.h \
+             ledger.h link.h log.h loop.h options.h plan.h record.h screen.h utf8.h value.h \
              vitals.h) \
            $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
              sink_stdout.h source_file.h source_generate.h source_stdin.h)

@@ -69,6 +69,7 @@ struct weir_sandbox {
     int64_t untimed_start_ns; // CPU clock at the call's first hook, without timer
     uint64_t tick_serial;     // handler only: the call of the last tick
     uint64_t ticks;           // handler only: of that call, without the first
+    uint64_t ticks_armed;     // handler only: ticks when the hook was last set
 
     char *module_root; // NULL: no modules
     weir_heap heap;
@@ -129,7 +130,7 @@ static void flag_overrun(weir_sandbox *self, weir_overrun what)
         note_where(self);
     }
     self->ceiling = 0;
-    arm(self, 1);
+    if (lua_gethookcount(self->L) != 1) arm(self, 1);
 }
 
 _Noreturn void weir_sandbox_exceed(lua_State *L, weir_overrun what)
@@ -225,8 +226,9 @@ static void on_count(lua_State *L, lua_Debug *record)
         weir_sandbox_exceed(L, WEIR_OVERRUN_INSTRUCTIONS);
 }
 
-/*  The hook is set anew at each tick, as the interpreter may just have been about to
-    forget it.                                                                 */
+/*  Setting the hook goes over all frames of the call, which in a deep recursion takes
+    as long as a tick; but the interpreter may just have been about to forget it. So
+    it is set anew each time the ticks have doubled.                           */
 static void on_tick(int number, siginfo_t *info, void *context)
 {
     (void)number, (void)context;
@@ -234,11 +236,14 @@ static void on_tick(int number, siginfo_t *info, void *context)
     if (info->si_code != SI_TIMER || !self->running) return;
     if (self->tick_serial != self->running) {
         self->tick_serial = self->running;
-        self->ticks = 0;
+        self->ticks = self->ticks_armed = 0;
         return;
     }
     self->ticks += 1 + (uint64_t)info->si_overrun;
-    if (self->ticks * TICK_STEPS > self->limit) self->ceiling = 0;
+    bool late = self->ceiling && self->ticks * TICK_STEPS > self->limit;
+    if (late) self->ceiling = 0;
+    if (!late && self->ticks < 2 * self->ticks_armed) return;
+    self->ticks_armed = self->ticks;
     arm(self, self->ceiling ? HOOK_STEPS : 1);
 }
 

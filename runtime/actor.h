@@ -15,6 +15,7 @@
 #include <semaphore.h>
 #include "runtime/book.h"
 #include "runtime/link.h"
+#include "runtime/loop.h"
 #include "runtime/options.h"
 #include "runtime/vitals.h"
 
@@ -121,7 +122,6 @@ bool weir_actor_failed(const weir_actor *self);
 
 /*  Calls handler (actor's self) when the descriptor is readable; once the time has
     come. A timer fires once; setting it again moves it; a negative time stops it. */
-typedef void(weir_handler)(void *self);
 weir_err weir_actor_watch(weir_actor *self, int fd, weir_handler *handler);
 void weir_actor_unwatch(weir_actor *self, int fd);
 void weir_actor_timer(weir_actor *self, weir_handler *handler, int64_t delay_us);

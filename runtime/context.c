@@ -95,11 +95,17 @@ static weir_err lock_folder(context *self, weir_report *report)
     if (self->lock_fd < 0)
         return weir_report_set(report, WEIR_ESYS, path, "cannot open: %s",
                                strerror(errno));
-    if (flock(self->lock_fd, LOCK_EX | LOCK_NB))
+    if (flock(self->lock_fd, LOCK_EX | LOCK_NB)) {
+        close(self->lock_fd);
+        self->lock_fd = -1;
         return weir_report_set(
             report, WEIR_EREFUSED, self->config->state_dir,
             "another weir runs with this state folder: stop it, or set "
             "settings.state");
+    }
+    /*  The report of an earlier run must not be taken for that of a killed one.  */
+    snprintf(path, sizeof path, "%s/report.json", self->config->state_dir);
+    unlink(path);
     return WEIR_OK;
 }
 
@@ -565,6 +571,14 @@ static void close_context(context *self)
     weir_ledger_destroy(&self->ledger);
 }
 
+/*  libzmq closes sockets in a thread of its own: the last bodies are freed a moment
+    after their actors have ended.                                             */
+static void wait_for_ledger(const context *self)
+{
+    for (int ms = 0; ms < 1000 && weir_ledger_used(self->ledger); ms++)
+        usleep(1000);
+}
+
 static void sum_up(context *self)
 {
     self->outcome->outstanding = count_outstanding(self);
@@ -573,6 +587,7 @@ static void sum_up(context *self)
     for (size_t p = 0; p < self->plan->node_count; p++)
         if (self->plan->parts[p] == p) stop_part(self, p);
     if (self->lock_fd < 0) return;
+    if (!self->outcome->stuck) wait_for_ledger(self);
     weir_report report = {0};
     if (weir_report_write(self->plan, self->config, self->vitals, self->ledger,
                           self->outcome, &report))

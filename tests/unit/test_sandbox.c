@@ -113,6 +113,8 @@ static void endless_code_ends_as_an_overrun(void **state)
         "local m = {__close = function () while true do end end}\n"
         "while true do pcall (function () local c <close> = setmetatable ({}, m)"
         " while true do end end) end",
+        "local function f () f () end while true do pcall (f) end",
+        "local k = {} for i = 1, 7e5 do k[i] = {} end while true do local t = {{}} end",
         "for _ in function () return 1 end do end",
         "for _ in pcall, error do end",
         "while true do load ('while true do end') () end",

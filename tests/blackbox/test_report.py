@@ -1,0 +1,28 @@
+"""The final report belongs to the last run, and to no other."""
+import helper
+
+FOLLOW = """
+source.file "in" { path = "in.ndjson" }
+sink.file "out" { from = "in", path = "out.ndjson" }
+"""
+
+
+def test_a_killed_run_leaves_no_report_of_an_earlier_one(bench):
+    bench.write("in.ndjson", [{"n": 1}])
+    bench.run(FOLLOW, "--until-idle")
+    assert bench.weir("audit", "t.lua").code == 0
+    live = helper.Live(bench, [helper.WEIR, "run", "t.lua"])
+    live.wait_ready()
+    live.kill()
+    told = bench.weir("audit", "t.lua")
+    assert told.code == 2 and "no report of a run that has ended" in told.err, told.err
+
+
+def test_a_refused_run_leaves_the_running_one_alone(bench):
+    bench.write("in.ndjson", [{"n": 1}])
+    live = bench.start(FOLLOW)
+    live.wait_ready()
+    second = bench.weir("run", "t.lua")
+    assert second.code == 1 and "another weir runs with this state folder" in second.err
+    assert not (bench.state / "report.json").exists()
+    assert live.stop().node("in")["in"] == 1
