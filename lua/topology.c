@@ -469,13 +469,12 @@ static void read_options(declaration *d, int table)
 
 /* --- Nodes ------------------------------------------------------------------------- */
 
-static bool good_name(const char *name)
+/*  The language is narrower than the plan, which complains about the rest.    */
+static bool has_odd_letter(const char *name)
 {
-    size_t size = strlen(name);
-    return size >= 1 && size <= 63 &&
-           strspn(name,
-                  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
-               size;
+    size_t size = strspn(
+        name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./");
+    return (unsigned char)name[size] >= 0x20 && strlen(name) <= 63;
 }
 
 static void read_from(declaration *d, size_t node, int table)
@@ -518,7 +517,7 @@ static void add_node(declaration *d, const weir_class *class, int table)
     weir_plan *plan = &d->load->topology->plan;
     char where[128];
     snprintf(where, sizeof where, "%.110s:%d", d->load->topology->path, d->line);
-    if (!good_name(d->name))
+    if (has_odd_letter(d->name))
         complain(d, NULL, "a name has 1 to 63 letters, digits, _ or -");
     size_t node = weir_plan_add(plan, d->name, where, class);
     d->options = class->options;
