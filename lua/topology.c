@@ -330,7 +330,7 @@ static void set_table(declaration *d, const weir_option *option, int table)
     if (error) complain(d, option->name, error);
 }
 
-/*  Words are no texts, but for those that Lua does not let us have, as `end`.  */
+/*  Words are no texts, but for those that Lua has for itself, as `end` and `error`. */
 static bool word_as_text(const declaration *d, const weir_option *option,
                          const char *text)
 {
@@ -339,7 +339,7 @@ static bool word_as_text(const declaration *d, const weir_option *option,
         known |= strcmp(option->words[i], text) == 0;
     if (!known) return false;
     weir_report cause;
-    if (strcmp(text, "end") == 0) {
+    if (!weir_language_is_value(text)) {
         weir_option_set_word(option, d->config, text, &cause);
         return true;
     }
