@@ -76,6 +76,11 @@ static bool contains(const char *const *list, const char *text)
     return false;
 }
 
+bool weir_language_is_value(const char *name)
+{
+    return contains(values, name);
+}
+
 bool weir_language_is_later(const char *name)
 {
     return contains(weir_language_declarers, name) && !contains(present, name);

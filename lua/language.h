@@ -40,6 +40,9 @@ const char *weir_language_word(lua_State *L, int index, bool *has_table);
 const char *weir_language_dead(lua_State *L, int index);
 bool weir_language_is_drop(lua_State *L, int index);
 
+/*  True for words for values. Other choices of an option are written in quotes.  */
+bool weir_language_is_value(const char *word);
+
 /*  True for declaring words that have no actor or meaning yet.                */
 bool weir_language_is_later(const char *word);
 

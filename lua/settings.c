@@ -22,7 +22,7 @@ const weir_option weir_settings_options[] = {
     {"state", WEIR_OPTION_PATH, AT(state), 0, 0, NULL, false,
      "folder for everything durable; none: weir-NAME beside the file"},
     {"log.level", WEIR_OPTION_WORD, AT(log_level), 0, 0, levels, false,
-     "the lowest level that is logged"},
+     "the lowest level that is logged, in quotes"},
     {"log.format", WEIR_OPTION_WORD, AT(log_format), 0, 0, formats, false,
      "lines for people, or JSON lines for programs"},
     {"record_max", WEIR_OPTION_SIZE, AT(record_max), 1024, 8388608, NULL, false,

@@ -330,7 +330,7 @@ static void set_table(declaration *d, const weir_option *option, int table)
     if (error) complain(d, option->name, error);
 }
 
-/*  Words are no texts, but for those that Lua does not let us have, as `end`.  */
+/*  Words are no texts, but for those that Lua has for itself, as `end` and `error`. */
 static bool word_as_text(const declaration *d, const weir_option *option,
                          const char *text)
 {
@@ -339,7 +339,7 @@ static bool word_as_text(const declaration *d, const weir_option *option,
         known |= strcmp(option->words[i], text) == 0;
     if (!known) return false;
     weir_report cause;
-    if (strcmp(text, "end") == 0) {
+    if (!weir_language_is_value(text)) {
         weir_option_set_word(option, d->config, text, &cause);
         return true;
     }
@@ -469,14 +469,6 @@ static void read_options(declaration *d, int table)
 
 /* --- Nodes ------------------------------------------------------------------------- */
 
-/*  The language is narrower than the plan, which complains about the rest.    */
-static bool has_odd_letter(const char *name)
-{
-    size_t size = strspn(
-        name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./");
-    return (unsigned char)name[size] >= 0x20 && strlen(name) <= 63;
-}
-
 static void read_from(declaration *d, size_t node, int table)
 {
     lua_State *L = d->load->L;
@@ -517,8 +509,6 @@ static void add_node(declaration *d, const weir_class *class, int table)
     weir_plan *plan = &d->load->topology->plan;
     char where[128];
     snprintf(where, sizeof where, "%.110s:%d", d->load->topology->path, d->line);
-    if (has_odd_letter(d->name))
-        complain(d, NULL, "a name has 1 to 63 letters, digits, _ or -");
     size_t node = weir_plan_add(plan, d->name, where, class);
     d->options = class->options;
     d->config = plan->nodes[node].config;
@@ -527,10 +517,6 @@ static void add_node(declaration *d, const weir_class *class, int table)
     if (class != &weir_engine_class) return;
     weir_engine_config *config = d->config;
     if (config->has_function) add_function(d->load, config, d->name);
-    if (config->ordered && config->key)
-        complain(d, "ordered",
-                 "with a key each key keeps its order anyway; `ordered` is "
-                 "for all records");
 }
 
 /*  Words that say something about the whole topology stand once.              */

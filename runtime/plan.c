@@ -114,10 +114,9 @@ static void complain(weir_reports *reports, const weir_plan_node *node, const ch
 static bool is_name(const char *name)
 {
     size_t size = strlen(name);
-    if (size == 0 || size > 63 || strpbrk(name, "./")) return false;
-    for (; *name; name++)
-        if ((unsigned char)*name < 0x20 || *name == 0x7f) return false;
-    return true;
+    return size >= 1 && size <= 63 &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                        "0123456789_-") == size;
 }
 
 static void check_names(const weir_plan *self, weir_reports *reports)
@@ -125,8 +124,7 @@ static void check_names(const weir_plan *self, weir_reports *reports)
     for (size_t i = 0; i < self->node_count; i++)
         if (!is_name(self->nodes[i].name))
             complain(reports, &self->nodes[i],
-                     "a name has 1 to 63 bytes, no dot, no slash, no control character",
-                     NULL);
+                     "a name has 1 to 63 letters, digits, _ or -", NULL);
     for (size_t i = 0; i < self->node_count; i++)
         for (size_t j = 0; j < i; j++)
             if (streq(self->nodes[i].name, self->nodes[j].name)) {
