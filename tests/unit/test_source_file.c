@@ -110,6 +110,7 @@ typedef struct {
     weir_report report;
     collected got;
     zactor_t *source, *sink;
+    sem_t source_ended, sink_ended;
 } rig;
 
 static void set_up_rig(rig *self, const char *path)
@@ -122,9 +123,13 @@ static void set_up_rig(rig *self, const char *path)
                                     .ledger = ledger,
                                     .vitals = &self->vitals,
                                     .report = &self->report,
+                                    .ended = &self->source_ended,
                                     .block_bytes = 4096};
+    sem_init(&self->source_ended, 0, 0);
+    sem_init(&self->sink_ended, 0, 0);
     self->config.intake.framing = WEIR_FRAMING_LINES;
-    self->sink_config = (collect_config){.node = {.ledger = ledger}, .to = &self->got};
+    self->sink_config = (collect_config){
+        .node = {.ledger = ledger, .ended = &self->sink_ended}, .to = &self->got};
 }
 
 static void make_source(rig *self)
@@ -150,8 +155,10 @@ static void run(rig *self)
 
 static void stop(rig *self)
 {
-    zactor_destroy(&self->source);
-    zactor_destroy(&self->sink);
+    weir_actor_stop(&self->source, &self->source_ended, 10000);
+    weir_actor_stop(&self->sink, &self->sink_ended, 10000);
+    sem_destroy(&self->source_ended);
+    sem_destroy(&self->sink_ended);
     weir_buffer_fini(&self->got.text);
     for (size_t i = 0; i < self->config.path.count; i++)
         free(self->config.path.items[i]);
