@@ -592,7 +592,7 @@ def test_exit_codes(bench):
     assert bench.run(PASS % "return r", code=0).err.count("\n") <= 3
     bench.append("in.ndjson", '{"n":2}\n')
     dead = bench.run(PASS % "return dead 'x'", code=3)
-    assert "1 dead letters in" in dead.err
+    assert "1 dead letter in" in dead.err
     bench.append("in.ndjson", '{"n":3}\n')
     failed = bench.run("supervise { intensity = 0 }\n" +
                        (PASS % "error 'why'").replace("each =", "on_error = stop, each ="),
