@@ -1,4 +1,5 @@
 #include "actors/sink_file.h"
+#include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/positions.h"
 #include <errno.h>
@@ -24,13 +25,15 @@ typedef struct {
     int fd;                    // -1: not open
     uint64_t length;           // bytes of the file that are whole
     bool unsynced;             // written, not yet on disk
-    bool sync_armed;           // the timer of a delayed fsync runs
+    int64_t sync_at_us;        // when a delayed fsync is due; 0: nothing to sync
     bool holding;              // the last attempt failed; a timer will try again
     int64_t attempts;          // failed in a row
 } sink_file;
 
 /*  Bytes that are looked at at once when the end of the file is examined.     */
 #define LOOK_BYTES 65536
+
+static const int64_t quiet_us = 250000; // without new records a delayed fsync is made
 
 /*  What positions.h looks at, at most, to know a file again.                  */
 #define FINGERPRINT_BYTES 1024
@@ -243,8 +246,19 @@ static void sync_file(sink_file *self)
 static void sync_due(void *arg)
 {
     sink_file *self = arg;
-    self->sync_armed = false;
+    self->sync_at_us = 0;
     sync_file(self);
+}
+
+/*  A delayed fsync comes early when nothing more does, so that a source that has ended
+    or drains need not wait for it.                                            */
+static void delay_sync(sink_file *self)
+{
+    int64_t now = weir_clock_now_us();
+    if (!self->sync_at_us) self->sync_at_us = now + self->config->fsync_us;
+    int64_t left = self->sync_at_us - now;
+    if (left < 0) left = 0;
+    weir_actor_timer(self->kit, sync_due, left < quiet_us ? left : quiet_us);
 }
 
 static bool reopen_file(sink_file *self)
@@ -274,9 +288,8 @@ static void write_all(sink_file *self)
         sync_file(self);
     } else if (self->config->fsync_us == WEIR_FOREVER) {
         weir_delivery_safe(self->delivery);
-    } else if (!self->sync_armed) {
-        self->sync_armed = true;
-        weir_actor_timer(self->kit, sync_due, self->config->fsync_us);
+    } else {
+        delay_sync(self);
     }
 }
 

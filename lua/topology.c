@@ -517,10 +517,6 @@ static void add_node(declaration *d, const weir_class *class, int table)
     if (class != &weir_engine_class) return;
     weir_engine_config *config = d->config;
     if (config->has_function) add_function(d->load, config, d->name);
-    if (config->ordered && config->key)
-        complain(d, "ordered",
-                 "with a key each key keeps its order anyway; `ordered` is "
-                 "for all records");
 }
 
 /*  Words that say something about the whole topology stand once.              */

@@ -180,13 +180,9 @@ static bool read_link(weir_output *l)
     weir_message message;
     weir_block *body;
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
-        if (!weir_socket_readable(l->socket)) {
-            l->hot = false;
-            return false;
-        }
         weir_err err = weir_socket_recv(l->socket, &message, &body);
         weir_block_destroy(&body);
-        if (err == WEIR_ENOTFOUND) continue;
+        if (err == WEIR_ENOTFOUND) return l->hot = false;
         if (!err) err = weir_outlet_recv(l->outlet, &message.frame);
         if (!err) continue;
         weir_actor_fail(l->kit, err, NULL, "the reader of %s broke the protocol",
@@ -290,12 +286,8 @@ static bool read_inlet(weir_actor *self)
     weir_message message;
     weir_block *body;
     for (int i = 0; i < MESSAGES_A_TURN && !self->failed; i++) {
-        if (!weir_socket_readable(self->inlet_socket)) {
-            self->inlet_hot = false;
-            return false;
-        }
         weir_err err = weir_socket_recv(self->inlet_socket, &message, &body);
-        if (err == WEIR_ENOTFOUND) continue;
+        if (err == WEIR_ENOTFOUND) return self->inlet_hot = false;
         /*  What is no frame of ours is answered like a wrong type.            */
         if (err) message.frame = (weir_frame){.type = WEIR_WELCOME};
         weir_inlet_recv(self->inlet, message.id, message.id_size, &message.frame, &body);

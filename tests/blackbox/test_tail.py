@@ -7,7 +7,6 @@ import pytest
 from helper import PATIENCE, SANITIZED, objects, wait_for
 
 FOLLOW = 'source.file "in" { path = %s }\nsink.file "out" { from = "in", path = "out" }\n'
-LINGER = 5  # seconds that a replaced file is still watched
 
 
 def lines(*numbers):
@@ -107,15 +106,15 @@ def test_rotation_within_a_pattern_reads_nothing_twice(bench):
     bench.write("log", lines(0, 1))
     live = bench.start(FOLLOW % '"log*"')
     reach(bench, [0, 1], "the first")
-    for turn in range(1, 4):
+    for turn in range(1, 3):
         for n in range(turn - 1, 0, -1):
             os.rename(bench.path("log.%d" % n), bench.path("log.%d" % (n + 1)))
         os.rename(bench.path("log"), bench.path("log.1"))
         bench.write("log", lines(turn * 10))
         wait_for(lambda: turn * 10 in numbers(bench), "turn %d" % turn, 3 * PATIENCE)
     done = live.stop()
-    assert sorted(numbers(bench)) == [0, 1, 10, 20, 30]
-    assert done.node("in")["in"] == 5
+    assert sorted(numbers(bench)) == [0, 1, 10, 20]
+    assert done.node("in")["in"] == 4
 
 
 def test_truncation_begins_at_the_start(bench):

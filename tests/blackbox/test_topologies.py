@@ -1,12 +1,14 @@
 """Topologies as a user writes them: what comes out is judged by check_access.py, which
 knows nothing of Weir. Every run is audited by the helper."""
-import json
 import collections
+import json
+import re
 
 import check_access
+import crash
 import hard_values
 import pytest
-from helper import objects, rows
+from helper import objects, rows, wait_for
 
 IN = 'source.file "in" { path = "in.ndjson", at_end = stop }\n'
 PASS = IN + 'process "p" { from = "in", each = function (r) %s end }\n' \
@@ -103,7 +105,6 @@ sink.file "b" { from = "access", path = "b", where = [[path ~ '^/blog/.*\\\\.htm
 sink.file "c" { from = "access", path = "c", where = "bytes > 100000 and user == null" }
 sink.file "d" { from = "access", path = "d", where = "not agent contains 'bot'" }
 """ % access)
-    import re
     want = [[], [], [], []]
     for r in objects(access):
         path, agent = r["path"], r["agent"]
@@ -532,6 +533,38 @@ def test_blob_is_one_record(bench):
     assert bench.path("out").read_bytes() == b"one\ntwo\n\x00three"
 
 
+def test_e2_behind_a_stop_of_a_sink_nothing_is_committed(bench):
+    """The first block holds a record that the sink refuses: it is two lines."""
+    bench.write("in.log", ["a1", " b"] + ["a" + "x" * 500] * 2000)
+    text = """
+source.file "in" { path = "in.log", framing = lines { begin = "^a" }, at_end = stop }
+process "p" { from = "in", each = function (r) return r end }
+sink.file "out" { from = "p", path = "out", on_error = %s }
+sink.file "other" { from = "in", path = "other", framing = blob }
+supervise { intensity = 0 }"""
+    done = bench.run(text % "stop", code=1)
+    assert "line break" in done.err
+    for name in ("in", "p", "out"):
+        assert done.node(name)["done"] == 0, name
+    assert crash.committed(bench) == 0
+    bench.run(text % "dead", code=3)
+    assert len(rows(bench.path("out"))) == 2000
+    assert [x["reason"] for x in bench.dead()] == ["sink"]
+
+
+def test_e3_an_ack_comes_only_after_the_send_is_safe(bench):
+    bench.write("in.ndjson", [{"n": n} for n in range(50000)])
+    live = bench.start('source.file "in" { path = "in.ndjson",'
+                       ' rate = { records = 20000, burst = "10ms" } }\n'
+                       'sink.file "out" { from = "in", path = "out", fsync = "1h" }')
+    wait_for(lambda: bench.path("out").exists() and bench.path("out").stat().st_size > 50000,
+             "output")
+    assert crash.committed(bench) == 0
+    done = live.stop()
+    assert done.node("in")["done"] == done.node("out")["done"] > 0
+    assert crash.committed(bench) == bench.path("out").stat().st_size
+
+
 # --- the file -------------------------------------------------------------------------
 
 def test_require_reads_the_topologys_modules(bench):
@@ -683,8 +716,8 @@ def test_a_sink_begins_its_own_line_behind_foreign_text(bench):
     assert rows(bench.path("out")) == [b"foreign, without end", b'{"n": 1}']
 
 
-@pytest.mark.parametrize("fsync", ["always", "never", '"50ms"'])
-def test_every_fsync_policy_delivers(bench, fsync):
+@pytest.mark.parametrize("fsync", ["always", "never", '"50ms"', '"1h"'])
+def test_every_fsync_policy_delivers_and_ends(bench, fsync):
     bench.write("in.ndjson", [{"n": n} for n in range(2000)])
     done = bench.run(IN + 'sink.file "out" { from = "in", path = "out", fsync = %s }' % fsync)
     assert len(rows(bench.path("out"))) == 2000 and done.node("in")["done"] == 2000
