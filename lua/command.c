@@ -43,7 +43,7 @@ static int cmd_graph(const weir_command_line *line)
         weir_plan_print_dot(&topology.plan, topology.settings.name, &out);
     else if (good)
         weir_plan_print_text(&topology.plan, &out);
-    fwrite(out.data, 1, out.size, stdout);
+    if (out.size) fwrite(out.data, 1, out.size, stdout);
     weir_buffer_fini(&out);
     weir_topology_close(&topology);
     weir_reports_fini(&reports);

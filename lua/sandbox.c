@@ -21,8 +21,12 @@
 
 /*  What a tick counts at least. Code that allocates with every instruction still
     runs more of them in that time. It also stands for what ran before the hook was
-    armed.                                                                     */
+    armed. With sanitizers all of this is slower.                              */
+#ifdef WEIR_SANITIZED
+#define TICK_STEPS 25000
+#else
 #define TICK_STEPS 125000
+#endif
 
 /*  Bytes of the memory limit for each frame of a recursion that counts as endless:
     a frame takes about 80.                                                    */
@@ -30,6 +34,7 @@
 
 /*  Instructions between two calls of the hook.                                */
 #define HOOK_STEPS 1000
+#define HOOK_STEPS_UNTIMED 100 // while the hook looks at the clock itself
 
 /*  ThreadSanitizer holds signals back until a call that it intercepts, of which the
     interpreter makes none: there the hook is armed from the first instruction on. */
@@ -218,7 +223,7 @@ static void on_count(lua_State *L, lua_Debug *record)
 {
     (void)record;
     weir_sandbox *self = weir_sandbox_of(L);
-    uint64_t steps = HOOK_STEPS;
+    uint64_t steps = self->untimed ? HOOK_STEPS_UNTIMED : HOOK_STEPS;
     if (!self->estimated && !self->untimed) steps += TICK_STEPS;
     self->estimated = true;
     weir_charge(L, steps);
@@ -319,7 +324,7 @@ static void make_fresh(weir_sandbox *self)
     self->estimated = self->deep = self->heap.refused = false;
     self->untimed_start_ns = 0;
     self->stale = 0;
-    if (self->untimed) arm(self, HOOK_STEPS);
+    if (self->untimed) arm(self, HOOK_STEPS_UNTIMED);
 }
 
 static void disarm(weir_sandbox *self)

@@ -125,7 +125,6 @@ CASES = {
                                    [(4, "'inbound'", "drop or dead")]),
     "an outlet that is no text": (PAIR + 'process "p" { from = "g", outlets = { a = 3 } }\n'
                                   'sink.null "m" { from = "p.a" }', [(3, "'outlets.a'")]),
-    "key and ordered": (process('key = "a", ordered = true'), [(4, "'ordered'")]),
     # times and sizes
     "a bare number for a time": (PAIR + "supervise { drain = 10 }",
                                  [(3, "'drain'", "time", "'10ms'")]),
