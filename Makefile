@@ -200,6 +200,7 @@ format:
 
 layers:
 	@tests/layers.sh
+	@echo "includes point one way: runtime <- actors <- lua"
 
 docs: $(BUILD)/bin/weir
 	$(BUILD)/bin/weir reference >docs/reference.md

@@ -91,20 +91,20 @@ static void audit_node(const weir_value *node, sums *total, bool json, bool firs
 static int print_verdict(const sums *s, const weir_value *report, bool json)
 {
     uint64_t restarts = number(report, "restarts");
-    uint64_t ledger = number(report, "ledger_used"), errors = number(report, "ledger_errors");
+    uint64_t ledger = number(report, "ledger_used"),
+             errors = number(report, "ledger_errors");
     int64_t twice = (int64_t)s->received - (int64_t)s->sent;
     weir_value ending = {.size = 0};
     member(report, "ending", &ending);
     bool clean = ending.size == 5 && memcmp(ending.data, "clean", 5) == 0;
     bool good = s->unbalanced == 0 && errors == 0 && twice >= 0 &&
-                !(clean && restarts == 0 && twice) &&
-                !(clean && (s->resident || ledger));
+                !(clean && restarts == 0 && twice) && !(clean && (s->resident || ledger));
     if (json) {
         printf("],\"read\":%" PRIu64 ",\"resident\":%" PRIu64 ",\"dead\":%" PRIu64
                ",\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"twice\":%" PRId64
                ",\"ledger\":%" PRIu64 ",\"ending\":\"%.*s\",\"balanced\":%s}\n",
-               s->read, s->resident, s->dead, s->sent, s->received, twice, ledger + errors,
-               (int)ending.size, ending.data, good ? "true" : "false");
+               s->read, s->resident, s->dead, s->sent, s->received, twice,
+               ledger + errors, (int)ending.size, ending.data, good ? "true" : "false");
         return good ? WEIR_EXIT_OK : WEIR_EXIT_FAILED;
     }
     printf("\nending     %.*s\n", (int)ending.size, ending.data);

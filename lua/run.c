@@ -31,16 +31,23 @@ static int exit_code(const weir_outcome *outcome)
     return outcome->dead ? WEIR_EXIT_DEAD : WEIR_EXIT_OK;
 }
 
+static bool reads_once(const weir_topology *topology)
+{
+    for (size_t i = 0; i < topology->plan.node_count; i++)
+        if (topology->plan.nodes[i].class->once) return true;
+    return false;
+}
+
 static void print_outcome(const weir_outcome *outcome, const weir_topology *topology)
 {
     if (outcome->ending != WEIR_END_CLEAN)
         fprintf(stderr, "weir: %s%s%s\n", outcome->reason.where,
                 *outcome->reason.where ? ": " : "", outcome->reason.text);
     if (outcome->outstanding)
-        fprintf(
-            stderr,
-            "weir: %llu records were read and are not safe; they will be read again\n",
-            (unsigned long long)outcome->outstanding);
+        fprintf(stderr, "weir: %llu records were read and are not safe; %s\n",
+                (unsigned long long)outcome->outstanding,
+                reads_once(topology) ? "what came by a pipe cannot be read again"
+                                     : "they will be read again");
     if (outcome->dead)
         fprintf(stderr, "weir: %llu dead letter%s in %s/dead.ndjson\n",
                 (unsigned long long)outcome->dead, outcome->dead == 1 ? "" : "s",

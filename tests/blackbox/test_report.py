@@ -26,3 +26,19 @@ def test_a_refused_run_leaves_the_running_one_alone(bench):
     assert second.code == 1 and "another weir runs with this state folder" in second.err
     assert not (bench.state / "report.json").exists()
     assert live.stop().node("in")["in"] == 1
+
+
+STOPS = """
+%s
+process "p" { from = "in", on_error = stop, each = function (r) error "no" end }
+sink.null "out" { from = "p" }
+supervise { intensity = 0 }
+"""
+
+
+def test_a_failed_run_tells_whether_its_records_come_again(bench):
+    bench.write("in.ndjson", [{"n": 1}])
+    again = bench.run(STOPS % 'source.file "in" { path = "in.ndjson" }', code=1)
+    assert "1 records were read and are not safe; they will be read again" in again.err
+    once = bench.run(STOPS % 'source.stdin "in" {}', stdin=b'{"n":1}\n', code=1)
+    assert "what came by a pipe cannot be read again" in once.err
