@@ -4,7 +4,7 @@
 const weir_settings weir_settings_defaults = {
     .log_level = WEIR_INFO,
     .record_max = 8 << 20,
-    .window = 16 << 20,
+    .window = 32 << 20,
     .block = 64 << 10,
     .intensity = 5,
     .period = 60000000,

@@ -4,7 +4,7 @@
 #include "runtime/log.h"
 #include <unistd.h>
 
-static const size_t default_window = 16 << 20;
+static const size_t default_window = 32 << 20;
 static const size_t default_block = 64 << 10;
 static const size_t default_record_max = 8 << 20;
 

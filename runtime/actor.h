@@ -28,7 +28,7 @@ typedef struct {
     weir_ledger *ledger;   // default: an own one without limit
     weir_vitals *vitals;   // default: own
     const char *state_dir; // folder for durable things; default: "."
-    size_t window_bytes;   // of each link, both sides; default 16 MB
+    size_t window_bytes;   // of each link, both sides; default 32 MB
     size_t block_bytes;    // target of a block's body; default 64 KB
     size_t record_max;     // largest record; default 8 MB
     weir_report *report;   // receives why init failed, before zactor_new returns; the

@@ -17,7 +17,7 @@
 const weir_context_config weir_context_defaults = {
     .name = "weir",
     .state_dir = "weir-state",
-    .window_bytes = 16 << 20,
+    .window_bytes = 32 << 20,
     .block_bytes = 64 << 10,
     .record_max = 8 << 20,
     .intensity = 5,

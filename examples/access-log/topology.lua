@@ -6,6 +6,8 @@ settings { name = "access-log" }
 
 source.file "access" { path = "input.ndjson", at_end = stop }
 
+local nullable = { "user", "bytes", "referrer", "agent" }
+
 process "clean" {
   from = "access",
   workers = 2, key = "ip",              -- in parallel; each ip keeps its order
@@ -13,16 +15,17 @@ process "clean" {
   each = function (r)
     if not r.ip then return dead "no ip" end
 
-    local path, query = r.path:match "^([^?]*)%??(.*)$"
-    if query ~= "" then
-      r.path, r.query = path, query
+    local path = r.path
+    local mark = path:find ("?", 1, true)
+    if mark then
+      r.path, r.query = path:sub (1, mark - 1), path:sub (mark + 1)
     end
-    for name, value in pairs (r) do
-      if value == null then r[name] = nil end
+    for _, name in ipairs (nullable) do
+      if r[name] == nil then r[name] = nil end      -- a null goes
     end
     r.time = time.format (r.ts)
     r.kib = (r.bytes or 0) // 1024
-    r.bot = re.test (r.agent or "", [[(?i)bot|crawler|spider]])
+    r.bot = re.test (r.agent or "", "(?i)bot|crawler|spider")
     return r
   end,
   outlets = { errors = "status >= 500", good = otherwise },

@@ -566,21 +566,33 @@ static int check_offset(lua_State *L, int argument)
     return offset_s;
 }
 
+/*  Writes the number with so many digits and then the byte; returns what follows. */
+static char *put_digits(char *at, int value, int digits, char then)
+{
+    for (int i = digits; i-- > 0; value /= 10)
+        at[i] = (char)('0' + value % 10);
+    at[digits] = then;
+    return at + digits + 1;
+}
+
+/*  RFC 3339 with milliseconds: 2015-05-17T10:05:00.000Z                       */
 static void write_default(luaL_Buffer *out, const moment *when)
 {
-    char text[64];
     int minutes = abs(when->offset_s) / 60;
-    int size = snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03d",
-                        when->year, when->month, when->day, when->hour, when->minute,
-                        when->second, when->millisecond);
-    luaL_addlstring(out, text, (size_t)size);
-    if (minutes == 0) {
-        luaL_addchar(out, 'Z');
-        return;
+    char text[32], *at = text;
+    at = put_digits(at, when->year, 4, '-');
+    at = put_digits(at, when->month, 2, '-');
+    at = put_digits(at, when->day, 2, 'T');
+    at = put_digits(at, when->hour, 2, ':');
+    at = put_digits(at, when->minute, 2, ':');
+    at = put_digits(at, when->second, 2, '.');
+    at = put_digits(at, when->millisecond, 3, 'Z');
+    if (minutes) {
+        at[-1] = when->offset_s < 0 ? '-' : '+';
+        at = put_digits(at, minutes / 60, 2, ':');
+        at = put_digits(at, minutes % 60, 2, 0) - 1;
     }
-    size = snprintf(text, sizeof text, "%c%02d:%02d", when->offset_s < 0 ? '-' : '+',
-                    minutes / 60, minutes % 60);
-    luaL_addlstring(out, text, (size_t)size);
+    luaL_addlstring(out, text, (size_t)(at - text));
 }
 
 /*  time.format (ms [, format [, offset]]) -> text | nil, sentence             */
