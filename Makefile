@@ -147,7 +147,7 @@ test: deps
 unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
 unit: need-cmocka $(TESTS)
 	@bad=0; for t in $(TESTS); do \
-	  $$t >$$t.log 2>&1 || { bad=$$((bad + 1)); cat $$t.log; }; \
+	  timeout 600 $$t >$$t.log 2>&1 || { bad=$$((bad + 1)); cat $$t.log; }; \
 	  printf '%-48s %s\n' $$t "$$(grep -E '^\[  (PASSED|FAILED)' $$t.log | tail -1)"; \
 	done; cat $(TESTS:=.log) | awk -v bad=$$bad ' \
 	  /^\[  PASSED  \] [0-9]+ test/ { passed += $$4 } \
