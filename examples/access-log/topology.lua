@@ -2,7 +2,10 @@
 --
 --     weir run topology.lua
 
-settings { name = "access-log" }
+settings {
+  name = "access-log",
+  block = "512KB",                      -- a batch job: large blocks, few wake-ups
+}
 
 source.file "access" { path = "input.ndjson", at_end = stop }
 
