@@ -61,6 +61,14 @@ def rows(path):
     return data.split(b"\n")[:-1]
 
 
+def count_rows(path):
+    """How many whole lines there are: a file that is being written may end in one."""
+    try:
+        return pathlib.Path(path).read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
 def objects(path):
     """The JSON documents of a file, one a line."""
     return [json.loads(line) for line in rows(path)]

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from crash import committed
-from helper import PATIENCE, SANITIZED, objects, rows, wait_for
+from helper import PATIENCE, SANITIZED, count_rows, objects, rows, wait_for
 
 MB = 1 << 20
 READ = """
@@ -171,7 +171,7 @@ def test_an_unreadable_file_is_told_and_the_others_are_read(bench):
     live.wait_log("a.log.*Permission denied")
     wait_for(lambda: rows(bench.path("out")) == [b'{"n":2}'], "the other file")
     bench.path("a.log").chmod(0o600)
-    wait_for(lambda: len(rows(bench.path("out"))) == 2, "the file that may now be read")
+    wait_for(lambda: count_rows(bench.path("out")) == 2, "the file that may now be read")
     live.stop()
 
 
@@ -181,7 +181,7 @@ def test_a_missing_file_is_a_failure_of_a_batch_and_awaited_otherwise(bench):
     live = bench.start(READ.replace("at_end = stop", "at_end = follow"))
     live.wait_ready()
     bench.write("in.ndjson", [{"n": 1}])
-    wait_for(lambda: len(rows(bench.path("out"))) == 1, "the record")
+    wait_for(lambda: count_rows(bench.path("out")) == 1, "the record")
     live.stop()
 
 
@@ -261,10 +261,10 @@ def test_a_full_disk_holds_and_nothing_is_lost(bench, small_disk):
     live.wait_log("cannot write, trying again.*No space left", count=3)
     held = rows(small_disk / "out")
     assert held == lines[:len(held)] and len(held) < len(lines)
-    wait_for(lambda: len(rows(bench.path("side"))) == 20000, "the other path goes on")
+    wait_for(lambda: count_rows(bench.path("side")) == 20000, "the other path goes on")
     assert live.running()
     grow(small_disk)
-    wait_for(lambda: len(rows(small_disk / "out")) == len(lines), "the rest")
+    wait_for(lambda: count_rows(small_disk / "out") == len(lines), "the rest")
     done = live.stop()
     assert rows(small_disk / "out") == lines and done.node("out")["retries"] >= 3
 
