@@ -1,10 +1,10 @@
 #include "actors/sink_file.h"
 #include "runtime/clock.h"
+#include "runtime/files.h"
 #include "runtime/log.h"
 #include "runtime/positions.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,14 +102,8 @@ static weir_err begin_line(sink_file *self, uint64_t size, weir_report *report)
 static weir_err sync_folder(sink_file *self, weir_report *report)
 {
     if (self->config->fsync_us == WEIR_FOREVER) return WEIR_OK;
-    char *path = strdup(self->config->path);
-    if (!path) abort();
-    int fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(path);
-    bool good = fd >= 0 && fsync(fd) == 0;
-    weir_err err = good ? WEIR_OK : fail(self, "sync the folder of", report);
-    if (fd >= 0) close(fd);
-    return err;
+    weir_err err = weir_sync_folder(self->config->path);
+    return err ? fail(self, "sync the folder of", report) : WEIR_OK;
 }
 
 static weir_err adopt_file(sink_file *self, weir_report *report)

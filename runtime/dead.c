@@ -1,6 +1,7 @@
 #include "runtime/dead.h"
 #include "runtime/base64.h"
 #include "runtime/clock.h"
+#include "runtime/files.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -166,7 +167,9 @@ static weir_err end_torn_line(weir_dead_file *self, weir_report *report)
     struct stat st;
     char last;
     if (fstat(self->fd, &st)) return fail(self, "examine", report);
-    if (st.st_size == 0) return WEIR_OK;
+    if (st.st_size == 0)
+        return weir_sync_folder(self->path) ? fail(self, "sync the folder of", report)
+                                            : WEIR_OK;
     if (pread(self->fd, &last, 1, st.st_size - 1) != 1) return fail(self, "read", report);
     if (last != '\n' && write(self->fd, "\n", 1) != 1) return fail(self, "write", report);
     return WEIR_OK;

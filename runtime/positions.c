@@ -1,9 +1,9 @@
 #include "runtime/positions.h"
+#include "runtime/files.h"
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -260,26 +260,13 @@ static weir_err fail(weir_report *report, const char *path, const char *what)
                            strerror(errno));
 }
 
-static weir_err sync_folder(const char *path)
-{
-    char *copy = strdup(path);
-    if (!copy) abort();
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(copy);
-    if (fd < 0) return WEIR_ESYS;
-    int bad = fsync(fd), saved = errno;
-    close(fd);
-    errno = saved;
-    return bad ? WEIR_ESYS : WEIR_OK;
-}
-
 static weir_err create(weir_positions *self, const char *path, weir_report *report)
 {
     uint8_t page[page_size];
     encode_header(page);
     weir_err err = write_at(self->fd, page, page_size, 0);
     if (!err && fsync(self->fd) < 0) err = WEIR_ESYS;
-    if (!err) err = sync_folder(path);
+    if (!err) err = weir_sync_folder(path);
     return err ? fail(report, path, "create") : WEIR_OK;
 }
 
