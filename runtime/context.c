@@ -362,6 +362,7 @@ static bool all_sources_ended(const context *self)
 static bool nothing_moves(const context *self)
 {
     for (size_t i = 0; i < self->plan->node_count; i++) {
+        if (self->parts[i].at_us >= 0) return false; // it waits to start again
         const member *m = &self->members[i];
         bool source_busy = m->plan->class->source && !m->vitals.at_end &&
                            m->vitals.state != WEIR_STATE_ENDED;

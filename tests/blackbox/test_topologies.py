@@ -634,6 +634,16 @@ def test_exit_codes(bench):
     assert bench.run("nonsense", code=2).report is None
 
 
+def test_a_part_that_waits_to_start_again_is_not_idle(bench):
+    bench.write("in.ndjson", [{"n": 1}])
+    failed = bench.run("supervise { intensity = 3 }\n" +
+                       (PASS % "error 'why'").replace("each =", "on_error = stop, each =")
+                       .replace("at_end = stop", "at_end = follow"),
+                       "--until-idle", code=1)
+    assert failed.report["restarts"] == 3 and failed.report["ending"] == "failed"
+    assert "draining" not in failed.err
+
+
 def test_a_start_that_fails_is_1_and_says_why(bench):
     bench.write("in.ndjson", [{"n": 1}])
     done = bench.run(IN + 'sink.file "out" { from = "in", path = "no/such/folder/x" }',
