@@ -124,14 +124,14 @@ static bool turn(void *arg)
 {
     source_stdin *self = arg;
     weir_piece piece;
-    int64_t wait_us;
+    int64_t now_us = weir_clock_now_us(), wait_us;
     for (int i = 0; i < PIECES_A_TURN; i++) {
         if (!weir_intake_ready(self->intake, &wait_us)) {
             if (wait_us) weir_intake_flush(self->intake);
             if (wait_us) weir_actor_timer(self->kit, wake, wait_us);
             return false;
         }
-        if (self->more && weir_framer_next(self->framer, weir_clock_now_us(), &piece)) {
+        if (self->more && weir_framer_next(self->framer, now_us, &piece)) {
             weir_intake_piece(self->intake, &self->lane, 0, "stdin", &piece);
             continue;
         }

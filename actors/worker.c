@@ -3,7 +3,7 @@
 #include "runtime/log.h"
 #include <sys/eventfd.h>
 
-/*  So many fresh states within this time are a stop (engine.md, Overrun).     */
+/*  So many fresh states within this time are a stop.                            */
 #define FRESH_MAX 10
 static const int64_t fresh_period_us = 10000000;
 

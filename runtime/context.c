@@ -25,7 +25,7 @@ const weir_context_config weir_context_defaults = {
     .drain_us = 10000000,
 };
 
-/*  The waits of engine.md: 100 ms * 2^k, at most 10 s.                        */
+/*  Before restart k: 100 ms * 2^k, at most 10 s.                               */
 static const int64_t restart_first_us = 100000, restart_max_us = 10000000;
 static const int64_t idle_us = 300000;      // nothing to read for so long is idle
 static const int64_t idle_look_us = 100000; // how often until_idle looks

@@ -25,11 +25,6 @@ static const char *const reason_names[] = {
     [WEIR_DEAD_OVERSIZE] = "oversize",
 };
 
-const char *weir_dead_reason_name(weir_dead_reason reason)
-{
-    return reason_names[reason];
-}
-
 /* --- Line -------------------------------------------------------------------------- */
 
 static void put_bytes_as_base64(weir_buffer *line, const uint8_t *data, size_t size)

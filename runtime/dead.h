@@ -29,8 +29,6 @@ weir_dead *weir_dead_new(const char *node, weir_dead_reason reason, const char *
                          const char *peer, const char *label);
 void weir_dead_destroy_list(weir_dead **first_p);
 
-const char *weir_dead_reason_name(weir_dead_reason reason);
-
 /*  The file. Several actors may append to one path, each with its own.        */
 typedef struct weir_dead_file weir_dead_file;
 weir_err weir_dead_file_open(weir_dead_file **self_p, const char *path,

@@ -81,7 +81,6 @@ bool weir_outlet_has_room(const weir_outlet *self);
 
 size_t weir_outlet_kept_bytes(const weir_outlet *self); // queued, unacknowledged
 uint64_t weir_outlet_replayed(const weir_outlet *self); // blocks sent again so far
-bool weir_outlet_wants_credit(const weir_outlet *self); // has unsent blocks
 const char *weir_outlet_name(const weir_outlet *self);
 
 /* --- Inlet ------------------------------------------------------------------------- */

@@ -372,11 +372,6 @@ uint64_t weir_outlet_replayed(const weir_outlet *self)
     return self->replayed;
 }
 
-bool weir_outlet_wants_credit(const weir_outlet *self)
-{
-    return self->unsent < self->count;
-}
-
 const char *weir_outlet_name(const weir_outlet *self)
 {
     return self->name;

@@ -304,7 +304,7 @@ UNUSED_FUNCTION static uint64_t count_of(const member *self, weir_count count)
     return weir_count_get(&self->vitals, count);
 }
 
-/*  Every record is somewhere (engine.md, section 8).                          */
+/*  Every record is somewhere: the sums of vitals.h.                            */
 UNUSED_FUNCTION static void assert_balanced(const member *self)
 {
     assert_int_equal(
