@@ -511,7 +511,8 @@ static void fill_node(context *self, size_t i)
     member *m = &self->members[i];
     m->plan = &self->plan->nodes[i];
     m->node = m->plan->config;
-    m->vitals = (weir_vitals){.size_hint = -1, .wake_fd = self->wake_fd};
+    m->vitals = (weir_vitals)WEIR_VITALS_INIT;
+    m->vitals.wake_fd = self->wake_fd;
     sem_init(&m->ended, 0, 0);
     self->vitals[i] = &m->vitals;
     self->parts[i].at_us = -1;

@@ -5,6 +5,7 @@
     of descriptors is an error and no abort. A socket belongs to one thread.   */
 #pragma once
 #include "runtime/frame.h"
+#include "runtime/realm.h"
 
 typedef struct weir_socket weir_socket;
 
@@ -12,14 +13,45 @@ typedef struct weir_socket weir_socket;
     sockets as descriptors allow. Repeated calls do nothing. Any thread.       */
 void weir_socket_prepare(void);
 
+/*  One end of a connection, as the user gave it. All is lent for the call.     */
+typedef struct {
+    const char *endpoint; // "inproc://name", "ipc://path", "tcp://host:port"; to listen
+                          // also "tcp://*:port" and "tcp://*:*"
+    weir_realm *realm;    // needed by ipc and tcp
+    bool plaintext;       // tcp without CURVE
+    weir_role role;       // to listen by CURVE: what a peer must be allowed to do
+    const char *server;   // to connect by CURVE: the name in the other's certificate
+    int64_t heartbeat_us; // between heartbeats, three may be missed; 0: 1 s
+    int64_t connect_us;   // for connecting and shaking hands; 0: 5 s
+} weir_endpoint;
+
+/*  True for endpoints that leave the process.                                  */
+bool weir_endpoint_is_foreign(const char *endpoint);
+
+/*  Checks the text, and that nothing goes over the wire in the clear unless that was
+    said. WEIR_EINVAL with a report without the option's name.                   */
+weir_err weir_endpoint_check(const weir_endpoint *self, bool listens,
+                             weir_report *report);
+
+/*  A libzmq socket of any type (ZMQ_PULL, ..), with every option that one of ours must
+    have (security, size of messages, heartbeats, deadlines, linger), bound or connected
+    to the endpoint. hwm is a count; 0: none. reconnects: by libzmq itself, as sockets
+    need that are no links. NULL: the report says why.                          */
+void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int hwm,
+                      bool reconnects, weir_report *report);
+
 /*  An inlet's end (ROUTER, mandatory) bound to the endpoint, an outlet's end
-    (DEALER) connected to it. Errors: WEIR_ESYS with a report (no descriptors,
-    endpoint in use, no such endpoint).                                        */
-weir_err weir_socket_listen(weir_socket **self_p, const char *endpoint,
+    (DEALER) connected to it: once, without reconnecting. Errors: WEIR_ESYS with a
+    report (no descriptors, endpoint in use, no such endpoint), and those of
+    weir_endpoint_check and of the realm.                                       */
+weir_err weir_socket_listen(weir_socket **self_p, const weir_endpoint *endpoint,
                             weir_report *report);
-weir_err weir_socket_connect(weir_socket **self_p, const char *endpoint,
+weir_err weir_socket_connect(weir_socket **self_p, const weir_endpoint *endpoint,
                              weir_report *report);
 void weir_socket_close(weir_socket **self_p);
+
+/*  Where it is bound in fact: with the port that the system chose.              */
+const char *weir_socket_endpoint(const weir_socket *self);
 
 /*  The descriptor to wait on. It is edge-triggered: after every send and receive
     weir_socket_readable must be asked again before waiting.                   */

@@ -1,5 +1,9 @@
 #include "runtime/vitals.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include "runtime/clock.h"
 
 const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_IN] = {"in", "records that entered"},
@@ -44,4 +48,71 @@ void weir_vitals_set_state(weir_vitals *self, weir_state state)
 const char *weir_state_name(weir_state state)
 {
     return state_names[state];
+}
+
+/* --- Waiting ----------------------------------------------------------------------- */
+
+/*  Under the lock; wait_count when there is none.                             */
+static size_t find_wait(const weir_vitals *self, weir_wait_kind kind, const char *subject)
+{
+    size_t i = 0;
+    while (i < self->wait_count &&
+           (self->waits[i].kind != kind || strcmp(self->waits[i].subject, subject)))
+        i++;
+    return i;
+}
+
+void weir_vitals_wait(weir_vitals *self, weir_wait_kind kind, const char *subject,
+                      const char *format, ...)
+{
+    pthread_mutex_lock(&self->lock);
+    size_t i = find_wait(self, kind, subject);
+    if (i < WEIR_WAITS_MAX) {
+        weir_wait *wait = &self->waits[i];
+        if (i == self->wait_count) {
+            *wait = (weir_wait){.kind = kind, .since_us = weir_clock_now_us()};
+            snprintf(wait->subject, sizeof wait->subject, "%s", subject);
+            self->wait_count++;
+        }
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(wait->text, sizeof wait->text, format, arguments);
+        va_end(arguments);
+    }
+    pthread_mutex_unlock(&self->lock);
+}
+
+void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subject)
+{
+    pthread_mutex_lock(&self->lock);
+    size_t i = find_wait(self, kind, subject);
+    if (i < self->wait_count) {
+        self->wait_count--;
+        memmove(&self->waits[i], &self->waits[i + 1],
+                (self->wait_count - i) * sizeof *self->waits);
+    }
+    pthread_mutex_unlock(&self->lock);
+}
+
+size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX])
+{
+    pthread_mutex_lock(&self->lock);
+    size_t count = self->wait_count;
+    memcpy(list, self->waits, count * sizeof *list);
+    pthread_mutex_unlock(&self->lock);
+    return count;
+}
+
+void weir_vitals_set_endpoint(weir_vitals *self, const char *endpoint)
+{
+    pthread_mutex_lock(&self->lock);
+    snprintf(self->endpoint, sizeof self->endpoint, "%s", endpoint);
+    pthread_mutex_unlock(&self->lock);
+}
+
+void weir_vitals_endpoint(weir_vitals *self, char endpoint[192])
+{
+    pthread_mutex_lock(&self->lock);
+    memcpy(endpoint, self->endpoint, sizeof self->endpoint);
+    pthread_mutex_unlock(&self->lock);
 }

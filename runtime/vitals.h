@@ -4,6 +4,7 @@
     The counters of records balance at all times:
     in = done + dropped + filtered + dead + skipped + shed + resident.         */
 #pragma once
+#include <pthread.h>
 #include <stdatomic.h>
 #include "runtime/err.h"
 
@@ -41,6 +42,27 @@ typedef enum {
     WEIR_STATE_FAILED, // stopped at its ack barrier; reason says why
 } weir_state;
 
+/*  What a node waits for, so that it does not flow.                           */
+typedef enum {
+    WEIR_WAIT_PAUSED = 0, // a command has paused it
+    WEIR_WAIT_LINK,       // the other side of a link is not there; text: the cause
+    WEIR_WAIT_CREDIT,     // a reader grants no more
+    WEIR_WAIT_ACK,        // the window is full of what a reader has not made safe
+    WEIR_WAIT_LEDGER,     // the memory limit is reached
+    WEIR_WAIT_RATE,       // its own rate limit
+    WEIR_WAIT_WRITE,      // what it writes to does not take it; text: the cause
+} weir_wait_kind;
+
+typedef struct {
+    weir_wait_kind kind;
+    int64_t since_us;
+    char subject[192]; // of LINK: the endpoint; of CREDIT and ACK: the reader, or the
+                       // endpoint of a reader in another process
+    char text[256];    // a sentence that names the cause, or ""
+} weir_wait;
+
+#define WEIR_WAITS_MAX 16
+
 typedef struct {
     _Atomic uint64_t counts[WEIR_COUNTS];
     _Atomic int state;         // weir_state
@@ -48,8 +70,13 @@ typedef struct {
     _Atomic uint64_t open;     // input blocks that are not settled yet
     _Atomic int64_t size_hint; // a source: bytes there are to read; -1: unknown
     _Atomic int64_t position;  // a source: bytes of them that are safe
+    _Atomic int64_t step_us;   // when the step began that its thread is in; 0: it waits
     int wake_fd;               // eventfd of the supervisor; -1: none
     weir_report reason;        // written before state becomes FAILED
+    pthread_mutex_t lock;      // of what follows
+    weir_wait waits[WEIR_WAITS_MAX];
+    size_t wait_count;
+    char endpoint[192]; // where its inlet listens for other processes; "": nowhere
 } weir_vitals;
 
 typedef struct {
@@ -63,7 +90,7 @@ extern const weir_count_info weir_count_infos[WEIR_COUNTS];
 /*  A zeroed struct with wake_fd -1 is ready for use.                          */
 #define WEIR_VITALS_INIT                                                                 \
     {                                                                                    \
-        .size_hint = -1, .wake_fd = -1                                                   \
+        .size_hint = -1, .wake_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER                \
     }
 
 static inline void weir_count_add(weir_vitals *self, weir_count count, uint64_t n)
@@ -75,6 +102,19 @@ static inline uint64_t weir_count_get(const weir_vitals *self, weir_count count)
 {
     return atomic_load_explicit(&self->counts[count], memory_order_relaxed);
 }
+
+/*  Notes that the node waits, or that this wait is over. A wait that is noted already
+    keeps its beginning and takes the new text. A 17th wait is not noted.      */
+void weir_vitals_wait(weir_vitals *self, weir_wait_kind kind, const char *subject,
+                      const char *format, ...) __attribute__((format(printf, 4, 5)));
+void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subject);
+
+/*  Copies what it waits for, the oldest first, and gives the number.          */
+size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX]);
+
+/*  The endpoint of its inlet for other processes.                             */
+void weir_vitals_set_endpoint(weir_vitals *self, const char *endpoint);
+void weir_vitals_endpoint(weir_vitals *self, char endpoint[192]);
 
 /*  Sets the state and wakes the supervisor.                                   */
 void weir_vitals_set_state(weir_vitals *self, weir_state state);
