@@ -17,6 +17,7 @@
 #include "runtime/link.h"
 #include "runtime/loop.h"
 #include "runtime/options.h"
+#include "runtime/realm.h"
 #include "runtime/vitals.h"
 
 typedef struct weir_actor weir_actor;
@@ -31,6 +32,7 @@ typedef struct {
     size_t window_bytes;   // of each link, both sides; default 32 MB
     size_t block_bytes;    // target of a block's body; default 64 KB
     size_t record_max;     // largest record; default 8 MB
+    weir_realm *realm;     // for endpoints that leave the process; default: none may
     weir_report *report;   // receives why init failed, before zactor_new returns; the
                            // owner takes it by weir_handover_take
     sem_t *ended;          // posted when the thread is about to end

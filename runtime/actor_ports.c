@@ -153,7 +153,7 @@ weir_err weir_actor_connect(weir_actor *self, const char *port, const char *endp
     l->kit = self;
     l->port = number;
     l->relink_us = -1;
-    err = weir_socket_connect(&l->socket, endpoint, report);
+    err = weir_socket_connect(&l->socket, &(weir_endpoint){.endpoint = endpoint}, report);
     if (!err)
         err = weir_loop_watch(&self->loop, weir_socket_fd(l->socket), NULL, &l->hot);
     if (err) {
@@ -267,7 +267,9 @@ weir_err weir_actor_listen(weir_actor *self, const char *endpoint, weir_report *
     if (!self->class->inlet || self->inlet_socket)
         return weir_report_set(report, WEIR_EINVAL, NULL, "there is no inlet to bind");
     weir_err err = check_endpoint(endpoint, report);
-    if (!err) err = weir_socket_listen(&self->inlet_socket, endpoint, report);
+    if (!err)
+        err = weir_socket_listen(&self->inlet_socket,
+                                 &(weir_endpoint){.endpoint = endpoint}, report);
     if (err) return err;
     bool foreign = strncmp(endpoint, "inproc://", 9) != 0;
     self->inlet = weir_inlet_new(&(weir_inlet_config){

@@ -524,6 +524,7 @@ static void fill_node(context *self, size_t i)
         .window_bytes = c->window_bytes,
         .block_bytes = c->block_bytes,
         .record_max = c->record_max,
+        .realm = c->realm,
         .report = &m->report,
         .ended = &m->ended,
     };

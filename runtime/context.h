@@ -11,6 +11,7 @@ typedef struct {
     const char *name;      // of the topology
     const char *state_dir; // made if it is not there; locked
     size_t window_bytes, block_bytes, record_max;
+    weir_realm *realm;               // for links that leave the process; NULL: none may
     int64_t intensity, period_us;    // restarts allowed in a period
     int64_t drain_us, stop_delay_us; // deadline of the drain; wait before it
     bool signals;    // SIGINT, SIGTERM drain (a second one ends at once), SIGHUP opens

@@ -3,15 +3,21 @@
 #include <czmq.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 struct weir_socket {
-    void *handle; // libzmq's
+    void *handle;  // libzmq's
+    void *monitor; // PAIR: what becomes of its connections; NULL for inproc
     bool router;
+    char endpoint[256];  // of a bound socket
     weir_buffer out;     // encoding of the frame that is being sent
     weir_buffer scratch; // runs of the frame that was received
     zmq_msg_t id, head;  // of the last message
 };
 
+static const int64_t default_heartbeat_us = 1000000;
+static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int64_t message_max = 16 << 20;
@@ -22,8 +28,6 @@ static void prepare(void)
 {
     void *context = zsys_init();
     zsys_handler_set(NULL);
-    /*  zsys_set_max_sockets aborts when there are sockets, and a host that made an
-        actor first has some.                                                  */
     zmq_ctx_set(context, ZMQ_MAX_SOCKETS, zmq_ctx_get(context, ZMQ_SOCKET_LIMIT));
     zsys_set_logstream(stderr);
 }
@@ -34,6 +38,50 @@ void weir_socket_prepare(void)
     pthread_once(&once, prepare);
 }
 
+/* --- Endpoints --------------------------------------------------------------------- */
+
+static bool begins(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+bool weir_endpoint_is_foreign(const char *endpoint)
+{
+    return !begins(endpoint, "inproc://");
+}
+
+/*  host:port, where a listener may leave the port to the system.              */
+static bool is_host_and_port(const char *text, bool listens)
+{
+    const char *colon = strrchr(text, ':');
+    if (!colon || colon == text) return false;
+    if (listens && streq(colon + 1, "*")) return true;
+    char *end;
+    long port = strtol(colon + 1, &end, 10);
+    return colon[1] >= '0' && colon[1] <= '9' && *end == 0 && port >= 1 && port <= 65535;
+}
+
+weir_err weir_endpoint_check(const weir_endpoint *self, bool listens, weir_report *report)
+{
+    const char *at = self->endpoint;
+    if (begins(at, "inproc://") && at[9]) return WEIR_OK;
+    if (begins(at, "ipc://")) {
+        size_t size = strlen(at + 6);
+        if (size > 0 && size < sizeof((struct sockaddr_un *)NULL)->sun_path)
+            return WEIR_OK;
+        return weir_report_set(report, WEIR_EINVAL, at,
+                               "the path of an ipc endpoint has 1 to 107 bytes");
+    }
+    if (!begins(at, "tcp://") || !is_host_and_port(at + 6, listens))
+        return weir_report_set(report, WEIR_EINVAL, at,
+                               "expected tcp://%s:PORT or ipc://PATH",
+                               listens ? "ADDRESS" : "HOST");
+    if (self->plaintext || listens || self->server) return WEIR_OK;
+    return weir_report_set(report, WEIR_EINVAL, at,
+                           "whose certificate must the other side have? Name it by "
+                           "`server`, or say `plaintext = true`");
+}
+
 /* --- Open and close ---------------------------------------------------------------- */
 
 static void set_int(void *handle, int option, int value)
@@ -41,52 +89,142 @@ static void set_int(void *handle, int option, int value)
     zmq_setsockopt(handle, option, &value, sizeof value);
 }
 
-/*  HWMs are counts and credit bounds bytes, so the HWMs are off: a link's window
-    divided by the 512 bytes that every block costs bounds the count, too.     */
-static void configure(void *handle, bool router)
+static int in_ms(int64_t us, int64_t fallback_us)
 {
-    set_int(handle, ZMQ_SNDHWM, 0);
-    set_int(handle, ZMQ_RCVHWM, 0);
-    set_int(handle, ZMQ_LINGER, linger_ms);
-    set_int(handle, ZMQ_HANDSHAKE_IVL, handshake_ms);
-    set_int(handle, ZMQ_RECONNECT_IVL, -1);
-    zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &message_max, sizeof message_max);
-    if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
+    return (int)((us ? us : fallback_us) / 1000);
 }
 
-static weir_err open_socket(weir_socket **self_p, bool router, const char *endpoint,
-                            weir_report *report)
+/*  HWMs are counts and credit bounds bytes, so links have none: a link's window
+    divided by the 512 bytes that every block costs bounds the count, too.     */
+static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
+                      bool reconnects)
+{
+    set_int(handle, ZMQ_SNDHWM, hwm);
+    set_int(handle, ZMQ_RCVHWM, hwm);
+    set_int(handle, ZMQ_LINGER, linger_ms);
+    set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : -1);
+    if (reconnects) set_int(handle, ZMQ_RECONNECT_IVL_MAX, 1000);
+    zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &message_max, sizeof message_max);
+    if (!weir_endpoint_is_foreign(endpoint->endpoint)) return;
+    int heartbeat_ms = in_ms(endpoint->heartbeat_us, default_heartbeat_us);
+    int connect_ms = in_ms(endpoint->connect_us, default_connect_us);
+    set_int(handle, ZMQ_HANDSHAKE_IVL,
+            connect_ms < handshake_ms ? connect_ms : handshake_ms);
+    set_int(handle, ZMQ_CONNECT_TIMEOUT, connect_ms);
+    set_int(handle, ZMQ_HEARTBEAT_IVL, heartbeat_ms);
+    set_int(handle, ZMQ_HEARTBEAT_TIMEOUT, 3 * heartbeat_ms);
+    set_int(handle, ZMQ_IPV6, 1);
+}
+
+static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
+                       weir_report *report)
+{
+    if (endpoint->plaintext || !begins(endpoint->endpoint, "tcp://")) return WEIR_OK;
+    return listens ? weir_realm_serve(endpoint->realm, handle, endpoint->role, report)
+                   : weir_realm_join(endpoint->realm, handle, endpoint->server, report);
+}
+
+/*  The socket of an ipc endpoint is for its owner alone.                      */
+static int attach(void *handle, const char *endpoint, bool listens)
+{
+    if (!listens) return zmq_connect(handle, endpoint);
+    int rc = zmq_bind(handle, endpoint);
+    if (rc == 0 && begins(endpoint, "ipc://") && endpoint[6] != '@')
+        chmod(endpoint + 6, 0600);
+    return rc;
+}
+
+static void *open_raw(int type, const weir_endpoint *endpoint, bool listens, int hwm,
+                      bool reconnects, weir_report *report)
 {
     weir_socket_prepare();
+    if (weir_endpoint_check(endpoint, listens, report)) return NULL;
+    bool foreign = weir_endpoint_is_foreign(endpoint->endpoint);
+    if (foreign && !endpoint->realm) {
+        weir_report_set(report, WEIR_EINVAL, endpoint->endpoint,
+                        "an endpoint that leaves the process needs a realm");
+        return NULL;
+    }
+    void *handle =
+        zmq_socket(foreign ? weir_realm_context(endpoint->realm) : zsys_init(), type);
+    if (!handle) {
+        weir_report_set(report, WEIR_ESYS, endpoint->endpoint, "cannot make a socket: %s",
+                        zmq_strerror(errno));
+        return NULL;
+    }
+    configure(handle, endpoint, hwm, reconnects);
+    if (secure(handle, endpoint, listens, report) == WEIR_OK) return handle;
+    zmq_close(handle);
+    return NULL;
+}
+
+static weir_err cannot_attach(const weir_endpoint *endpoint, bool listens,
+                              weir_report *report)
+{
+    return weir_report_set(report, WEIR_ESYS, endpoint->endpoint, "cannot %s: %s",
+                           listens ? "bind" : "connect", zmq_strerror(errno));
+}
+
+void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int hwm,
+                      bool reconnects, weir_report *report)
+{
+    void *handle = open_raw(type, endpoint, listens, hwm, reconnects, report);
+    if (!handle || attach(handle, endpoint->endpoint, listens) == 0) return handle;
+    cannot_attach(endpoint, listens, report);
+    zmq_close(handle);
+    return NULL;
+}
+
+/*  Before the socket is attached, so that no event is missed.                 */
+static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
+{
+    static const int events =
+        ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
+        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+        ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+    char address[64];
+    if (!weir_endpoint_is_foreign(endpoint->endpoint)) return true;
+    snprintf(address, sizeof address, "inproc://weir-monitor-%p", (void *)self);
+    if (zmq_socket_monitor(self->handle, address, events)) return false;
+    self->monitor = zmq_socket(weir_realm_context(endpoint->realm), ZMQ_PAIR);
+    if (!self->monitor) return false;
+    set_int(self->monitor, ZMQ_LINGER, 0);
+    return zmq_connect(self->monitor, address) == 0;
+}
+
+static weir_err open_socket(weir_socket **self_p, bool router,
+                            const weir_endpoint *endpoint, weir_report *report)
+{
+    weir_report own = {0};
+    if (!report) report = &own;
+    void *handle =
+        open_raw(router ? ZMQ_ROUTER : ZMQ_DEALER, endpoint, router, 0, false, report);
+    if (!handle) return report->err ? report->err : WEIR_ESYS;
     weir_socket *self = calloc(1, sizeof *self);
     if (!self) abort();
+    self->handle = handle;
     self->router = router;
     zmq_msg_init(&self->id);
     zmq_msg_init(&self->head);
-    self->handle = zmq_socket(zsys_init(), router ? ZMQ_ROUTER : ZMQ_DEALER);
-    int rc = -1;
-    if (self->handle) {
-        configure(self->handle, router);
-        rc = router ? zmq_bind(self->handle, endpoint)
-                    : zmq_connect(self->handle, endpoint);
-    }
-    if (rc) {
-        weir_report_set(report, WEIR_ESYS, endpoint, "cannot %s: %s",
-                        router ? "bind" : "connect", zmq_strerror(errno));
+    if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
+    if (!open_monitor(self, endpoint) || attach(handle, endpoint->endpoint, router)) {
+        weir_err err = cannot_attach(endpoint, router, report);
         weir_socket_close(&self);
-        return WEIR_ESYS;
+        return err;
     }
+    size_t size = sizeof self->endpoint;
+    if (router) zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, self->endpoint, &size);
     *self_p = self;
     return WEIR_OK;
 }
 
-weir_err weir_socket_listen(weir_socket **self_p, const char *endpoint,
+weir_err weir_socket_listen(weir_socket **self_p, const weir_endpoint *endpoint,
                             weir_report *report)
 {
     return open_socket(self_p, true, endpoint, report);
 }
 
-weir_err weir_socket_connect(weir_socket **self_p, const char *endpoint,
+weir_err weir_socket_connect(weir_socket **self_p, const weir_endpoint *endpoint,
                              weir_report *report)
 {
     return open_socket(self_p, false, endpoint, report);
@@ -97,6 +235,10 @@ void weir_socket_close(weir_socket **self_p)
     weir_socket *self = *self_p;
     *self_p = NULL;
     if (!self) return;
+    if (self->monitor) {
+        zmq_socket_monitor(self->handle, NULL, 0);
+        zmq_close(self->monitor);
+    }
     if (self->handle) zmq_close(self->handle);
     zmq_msg_close(&self->id);
     zmq_msg_close(&self->head);
@@ -105,14 +247,24 @@ void weir_socket_close(weir_socket **self_p)
     free(self);
 }
 
+const char *weir_socket_endpoint(const weir_socket *self)
+{
+    return self->endpoint;
+}
+
 /* --- Waiting ----------------------------------------------------------------------- */
 
-int weir_socket_fd(const weir_socket *self)
+static int fd_of(void *handle)
 {
     int fd = -1;
     size_t size = sizeof fd;
-    zmq_getsockopt(self->handle, ZMQ_FD, &fd, &size);
+    zmq_getsockopt(handle, ZMQ_FD, &fd, &size);
     return fd;
+}
+
+int weir_socket_fd(const weir_socket *self)
+{
+    return fd_of(self->handle);
 }
 
 bool weir_socket_readable(weir_socket *self)
@@ -121,6 +273,56 @@ bool weir_socket_readable(weir_socket *self)
     size_t size = sizeof events;
     if (zmq_getsockopt(self->handle, ZMQ_EVENTS, &events, &size)) return false;
     return events & ZMQ_POLLIN;
+}
+
+/* --- Connections ------------------------------------------------------------------- */
+
+int weir_socket_monitor_fd(const weir_socket *self)
+{
+    return self->monitor ? fd_of(self->monitor) : -1;
+}
+
+static weir_connection_change change_of(int event)
+{
+    switch (event) {
+    case ZMQ_EVENT_ACCEPTED:
+        return WEIR_CONNECTION_ACCEPTED;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        return WEIR_CONNECTION_READY;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        return WEIR_CONNECTION_REFUSED;
+    case ZMQ_EVENT_DISCONNECTED:
+        return WEIR_CONNECTION_LOST;
+    default:
+        return WEIR_CONNECTION_FAILED;
+    }
+}
+
+/*  An event is two frames: number (16 bits) and value (32 bits) in the machine's own
+    order, then the address (zmq_socket_monitor (3)).                          */
+bool weir_socket_next_event(weir_socket *self, weir_connection_event *event)
+{
+    uint8_t head[6];
+    uint16_t number;
+    int32_t value;
+    if (!self->monitor) return false;
+    if (zmq_recv(self->monitor, head, sizeof head, ZMQ_DONTWAIT) != sizeof head)
+        return false;
+    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT);
+    memcpy(&number, head, sizeof number);
+    memcpy(&value, head + sizeof number, sizeof value);
+    *event = (weir_connection_event){change_of(number), value};
+    return true;
+}
+
+const char *weir_socket_sender(weir_socket *self)
+{
+    return zmq_msg_gets(&self->head, "User-Id");
+}
+
+int weir_socket_sender_fd(weir_socket *self)
+{
+    return zmq_msg_get(&self->head, ZMQ_SRCFD);
 }
 
 /* --- Sending ----------------------------------------------------------------------- */

@@ -53,6 +53,25 @@ void weir_socket_close(weir_socket **self_p);
 /*  Where it is bound in fact: with the port that the system chose.              */
 const char *weir_socket_endpoint(const weir_socket *self);
 
+/*  What has become of a foreign socket's connections.                           */
+typedef enum {
+    WEIR_CONNECTION_ACCEPTED = 1, // listening: the handshake begins
+    WEIR_CONNECTION_READY,        // hands are shaken
+    WEIR_CONNECTION_REFUSED,      // the handshake failed: the other side refuses our key
+    WEIR_CONNECTION_FAILED,       // nobody listens, or the handshake failed otherwise
+    WEIR_CONNECTION_LOST,         // it was there and has ended
+} weir_connection_change;
+
+typedef struct {
+    weir_connection_change change;
+    int fd; // of ACCEPTED and LOST: the connection's descriptor
+} weir_connection_event;
+
+/*  The descriptor to wait on for changes, edge-triggered like weir_socket_fd; -1 for
+    inproc. False: there is no change (any more).                                */
+int weir_socket_monitor_fd(const weir_socket *self);
+bool weir_socket_next_event(weir_socket *self, weir_connection_event *event);
+
 /*  The descriptor to wait on. It is edge-triggered: after every send and receive
     weir_socket_readable must be asked again before waiting.                   */
 int weir_socket_fd(const weir_socket *self);
@@ -74,3 +93,8 @@ typedef struct {
     weir_frame frame;
 } weir_message;
 weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block **body_p);
+
+/*  Of the message that was received last: the name in its sender's certificate, NULL
+    without one; and the descriptor of its connection, -1 for inproc.            */
+const char *weir_socket_sender(weir_socket *self);
+int weir_socket_sender_fd(weir_socket *self);
