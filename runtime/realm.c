@@ -81,3 +81,43 @@ weir_err weir_realm_join(weir_realm *self, void *socket, const char *server,
     (void)server;
     return without_identity(report);
 }
+
+const char *weir_realm_name(const weir_realm *self)
+{
+    (void)self;
+    return NULL;
+}
+
+bool weir_realm_allows(weir_realm *self, const char *name, weir_role role)
+{
+    (void)self;
+    (void)name;
+    (void)role;
+    return false;
+}
+
+uint64_t weir_realm_revocations(const weir_realm *self)
+{
+    (void)self;
+    return 0;
+}
+
+void weir_realm_watch(weir_realm *self, int eventfd)
+{
+    (void)self;
+    (void)eventfd;
+}
+
+void weir_realm_unwatch(weir_realm *self, int eventfd)
+{
+    (void)self;
+    (void)eventfd;
+}
+
+size_t weir_realm_refusals(weir_realm *self, weir_refusal *list, size_t max)
+{
+    (void)self;
+    (void)list;
+    (void)max;
+    return 0;
+}
