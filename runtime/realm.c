@@ -337,6 +337,12 @@ static weir_err cannot(const weir_realm *self, const char *what, weir_report *re
                            zmq_strerror(errno));
 }
 
+static void on_request(void *arg)
+{
+    weir_realm *self = arg;
+    self->zap_hot = true;
+}
+
 static weir_err open_handles(weir_realm *self, weir_report *report)
 {
     int size = 0, fd;
@@ -350,11 +356,11 @@ static weir_err open_handles(weir_realm *self, weir_report *report)
     zmq_setsockopt(self->zap, ZMQ_RCVHWM, &size, sizeof size);
     if (zmq_bind(self->zap, WEIR_ZAP_ENDPOINT) ||
         zmq_getsockopt(self->zap, ZMQ_FD, &fd, &fd_size) ||
-        weir_loop_watch(&self->loop, fd, NULL, &self->zap_hot) ||
-        weir_loop_watch(&self->loop, self->stop_fd, on_stop, NULL))
+        weir_loop_watch(&self->loop, fd, true, on_request, self) ||
+        weir_loop_watch(&self->loop, self->stop_fd, false, on_stop, self))
         return cannot(self, "open", report);
     if (self->inotify_fd >= 0 &&
-        weir_loop_watch(&self->loop, self->inotify_fd, on_change, NULL))
+        weir_loop_watch(&self->loop, self->inotify_fd, false, on_change, self))
         return cannot(self, "watch", report);
     return WEIR_OK;
 }
@@ -571,44 +577,4 @@ size_t weir_realm_refusals(weir_realm *self, weir_refusal *list, size_t max)
     memcpy(list, self->refused.items, count * sizeof *list);
     pthread_mutex_unlock(&self->lock);
     return count;
-}
-
-const char *weir_realm_name(const weir_realm *self)
-{
-    (void)self;
-    return NULL;
-}
-
-bool weir_realm_allows(weir_realm *self, const char *name, weir_role role)
-{
-    (void)self;
-    (void)name;
-    (void)role;
-    return false;
-}
-
-uint64_t weir_realm_revocations(const weir_realm *self)
-{
-    (void)self;
-    return 0;
-}
-
-void weir_realm_watch(weir_realm *self, int eventfd)
-{
-    (void)self;
-    (void)eventfd;
-}
-
-void weir_realm_unwatch(weir_realm *self, int eventfd)
-{
-    (void)self;
-    (void)eventfd;
-}
-
-size_t weir_realm_refusals(weir_realm *self, weir_refusal *list, size_t max)
-{
-    (void)self;
-    (void)list;
-    (void)max;
-    return 0;
 }
