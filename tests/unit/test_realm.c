@@ -517,6 +517,10 @@ static void a_folder_that_is_unfit_is_refused_with_the_cause(void **state)
     assert_int_equal(weir_realm_new(&realm, path_of("a", ""), &report), WEIR_EREFUSED);
     assert_non_null(strstr(report.text, "chmod 600"));
     chmod(path_of("a", "self.key"), 0600);
+    chmod(path_of("a", "peers"), 0777);
+    assert_int_equal(weir_realm_new(&realm, path_of("a", ""), &report), WEIR_EREFUSED);
+    assert_non_null(strstr(report.text, "chmod 700"));
+    chmod(path_of("a", "peers"), 0700);
     weir_realm *one = open_realm("a");
     weir_endpoint at = {
         .endpoint = "tcp://127.0.0.1:9", .realm = one, .server = "nobody"};
