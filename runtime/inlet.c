@@ -445,6 +445,13 @@ void weir_inlet_flush(weir_inlet *self)
     }
 }
 
+weir_due weir_inlet_due(const weir_inlet *self)
+{
+    for (const weir_peer *p = self->dirty; p; p = p->next_dirty)
+        if (p->wanted || p->credit < p->target / 2) return WEIR_DUE_NOW;
+    return self->dirty ? WEIR_DUE_SOON : WEIR_NOTHING_DUE;
+}
+
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes)
 {
     assert(peer->held >= bytes);
