@@ -1,4 +1,5 @@
-/*  settings: what `settings {}` and `supervise {}` say about a whole topology.  */
+/*  settings: what `settings {}`, `supervise {}` and `monitor {}` say about a whole
+ * topology.  */
 #pragma once
 #include "runtime/context.h"
 
@@ -9,6 +10,8 @@ typedef struct {
     int log_format; // 0 text, 1 json
     int64_t record_max, window, block;
     int64_t intensity, period, drain, stop_delay;
+    bool has_monitor;            // `monitor {}` is there
+    weir_monitor_config monitor; // owned texts
 } weir_settings;
 
 extern const weir_settings weir_settings_defaults;

@@ -22,12 +22,27 @@ static const char *const later_options[] = {
     "commit", "ack_timeout", "timeout", "breaker", "spool",     NULL,
 };
 
+/*  Words that say something about the whole topology.                         */
+typedef struct {
+    const char *word;
+    const weir_option *options;
+    size_t offset; // of their config in weir_settings
+} whole_word;
+
+static const whole_word whole_words[] = {
+    {"settings", weir_settings_options, 0},
+    {"supervise", weir_supervise_options, 0},
+    {"monitor", weir_monitor_options, offsetof(weir_settings, monitor)},
+};
+
+#define WHOLE_WORDS (sizeof whole_words / sizeof *whole_words)
+
 typedef struct {
     weir_topology *topology;
     weir_source *source;
     weir_reports *reports;
     lua_State *L;
-    int settings_line, supervise_line; // of the first one; 0: none yet
+    int first_lines[WHOLE_WORDS]; // of the first of each; 0: none yet
 } loader;
 
 /*  One declaration whose options are being read.                              */
@@ -519,13 +534,32 @@ static void add_node(declaration *d, const weir_class *class, int table)
     if (config->has_function) add_function(d->load, config, d->name);
 }
 
-/*  Words that say something about the whole topology stand once.              */
-static void check_first(const declaration *d, int *line)
+static const whole_word *find_whole(const char *word)
+{
+    for (size_t i = 0; i < WHOLE_WORDS; i++)
+        if (strcmp(whole_words[i].word, word) == 0) return &whole_words[i];
+    return NULL;
+}
+
+static void check_monitor(const declaration *d)
+{
+    weir_report cause = {0};
+    d->load->topology->settings.has_monitor = true;
+    if (weir_monitor_check(d->config, &cause)) complain(d, cause.where, cause.text);
+}
+
+/*  They stand once.                                                           */
+static void read_whole(declaration *d, const whole_word *whole, int table)
 {
     char text[80];
+    int *line = &d->load->first_lines[whole - whole_words];
     snprintf(text, sizeof text, "is given twice (first at line %d)", *line);
     if (*line) complain(d, NULL, text);
     *line = *line ? *line : d->line;
+    d->options = whole->options;
+    d->config = (char *)&d->load->topology->settings + whole->offset;
+    read_options(d, table);
+    if (whole->options == weir_monitor_options) check_monitor(d);
 }
 
 static void complain_unknown_word(const declaration *d)
@@ -549,17 +583,11 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     d.number = weir_source_find(self->source, line, word, name);
     if (d.number >= 0) d.line = weir_source_line(self->source, d.number);
     const weir_class *class = weir_catalog_find(word);
-    d.config = &self->topology->settings;
+    const whole_word *whole = find_whole(word);
     if (class) {
         add_node(&d, class, table);
-    } else if (strcmp(word, "settings") == 0) {
-        check_first(&d, &self->settings_line);
-        d.options = weir_settings_options;
-        read_options(&d, table);
-    } else if (strcmp(word, "supervise") == 0) {
-        check_first(&d, &self->supervise_line);
-        d.options = weir_supervise_options;
-        read_options(&d, table);
+    } else if (whole) {
+        read_whole(&d, whole, table);
     } else if (weir_language_is_later(word)) {
         complain(&d, NULL, "is not available in this version; it comes with a later one");
     } else {
@@ -718,6 +746,8 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     self->path = strdup(path);
     weir_options_copy(weir_settings_options, &self->settings, &weir_settings_defaults,
                       sizeof self->settings);
+    weir_options_copy(weir_monitor_options, &self->settings.monitor,
+                      &weir_monitor_defaults, sizeof weir_monitor_defaults);
     if (read_file(self, path, reports)) return false;
     loader load = {.topology = self, .reports = reports};
     weir_language language = {params, param_count, declare, &load};
@@ -754,6 +784,7 @@ void weir_topology_close(weir_topology *self)
 {
     weir_plan_fini(&self->plan);
     weir_options_free(weir_settings_options, &self->settings);
+    weir_options_free(weir_monitor_options, &self->settings.monitor);
     while (self->functions) {
         weir_function *function = self->functions;
         self->functions = function->next;
