@@ -113,6 +113,15 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 
 # --- what must be there -------------------------------------------------------
 
+# The tests start Prometheus themselves: its package must start no service, neither now
+# nor with the machine.
+unit_of_prometheus = /etc/systemd/system/prometheus.service
+policy     = /usr/sbin/policy-rc.d
+no_service = [ -e $(unit_of_prometheus) ] || $$sudo mkdir -p $(dir $(unit_of_prometheus)); \
+  [ -e $(unit_of_prometheus) ] || $$sudo ln -s /dev/null $(unit_of_prometheus); \
+  [ -e $(policy) ] || { printf '\043!/bin/sh\nexit 101\n' | $$sudo tee $(policy) >/dev/null; \
+    $$sudo chmod 755 $(policy); trap "$$sudo rm -f $(policy)" EXIT; }
+
 deps:
 	@missing=""; for p in $(PACKAGES); do \
 	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' \
@@ -120,6 +129,7 @@ deps:
 	if [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  case "$$missing" in *prometheus*) $(no_service) ;; esac; \
 	  $$sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 	  $$sudo apt-get install -y -q --no-install-recommends $$missing; fi
 
@@ -218,14 +228,16 @@ install: all
 	ln -sf libweir.so.$(SOVERSION) $(TO)/lib/libweir.so
 	for h in $(HEADERS); do install -D -m 644 $$h $(TO)/include/weir/$$h || exit 1; done
 	install -D -m 644 -t $(TO)/share/doc/weir $(DOCS)
-	mkdir -p $(TO)/lib/pkgconfig
+	mkdir -p $(TO)/lib/pkgconfig $(TO)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|g' packaging/weir@.service \
+	  >$(TO)/lib/systemd/system/weir@.service
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' weir.pc.in \
 	  >$(TO)/lib/pkgconfig/weir.pc
 	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 uninstall:
 	rm -f $(TO)/bin/weir $(TO)/lib/libweir.a $(TO)/lib/libweir.so \
-	  $(TO)/lib/libweir.so.$(SOVERSION) $(TO)/lib/pkgconfig/weir.pc
+	  $(TO)/lib/libweir.so.$(SOVERSION) $(TO)/lib/pkgconfig/weir.pc $(TO)/lib/systemd/system/weir@.service
 	rm -rf $(TO)/include/weir $(TO)/share/doc/weir
 
 clean:

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -254,14 +255,19 @@ static enum MHD_Result answer(void *arg, struct MHD_Connection *connection,
     return reply(connection, status, found->type, &body);
 }
 
-static void cut_slow(weir_monitor *self)
+static bool has_hung_up(int fd)
+{
+    return poll(&(struct pollfd){.fd = fd, .events = POLLRDHUP}, 1, 0) > 0;
+}
+
+/*  Cuts who is too slow, or has gone in the middle of a request.              */
+static void make_room(weir_monitor *self)
 {
     int64_t now_us = weir_clock_now_us();
     for (size_t i = 0; i < SLOTS; i++) {
         guest *g = &self->guests[i];
-        if (g->fd < 0 || now_us - g->since_us < request_s * 1000000) continue;
-        shutdown(g->fd, SHUT_RDWR);
-        g->since_us = now_us; // once is enough
+        bool slow = g->fd >= 0 && now_us - g->since_us >= request_s * 1000000;
+        if (slow || (g->fd >= 0 && has_hung_up(g->fd))) shutdown(g->fd, SHUT_RDWR);
     }
 }
 
@@ -275,7 +281,7 @@ static enum MHD_Result admit(void *arg, const struct sockaddr *peer, socklen_t s
     for (size_t i = 0; i < SLOTS; i++)
         count += self->guests[i].fd >= 0;
     if (count < CONNECTIONS) return MHD_YES;
-    cut_slow(self);
+    make_room(self);
     return MHD_NO;
 }
 
