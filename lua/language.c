@@ -18,8 +18,8 @@ const char *const weir_language_declarers[] = {
 /*  Of these, what exists now.                                                 */
 static const char *const present[] = {
     "source.file", "source.stdin", "source.generate", "sink.file", "sink.stdout",
-    "sink.null",   "process",      "settings",        "supervise", "monitor",
-    NULL,
+    "sink.null",   "process",      "settings",        "supervise", "security",
+    "source.link", "sink.link",    "monitor",         NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */

@@ -50,7 +50,7 @@ static void put_actors(void)
            "read have `from`: the name of a node or outlet, or a list of names.\n\n");
     for (const weir_class *const *class = weir_catalog; *class; class ++) {
         printf("### %s\n\n%s%s.\n\n", (*class)->name, (*class)->help,
-               (*class)->inlet ? "; reads `from`" : "");
+               weir_class_reads(*class) ? "; reads `from`" : "");
         put_options((*class)->options, (*class)->defaults);
     }
 }
@@ -98,12 +98,12 @@ int weir_cmd_reference(const weir_command_line *line)
         "# Reference\n\nPrinted by `weir reference` from the tables that the code "
         "uses.\n\nTimes and sizes are texts with a unit: `\"10ms\"`, `\"64MB\"` (powers "
         "of 1024). Words such as `drop` stand without quotes. A dot is a nested table: "
-        "`retry.first` is `retry = { first = \"1s\" }`.\n\n## settings\n\n");
-    put_options(weir_settings_options, &weir_settings_defaults);
-    printf("## supervise\n\n");
-    put_options(weir_supervise_options, &weir_settings_defaults);
-    printf("## monitor\n\nMetrics and health over HTTP, when this word is there.\n\n");
-    put_options(weir_monitor_options, &weir_monitor_defaults);
+        "`retry.first` is `retry = { first = \"1s\" }`.\n\n");
+    for (size_t i = 0; i < WEIR_WHOLE_WORDS; i++) {
+        const weir_whole_word *whole = &weir_whole_words[i];
+        printf("## %s\n\n%s", whole->word, whole->help);
+        put_options(whole->options, whole->defaults);
+    }
     put_actors();
     printf("## Counters\n\nOf each node, in reports and `weir audit`. At all times "
            "in = done + dropped + filtered + dead + skipped + shed + resident.\n\n"

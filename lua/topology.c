@@ -22,27 +22,12 @@ static const char *const later_options[] = {
     "commit", "ack_timeout", "timeout", "breaker", "spool",     NULL,
 };
 
-/*  Words that say something about the whole topology.                         */
-typedef struct {
-    const char *word;
-    const weir_option *options;
-    size_t offset; // of their config in weir_settings
-} whole_word;
-
-static const whole_word whole_words[] = {
-    {"settings", weir_settings_options, 0},
-    {"supervise", weir_supervise_options, 0},
-    {"monitor", weir_monitor_options, offsetof(weir_settings, monitor)},
-};
-
-#define WHOLE_WORDS (sizeof whole_words / sizeof *whole_words)
-
 typedef struct {
     weir_topology *topology;
     weir_source *source;
     weir_reports *reports;
     lua_State *L;
-    int first_lines[WHOLE_WORDS]; // of the first of each; 0: none yet
+    int first_lines[WEIR_WHOLE_WORDS]; // of the first of each; 0: none yet
 } loader;
 
 /*  One declaration whose options are being read.                              */
@@ -470,7 +455,17 @@ static void check_required(declaration *d)
         }
 }
 
-static void read_options(declaration *d, int table)
+/*  Only of options that are there: what is missing is told already.           */
+static void check_config(declaration *d, const weir_class *class)
+{
+    weir_report cause = {0};
+    for (const weir_option *o = d->options; o->name; o++)
+        if (o->required && !d->given[o - d->options]) return;
+    if (class->check && class->check(d->config, &cause))
+        complain(d, *cause.where ? cause.where : NULL, cause.text);
+}
+
+static void read_options(declaration *d, const weir_class *class, int table)
 {
     size_t count = 0;
     for (const weir_option *o = d->options; o->name; o++)
@@ -479,6 +474,7 @@ static void read_options(declaration *d, int table)
     if (!d->given) abort();
     apply_table(d, table, "");
     check_required(d);
+    if (class) check_config(d, class);
     free(d->given);
 }
 
@@ -489,7 +485,7 @@ static void read_from(declaration *d, size_t node, int table)
     lua_State *L = d->load->L;
     weir_plan *plan = &d->load->topology->plan;
     int type = lua_getfield(L, table, "from");
-    if (type != LUA_TNIL && !plan->nodes[node].class->inlet) {
+    if (type != LUA_TNIL && !weir_class_reads(plan->nodes[node].class)) {
         complain(d, "from", "a source reads from nothing in the topology");
     } else if (type == LUA_TSTRING) {
         weir_plan_from(plan, node, lua_tostring(L, -1));
@@ -527,39 +523,28 @@ static void add_node(declaration *d, const weir_class *class, int table)
     size_t node = weir_plan_add(plan, d->name, where, class);
     d->options = class->options;
     d->config = plan->nodes[node].config;
-    read_options(d, table);
+    read_options(d, class, table);
     read_from(d, node, table);
     if (class != &weir_engine_class) return;
     weir_engine_config *config = d->config;
     if (config->has_function) add_function(d->load, config, d->name);
 }
 
-static const whole_word *find_whole(const char *word)
+/*  Words that say something about the whole topology stand once.              */
+static void read_whole(declaration *d, const weir_whole_word *whole, int table)
 {
-    for (size_t i = 0; i < WHOLE_WORDS; i++)
-        if (strcmp(whole_words[i].word, word) == 0) return &whole_words[i];
-    return NULL;
-}
-
-static void check_monitor(const declaration *d)
-{
+    weir_settings *settings = &d->load->topology->settings;
+    int *line = &d->load->first_lines[whole - weir_whole_words];
     weir_report cause = {0};
-    d->load->topology->settings.has_monitor = true;
-    if (weir_monitor_check(d->config, &cause)) complain(d, cause.where, cause.text);
-}
-
-/*  They stand once.                                                           */
-static void read_whole(declaration *d, const whole_word *whole, int table)
-{
     char text[80];
-    int *line = &d->load->first_lines[whole - whole_words];
     snprintf(text, sizeof text, "is given twice (first at line %d)", *line);
     if (*line) complain(d, NULL, text);
     *line = *line ? *line : d->line;
     d->options = whole->options;
-    d->config = (char *)&d->load->topology->settings + whole->offset;
-    read_options(d, table);
-    if (whole->options == weir_monitor_options) check_monitor(d);
+    d->config = (char *)settings + whole->offset;
+    read_options(d, NULL, table);
+    if (whole->check && whole->check(settings, &cause))
+        complain(d, cause.where, cause.text);
 }
 
 static void complain_unknown_word(const declaration *d)
@@ -583,7 +568,7 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     d.number = weir_source_find(self->source, line, word, name);
     if (d.number >= 0) d.line = weir_source_line(self->source, d.number);
     const weir_class *class = weir_catalog_find(word);
-    const whole_word *whole = find_whole(word);
+    const weir_whole_word *whole = weir_whole_find(word);
     if (class) {
         add_node(&d, class, table);
     } else if (whole) {
@@ -783,8 +768,9 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
 void weir_topology_close(weir_topology *self)
 {
     weir_plan_fini(&self->plan);
-    weir_options_free(weir_settings_options, &self->settings);
-    weir_options_free(weir_monitor_options, &self->settings.monitor);
+    for (size_t i = 0; i < WEIR_WHOLE_WORDS; i++)
+        weir_options_free(weir_whole_words[i].options,
+                          (char *)&self->settings + weir_whole_words[i].offset);
     while (self->functions) {
         weir_function *function = self->functions;
         self->functions = function->next;
