@@ -68,7 +68,7 @@ BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h context.h \
              dead.h delivery.h doc.h err.h filter.h frame.h framing.h health.h intake.h \
              json.h ledger.h link.h log.h loop.h metrics.h monitor.h options.h plan.h realm.h \
-             record.h screen.h utf8.h value.h vitals.h) \
+             record.h refusals.h roster.h screen.h socket.h utf8.h value.h vitals.h) \
            $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
              sink_stdout.h source_file.h source_generate.h source_stdin.h)
 
@@ -237,7 +237,8 @@ install: all
 
 uninstall:
 	rm -f $(TO)/bin/weir $(TO)/lib/libweir.a $(TO)/lib/libweir.so \
-	  $(TO)/lib/libweir.so.$(SOVERSION) $(TO)/lib/pkgconfig/weir.pc $(TO)/lib/systemd/system/weir@.service
+	  $(TO)/lib/libweir.so.$(SOVERSION) $(TO)/lib/pkgconfig/weir.pc \
+	  $(TO)/lib/systemd/system/weir@.service
 	rm -rf $(TO)/include/weir $(TO)/share/doc/weir
 
 clean:
