@@ -81,6 +81,8 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         .drain_us = s->drain,
         .stop_delay_us = s->stop_delay,
         .signals = true,
+        .notify = true,
+        .monitor = s->has_monitor ? &s->monitor : NULL,
         .until_idle = weir_line_flag(line, "--until-idle"),
     };
     if (duration && weir_parse_time(&config.for_us, duration, &report)) {

@@ -4,6 +4,7 @@
 #include "runtime/log.h"
 #include "runtime/report.h"
 #include "runtime/socket.h"
+#include "runtime/systemd.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -56,6 +57,8 @@ typedef struct {
     weir_vitals **vitals; // of the members, for tick
     part *parts;          // indexed by plan->parts[node]
     weir_ledger *ledger;
+    weir_monitor *monitor; // NULL: none
+    weir_systemd systemd;
     unsigned generation; // of endpoints: each start binds anew
     int lock_fd, wake_fd, signal_fd, epoll_fd;
     int64_t restarts_us[RESTARTS_MAX]; // when the last ones were, a ring
@@ -66,6 +69,13 @@ typedef struct {
     int64_t idle_since_us; // -1: busy
     bool draining, over;
 } context;
+
+/*  Tells those outside: the monitor's readers, and the service manager.       */
+static void enter(context *self, weir_phase phase, const char *news)
+{
+    if (self->monitor) weir_monitor_set_phase(self->monitor, phase);
+    weir_systemd_say(&self->systemd, "%s", news);
+}
 
 /* --- Folder ------------------------------------------------------------------------ */
 
@@ -228,11 +238,8 @@ static void forget_residents(context *self, size_t part_number)
     for (size_t i = 0; i < self->plan->node_count; i++) {
         weir_vitals *vitals = &self->members[i].vitals;
         if (self->plan->parts[i] != part_number) continue;
-        uint64_t resident = weir_count_get(vitals, WEIR_COUNT_RESIDENT);
-        weir_count_add(vitals, WEIR_COUNT_IN, -resident);
-        weir_count_add(vitals, WEIR_COUNT_RESIDENT, -resident);
+        weir_vitals_recall(vitals);
         weir_count_add(vitals, WEIR_COUNT_RESTARTS, 1);
-        vitals->open = 0;
     }
 }
 
@@ -278,6 +285,7 @@ static void schedule_restart(context *self, size_t part_number, const weir_repor
     p->in_a_row++;
     self->restarts_us[self->restart_count++ % RESTARTS_MAX] = now;
     self->outcome->restarts++;
+    weir_systemd_say(&self->systemd, "STATUS=restarting: %s", reason->text);
     weir_log(WEIR_WARN, "restart cause=\"%s\" wait_ms=%d", reason->text,
              (int)(wait_us / 1000));
 }
@@ -303,7 +311,8 @@ static void look_for_failures(context *self)
     for (size_t i = 0; i < self->plan->node_count && !self->over; i++) {
         member *m = &self->members[i];
         if (!m->actor || m->vitals.state != WEIR_STATE_FAILED) continue;
-        weir_report reason = m->vitals.reason;
+        weir_report reason;
+        weir_vitals_reason(&m->vitals, &reason);
         name_node(&reason, m->plan->name);
         part_failed(self, self->plan->parts[i], &reason);
     }
@@ -329,6 +338,8 @@ static void run_restarts(context *self)
             part_failed(self, p, &report);
         else if (self->draining)
             drain_part(self, p);
+        else
+            enter(self, WEIR_PHASE_RUNNING, "STATUS=running");
     }
 }
 
@@ -338,6 +349,7 @@ static void ask_drain(context *self, int64_t after_us)
 {
     if (self->draining || self->drain_at_us >= 0) return;
     int64_t now = weir_clock_now_us();
+    enter(self, WEIR_PHASE_DRAINING, "STOPPING=1\nSTATUS=draining");
     self->drain_at_us = now + after_us;
     self->deadline_us = now + after_us + self->config->drain_us;
 }
@@ -457,6 +469,7 @@ static int64_t next_deadline(const context *self)
     earliest(&next, self->tick_at_us);
     earliest(&next, self->drain_at_us);
     earliest(&next, self->deadline_us);
+    earliest(&next, self->systemd.beat_at_us);
     if (self->config->until_idle) earliest(&next, weir_clock_now_us() + idle_look_us);
     for (size_t p = 0; p < self->plan->node_count; p++)
         earliest(&next, self->parts[p].at_us);
@@ -471,6 +484,7 @@ static bool due(int64_t at_us)
 static void run_due(context *self)
 {
     run_restarts(self);
+    weir_systemd_beat(&self->systemd);
     if (due(self->for_at_us)) {
         self->for_at_us = -1;
         ask_drain(self, 0);
@@ -544,18 +558,28 @@ static weir_err open_context(context *self, weir_report *report)
     return lock_folder(self, report);
 }
 
+static weir_err open_monitor(context *self, weir_report *report)
+{
+    const weir_view view = {self->config->name, self->plan, self->vitals, self->ledger,
+                            WEIR_PHASE_STARTING};
+    if (!self->config->monitor) return WEIR_OK;
+    return weir_monitor_new(&self->monitor, self->config->monitor, &view, report);
+}
+
 static void start_all(context *self)
 {
     weir_report report = {0};
     weir_err err = WEIR_OK;
     for (size_t p = 0; p < self->plan->node_count && !err; p++)
         if (self->plan->parts[p] == p) err = start_part(self, p, &report);
-    if (err)
+    if (err) {
         give_up(self, WEIR_END_START, &report);
-    else
-        weir_log(WEIR_INFO, "ready name=%s nodes=%zu links=%zu ms=%d", self->config->name,
-                 self->plan->node_count, self->plan->link_count,
-                 (int)((weir_clock_now_us() - self->started_us) / 1000));
+        return;
+    }
+    enter(self, WEIR_PHASE_RUNNING, "READY=1\nSTATUS=running");
+    weir_log(WEIR_INFO, "ready name=%s nodes=%zu links=%zu ms=%d", self->config->name,
+             self->plan->node_count, self->plan->link_count,
+             (int)((weir_clock_now_us() - self->started_us) / 1000));
 }
 
 static void close_context(context *self)
@@ -628,8 +652,13 @@ void weir_context_run(weir_plan *plan, const weir_context_config *config,
     weir_err err = open_context(self, &outcome->reason);
     for (size_t i = 0; i < count; i++)
         fill_node(self, i);
+    weir_systemd_open(&self->systemd, config->notify);
+    if (!err) err = open_monitor(self, &outcome->reason);
     if (!err) start_all(self);
     if (!err) supervise(self);
+    enter(self, WEIR_PHASE_DRAINING, "STOPPING=1");
+    weir_monitor_destroy(&self->monitor);
     sum_up(self);
+    weir_systemd_close(&self->systemd);
     close_context(self);
 }
