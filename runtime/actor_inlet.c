@@ -102,15 +102,24 @@ static void read_connections(weir_actor *self)
     }
 }
 
+static bool may_stay(void *arg, const char *name, const char *key)
+{
+    weir_actor *self = arg;
+    return name && weir_realm_allows_key(self->node.realm, name, key, self->role);
+}
+
 /*  A descriptor may be that of an earlier connection, whose end must be known before
     the new one is.                                                            */
-static void identify(void *arg, const char **name, const char **address, int *fd)
+static void identify(void *arg, weir_identity *who)
 {
     weir_actor *self = arg;
     read_connections(self);
-    *name = self->plaintext ? NULL : weir_socket_sender(self->inlet_socket);
-    *address = weir_socket_sender_address(self->inlet_socket);
-    *fd = weir_socket_sender_fd(self->inlet_socket);
+    who->address = weir_socket_sender_address(self->inlet_socket);
+    who->fd = weir_socket_sender_fd(self->inlet_socket);
+    if (self->plaintext) return;
+    who->name = weir_socket_sender(self->inlet_socket);
+    who->key = weir_socket_sender_key(self->inlet_socket);
+    who->revoked = !may_stay(self, who->name, who->key);
 }
 
 static void hang_up(void *arg, int fd)
@@ -156,12 +165,6 @@ static void wake_connections(void *arg)
 {
     weir_actor *self = arg;
     self->inlet_changed = true;
-}
-
-static bool may_stay(void *arg, const char *name)
-{
-    weir_actor *self = arg;
-    return name && weir_realm_allows(self->node.realm, name, self->role);
 }
 
 static void somebody_was_revoked(void *arg)

@@ -94,9 +94,10 @@ typedef struct {
 } weir_message;
 weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block **body_p);
 
-/*  Of the message that was received last: the name in its sender's certificate, NULL
-    without one; its address for people; the descriptor of its connection, -1 for
-    inproc. The texts live until the next message.                              */
+/*  Of the message that was received last: the name and the key (Z85) in its sender's
+    certificate, NULL without one (only CURVE proves them); its address for people; the
+    descriptor of its connection, -1 for inproc. The texts live until the next message. */
 const char *weir_socket_sender(weir_socket *self);
+const char *weir_socket_sender_key(weir_socket *self);
 const char *weir_socket_sender_address(weir_socket *self);
 int weir_socket_sender_fd(weir_socket *self);

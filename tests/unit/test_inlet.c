@@ -12,6 +12,8 @@ enum { window = 1 << 20, total = 4 << 20, sent_max = 65536 };
 typedef struct {
     weir_inlet *inlet;
     const char *name; // in the certificate of who sends now
+    const char *key;
+    bool revoked;
     int fd;
     weir_err send_result;
     weir_frame last;  // frame sent by the inlet
@@ -46,12 +48,10 @@ static void on_block(void *arg, weir_peer *peer, uint64_t sequence, weir_block *
     w->held += weir_block_cost(*block_p);
 }
 
-static void on_identify(void *arg, const char **name, const char **address, int *fd)
+static void on_identify(void *arg, weir_identity *who)
 {
     world *w = arg;
-    *name = w->name;
-    *address = "10.0.0.7";
-    *fd = w->fd;
+    *who = (weir_identity){w->name, w->key, "10.0.0.7", w->fd, w->revoked};
 }
 
 static void on_hang_up(void *arg, int fd)
@@ -174,10 +174,43 @@ static void a_session_belongs_to_the_certificate_that_began_it(void **state)
     assert_int_equal(w->last.sequence, 1);
 }
 
-static bool is_bob(void *arg, const char *name)
+static bool is_bob(void *arg, const char *name, const char *key)
 {
     (void)arg;
+    (void)key;
     return strcmp(name, "bob") == 0;
+}
+
+static bool has_new_key(void *arg, const char *name, const char *key)
+{
+    (void)arg;
+    (void)name;
+    return strcmp(key, "new") == 0;
+}
+
+static void a_connection_with_an_old_key_is_ended(void **state)
+{
+    world *w = *state;
+    w->name = "alice";
+    w->key = "old";
+    hello(w, 1, 7);
+    weir_inlet_close_unless(w->inlet, has_new_key, NULL, "REVOKED", "no right");
+    assert_int_equal(w->hung_up, 1);
+    w->key = "new";
+    hello(w, 2, 7);
+    weir_inlet_close_unless(w->inlet, has_new_key, NULL, "REVOKED", "no right");
+    assert_int_equal(w->hung_up, 1);
+}
+
+static void who_is_revoked_before_his_hello_is_ended(void **state)
+{
+    world *w = *state;
+    w->name = "alice";
+    w->revoked = true;
+    hello(w, 1, 7);
+    assert_int_equal(w->last.type, WEIR_CLOSE);
+    assert_string_equal(w->last.code, "REVOKED");
+    assert_int_equal(w->hung_up, 1);
 }
 
 static void whoever_lost_his_right_is_ended_and_the_others_stay(void **state)
@@ -354,6 +387,8 @@ int main(void)
         TEST(the_node_must_be_the_certificates),
         TEST(a_session_belongs_to_the_certificate_that_began_it),
         TEST(whoever_lost_his_right_is_ended_and_the_others_stay),
+        TEST(a_connection_with_an_old_key_is_ended),
+        TEST(who_is_revoked_before_his_hello_is_ended),
         TEST(credit_begins_small_and_grows_as_it_is_used),
         TEST(all_together_get_no_more_than_the_total_and_a_little_each),
         TEST(nothing_is_granted_while_held),
