@@ -323,9 +323,9 @@ static void a_flood_of_strangers_fills_neither_log_nor_memory(void **state)
     unsigned mode;
     weir_refusal list[2 * WEIR_REFUSALS_MAX];
     make_node("a");
-    weir_realm *one = open_realm("a");
     int fd = open(path_of("a", "log"), O_CREAT | O_WRONLY | O_APPEND, 0600);
     weir_log_configure(WEIR_INFO, false, fd);
+    weir_realm *one = open_realm("a");
     int64_t began_us = weir_clock_now_us();
     ask_for_strangers(one, 3000);
     int64_t seconds = (weir_clock_now_us() - began_us) / 1000000;
