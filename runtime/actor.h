@@ -58,9 +58,14 @@ typedef struct {
     bool inlet;                   // takes blocks
     bool source;                  // brings records in: has positions
     bool once;                    // a source that cannot go back: its path cannot restart
+    bool forgets;                 // a source that cannot go back, and whose path restarts
+                                  // all the same: what was not safe is shed
     /*  The outlets that a config asks for; NULL, or none in it: one that bears the
         node's name.                                                           */
     const weir_rules *(*outlets)(const void *config);
+    /*  What no row of the options can say, before anything starts: WEIR_EINVAL with a
+        report, whose `where` is the option's name. Optional.                  */
+    weir_err (*check)(const void *config, weir_report *report);
     /*  Called first; config lives as long as the actor. May block. Half-built state
         is left to fini. A failure fills the report and ends the actor.        */
     weir_err (*init)(void *self, weir_actor *kit, const void *config,

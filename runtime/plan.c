@@ -135,6 +135,17 @@ static void check_names(const weir_plan *self, weir_reports *reports)
             }
 }
 
+static void check_configs(const weir_plan *self, weir_reports *reports)
+{
+    for (size_t i = 0; i < self->node_count; i++) {
+        const weir_plan_node *node = &self->nodes[i];
+        weir_report cause = {0};
+        if (!node->class->check || !node->class->check(node->config, &cause)) continue;
+        weir_reports_add(reports, WEIR_EINVAL, node->where, "%s \"%s\": option '%s': %s",
+                         node->class->name, node->name, cause.where, cause.text);
+    }
+}
+
 static void add_link(weir_plan *self, const weir_plan_node *from, size_t to,
                      const char *outlet)
 {
@@ -244,6 +255,7 @@ bool weir_plan_check(weir_plan *self, weir_reports *reports)
     if (self->node_count == 0)
         weir_reports_add(reports, WEIR_EINVAL, NULL, "the topology declares no node");
     check_names(self, reports);
+    check_configs(self, reports);
     for (size_t i = 0; i < self->node_count; i++)
         for (size_t f = 0; f < self->nodes[i].from_count; f++)
             link_input(self, i, f, reports);

@@ -175,6 +175,15 @@ void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int
     return NULL;
 }
 
+weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
+                                 weir_report *report)
+{
+    weir_err err = weir_endpoint_check(endpoint, false, report);
+    if (!err) err = secure(handle, endpoint, false, report);
+    if (err || attach(handle, endpoint->endpoint, false) == 0) return err;
+    return cannot_attach(endpoint, false, report);
+}
+
 /*  Before the socket is attached, so that no event is missed.                 */
 static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
 {
