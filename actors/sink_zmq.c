@@ -353,7 +353,7 @@ static void take_answer(sink_zmq *self, uint64_t number)
 static bool read_answer(sink_zmq *self)
 {
     uint64_t number = 0;
-    bool ours = false, more = true;
+    bool numbered = false, ours = false, more = true;
     for (int i = 0; more; i++) {
         zmq_msg_t part;
         zmq_msg_init(&part);
@@ -365,9 +365,9 @@ static bool read_answer(sink_zmq *self)
         size_t size = zmq_msg_size(&part);
         if (i == 0 && size == sizeof number) {
             memcpy(&number, zmq_msg_data(&part), sizeof number);
-            ours = true;
+            numbered = true;
         }
-        if (i == 1) ours &= size == 0;
+        if (i == 1) ours = numbered && size == 0;
         zmq_msg_close(&part);
     }
     if (ours) take_answer(self, __builtin_bswap64(number));

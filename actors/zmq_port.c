@@ -79,8 +79,7 @@ static weir_err open_socket(weir_zmq_port *self, const char *where, weir_report 
         weir_err err = weir_socket_connect_raw(self->handle, &endpoint, report);
         if (err) return err;
     }
-    size_t size = sizeof self->endpoint;
-    if (listens) zmq_getsockopt(self->handle, ZMQ_LAST_ENDPOINT, self->endpoint, &size);
+    if (listens) weir_socket_bound(self->handle, self->endpoint);
     return WEIR_OK;
 }
 
