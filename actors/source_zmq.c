@@ -24,6 +24,7 @@ typedef struct known_peer {
     struct known_peer *next;
     bool allowed;
     char name[WEIR_PEER_NAME_MAX];
+    char key[41]; // of its connection, Z85
 } known_peer;
 
 /*  An answer that is owed once message `number` is safe: id, envelope, "".       */
@@ -215,23 +216,25 @@ static void note_sequence(source_zmq *self, uint64_t number)
 
 /* --- Peers ------------------------------------------------------------------------- */
 
-static bool is_allowed(const source_zmq *self, const char *name)
+static bool is_allowed(const source_zmq *self, const known_peer *peer)
 {
-    return weir_realm_allows(weir_actor_node(self->kit)->realm, name, WEIR_ROLE_PRODUCE);
+    return weir_realm_allows_key(weir_actor_node(self->kit)->realm, peer->name, peer->key,
+                                 WEIR_ROLE_PRODUCE);
 }
 
 /*  Names live as long as the actor, since blocks that are being built point to them;
     there are no more of them than certificates.                                */
-static known_peer *find_peer(source_zmq *self, const char *name)
+static known_peer *find_peer(source_zmq *self, const char *name, const char *key)
 {
     known_peer *p = self->peers;
-    while (p && strcmp(p->name, name))
+    while (p && (strcmp(p->name, name) || strcmp(p->key, key)))
         p = p->next;
     if (p) return p;
     p = calloc(1, sizeof *p);
     if (!p) abort();
     snprintf(p->name, sizeof p->name, "%s", name);
-    p->allowed = is_allowed(self, name);
+    snprintf(p->key, sizeof p->key, "%s", key);
+    p->allowed = is_allowed(self, p);
     p->next = self->peers;
     return self->peers = p;
 }
@@ -246,7 +249,7 @@ static void revoked(void *arg)
     source_zmq *self = arg;
     weir_zmq_port_revoked(&self->port);
     for (known_peer *p = self->peers; p; p = p->next)
-        p->allowed = is_allowed(self, p->name);
+        p->allowed = is_allowed(self, p);
     weir_actor_timer(self->kit, wake, finish_us);
 }
 
@@ -256,9 +259,10 @@ static bool know_peer(source_zmq *self)
     self->envelope.peer = NULL;
     if (!weir_zmq_port_knows_peers(&self->port)) return true;
     const char *name = zmq_msg_gets(&self->parts[0], "User-Id");
-    if (!name || !*name) return false;
-    known_peer *p = find_peer(self, name);
-    if (!p->allowed) p->allowed = is_allowed(self, name);
+    const char *key = zmq_msg_gets(&self->parts[0], "Weir-Key");
+    if (!name || !*name || !key) return false;
+    known_peer *p = find_peer(self, name, key);
+    if (!p->allowed) p->allowed = is_allowed(self, p);
     self->envelope.peer = p->name;
     return p->allowed;
 }

@@ -44,9 +44,9 @@ const char *const weir_language_declarers[] = {
 
 /*  Of these, what exists now.                                                 */
 static const char *const present[] = {
-    "source.file", "source.stdin", "source.generate", "sink.file",
-    "sink.stdout", "sink.null",    "source.zmq",      "sink.zmq",
-    "process",     "settings",     "supervise",       NULL,
+    "source.file", "source.stdin", "source.generate", "sink.file", "sink.stdout",
+    "sink.null",   "process",      "settings",        "supervise", "security",
+    "source.link", "sink.link",    "source.zmq",      "sink.zmq",  NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */

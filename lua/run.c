@@ -89,21 +89,22 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         fprintf(stderr, "weir: --for: %s\n", report.text);
         return WEIR_EXIT_CHECK;
     }
+    weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
+    if (weir_realm_new(&config.realm, s->keys, &report)) {
+        fprintf(stderr, "weir: %s%s%s\n", report.where, *report.where ? ": " : "",
+                report.text);
+        return WEIR_EXIT_CHECK;
+    }
     weir_progress progress = {0};
     if (!quiet) weir_progress_attach(&progress, &config);
     weir_outcome outcome;
-    if (weir_realm_new(&config.realm, NULL, &report)) {
-        fprintf(stderr, "weir: %s\n", report.text);
-        return WEIR_EXIT_FAILED;
-    }
-    weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
     weir_context_run(&topology->plan, &config, &outcome);
-    if (!outcome.stuck) weir_realm_destroy(&config.realm);
     if (!quiet) weir_progress_finish(&progress);
     if (weir_line_flag(line, "--json")) print_report(topology);
     if (!quiet || outcome.ending != WEIR_END_CLEAN) print_outcome(&outcome, topology);
     fflush(stdout);
     if (outcome.stuck) _exit(exit_code(&outcome));
+    weir_realm_destroy(&config.realm);
     return exit_code(&outcome);
 }
 

@@ -1,8 +1,9 @@
 #include "runtime/report.h"
 #include "runtime/clock.h"
+#include "runtime/files.h"
 #include "runtime/json.h"
-#include <fcntl.h>
-#include <unistd.h>
+#include <errno.h>
+#include <inttypes.h>
 
 static const char *const ending_names[] = {"clean", "failed", "deadline", "at once",
                                            "start"};
@@ -66,20 +67,6 @@ static void put_report(weir_buffer *out, const weir_plan *plan,
     weir_buffer_put_text(out, "]}\n");
 }
 
-static weir_err write_file(const char *path, const weir_buffer *text, weir_report *report)
-{
-    char temporary[PATH_MAX + 8];
-    snprintf(temporary, sizeof temporary, "%s.new", path);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool good = fd >= 0 && write(fd, text->data, text->size) == (ssize_t)text->size;
-    if (good) good = fsync(fd) == 0;
-    if (fd >= 0) close(fd);
-    if (good && rename(temporary, path) == 0) return WEIR_OK;
-    weir_report_set(report, WEIR_ESYS, path, "%s", strerror(errno));
-    unlink(temporary);
-    return WEIR_ESYS;
-}
-
 weir_err weir_report_write(const weir_plan *plan, const weir_context_config *config,
                            weir_vitals *const *vitals, const weir_ledger *ledger,
                            const weir_outcome *outcome, weir_report *report)
@@ -88,7 +75,8 @@ weir_err weir_report_write(const weir_plan *plan, const weir_context_config *con
     weir_buffer out = {0};
     snprintf(path, sizeof path, "%s/report.json", config->state_dir);
     put_report(&out, plan, config, vitals, ledger, outcome);
-    weir_err err = write_file(path, &out, report);
+    weir_err err = weir_replace_file(path, out.data, out.size, 0600, true);
+    if (err) weir_report_set(report, err, path, "%s", strerror(errno));
     weir_buffer_fini(&out);
     return err;
 }
