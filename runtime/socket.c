@@ -10,6 +10,7 @@ struct weir_socket {
     void *handle;  // libzmq's
     void *monitor; // PAIR: what becomes of its connections; NULL for inproc
     bool router;
+    bool secured;        // by CURVE
     char endpoint[256];  // of a bound socket
     weir_buffer out;     // encoding of the frame that is being sent
     weir_buffer scratch; // runs of the frame that was received
@@ -117,10 +118,15 @@ static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
     set_int(handle, ZMQ_IPV6, 1);
 }
 
+static bool is_secured(const weir_endpoint *endpoint)
+{
+    return !endpoint->plaintext && begins(endpoint->endpoint, "tcp://");
+}
+
 static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
                        weir_report *report)
 {
-    if (endpoint->plaintext || !begins(endpoint->endpoint, "tcp://")) return WEIR_OK;
+    if (!is_secured(endpoint)) return WEIR_OK;
     return listens ? weir_realm_serve(endpoint->realm, handle, endpoint->role, report)
                    : weir_realm_join(endpoint->realm, handle, endpoint->server, report);
 }
@@ -230,6 +236,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
     if (!self) abort();
     self->handle = handle;
     self->router = router;
+    self->secured = is_secured(endpoint);
     zmq_msg_init(&self->id);
     zmq_msg_init(&self->head);
     if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
@@ -341,9 +348,20 @@ bool weir_socket_next_event(weir_socket *self, weir_connection_event *event)
     return true;
 }
 
+/*  Without CURVE a peer can put any property into the handshake.              */
+static const char *property(weir_socket *self, const char *name)
+{
+    return self->secured ? zmq_msg_gets(&self->head, name) : NULL;
+}
+
 const char *weir_socket_sender(weir_socket *self)
 {
-    return zmq_msg_gets(&self->head, "User-Id");
+    return property(self, "User-Id");
+}
+
+const char *weir_socket_sender_key(weir_socket *self)
+{
+    return property(self, "Weir-Key");
 }
 
 const char *weir_socket_sender_address(weir_socket *self)

@@ -1,0 +1,25 @@
+/*  Certificates: what is read is well-formed, and written again it reads the same. */
+#include "runtime/cert.h"
+#include <string.h>
+
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition)) __builtin_trap();                                              \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char text[WEIR_CERT_TEXT_MAX];
+    weir_cert cert, again;
+    weir_report report;
+    if (weir_cert_parse(&cert, (const char *)data, size, "x.pub", &report)) {
+        CHECK(report.err == WEIR_EMALFORMED && *report.text);
+        return 0;
+    }
+    CHECK(strlen(cert.public_key) == 40 && cert.roles < 16 && cert.expires_ms >= 0);
+    CHECK(!*cert.name || weir_peer_name_is_good(cert.name));
+    size_t printed = weir_cert_print(&cert, text);
+    CHECK(weir_cert_parse(&again, text, printed, "x.pub", &report) == WEIR_OK);
+    CHECK(memcmp(&cert, &again, sizeof cert) == 0);
+    return 0;
+}
