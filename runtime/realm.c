@@ -578,23 +578,3 @@ size_t weir_realm_refusals(weir_realm *self, weir_refusal *list, size_t max)
     pthread_mutex_unlock(&self->lock);
     return count;
 }
-
-bool weir_realm_allows(weir_realm *self, const char *name, weir_role role)
-{
-    (void)self;
-    (void)name;
-    (void)role;
-    return false;
-}
-
-void weir_realm_watch(weir_realm *self, int eventfd)
-{
-    (void)self;
-    (void)eventfd;
-}
-
-void weir_realm_unwatch(weir_realm *self, int eventfd)
-{
-    (void)self;
-    (void)eventfd;
-}
