@@ -189,6 +189,30 @@ void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int
     return NULL;
 }
 
+/*  A socket that may speak IPv6 tells of "[::ffff:10.0.0.1]" where it means 10.0.0.1.  */
+void weir_socket_bound(void *handle, char endpoint[256])
+{
+    static const char mapped[] = "tcp://[::ffff:";
+    size_t size = 256;
+    endpoint[0] = 0;
+    zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, endpoint, &size);
+    char *end = strchr(endpoint, ']');
+    if (!begins(endpoint, mapped) || !end || !strchr(endpoint + sizeof mapped - 1, '.'))
+        return;
+    memmove(end, end + 1, strlen(end));
+    char *address = endpoint + sizeof mapped - 1;
+    memmove(endpoint + strlen("tcp://"), address, strlen(address) + 1);
+}
+
+weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
+                                 weir_report *report)
+{
+    weir_err err = weir_endpoint_check(endpoint, false, report);
+    if (!err) err = secure(handle, endpoint, false, report);
+    if (err || attach(handle, endpoint->endpoint, false) == 0) return err;
+    return cannot_attach(endpoint, false, report);
+}
+
 /*  Before the socket is attached, so that no event is missed.                 */
 static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
 {
@@ -229,8 +253,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
         weir_socket_close(&self);
         return err;
     }
-    size_t size = sizeof self->endpoint;
-    if (router) zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, self->endpoint, &size);
+    if (router) weir_socket_bound(handle, self->endpoint);
     *self_p = self;
     return WEIR_OK;
 }
