@@ -10,6 +10,7 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/report.h"
+#include "runtime/rundir.h"
 
 /*  Every thread inherits this: signals come by signalfd alone. A reader that goes
     away is an error of write (2), no death.                                   */
@@ -83,8 +84,15 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         .signals = true,
         .until_idle = weir_line_flag(line, "--until-idle"),
     };
+    char run_dir[PATH_MAX];
+    weir_rundir_path(run_dir);
+    config.run_dir = run_dir;
     if (duration && weir_parse_time(&config.for_us, duration, &report)) {
         fprintf(stderr, "weir: --for: %s\n", report.text);
+        return WEIR_EXIT_CHECK;
+    }
+    if (weir_realm_new(&config.realm, NULL, &report)) {
+        fprintf(stderr, "weir: %s: %s\n", report.where, report.text);
         return WEIR_EXIT_CHECK;
     }
     weir_progress progress = {0};
@@ -97,6 +105,7 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
     if (!quiet || outcome.ending != WEIR_END_CLEAN) print_outcome(&outcome, topology);
     fflush(stdout);
     if (outcome.stuck) _exit(exit_code(&outcome));
+    weir_realm_destroy(&config.realm);
     return exit_code(&outcome);
 }
 

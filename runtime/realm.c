@@ -81,3 +81,19 @@ weir_err weir_realm_join(weir_realm *self, void *socket, const char *server,
     (void)server;
     return without_identity(report);
 }
+
+bool weir_realm_allows(weir_realm *self, const char *name, weir_role role)
+{
+    (void)self;
+    (void)name;
+    (void)role;
+    return false;
+}
+
+size_t weir_realm_refusals(weir_realm *self, weir_refusal *list, size_t max)
+{
+    (void)self;
+    (void)list;
+    (void)max;
+    return 0;
+}

@@ -1,4 +1,5 @@
 #include "runtime/vitals.h"
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +51,26 @@ const char *weir_state_name(weir_state state)
     return state_names[state];
 }
 
+int64_t weir_counts_imbalance(const uint64_t counts[WEIR_COUNTS])
+{
+    uint64_t left = counts[WEIR_COUNT_IN];
+    for (int i = WEIR_COUNT_DONE; i <= WEIR_COUNT_RESIDENT; i++)
+        left -= counts[i];
+    return (int64_t)left;
+}
+
+/*  A node changes several counters one after the other, without a lock. A copy that
+    does not balance was taken in between, and is taken again.                   */
+void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        for (int i = 0; i < WEIR_COUNTS; i++)
+            counts[i] = weir_count_get(self, (weir_count)i);
+        if (weir_counts_imbalance(counts) == 0) return;
+        sched_yield();
+    }
+}
+
 /* --- Waiting ----------------------------------------------------------------------- */
 
 /*  Under the lock; wait_count when there is none.                             */
@@ -91,6 +112,14 @@ void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subjec
         memmove(&self->waits[i], &self->waits[i + 1],
                 (self->wait_count - i) * sizeof *self->waits);
     }
+    pthread_mutex_unlock(&self->lock);
+}
+
+void weir_vitals_forget(weir_vitals *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->wait_count = 0;
+    self->step_us = 0;
     pthread_mutex_unlock(&self->lock);
 }
 

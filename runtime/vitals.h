@@ -103,11 +103,21 @@ static inline uint64_t weir_count_get(const weir_vitals *self, weir_count count)
     return atomic_load_explicit(&self->counts[count], memory_order_relaxed);
 }
 
+/*  All counters as they were at one instant: the sums of records balance, unless the
+    node is in the middle of a change for longer than some milliseconds.       */
+void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS]);
+
+/*  in - (done + dropped + filtered + dead + skipped + shed + resident).          */
+int64_t weir_counts_imbalance(const uint64_t counts[WEIR_COUNTS]);
+
 /*  Notes that the node waits, or that this wait is over. A wait that is noted already
     keeps its beginning and takes the new text. A 17th wait is not noted.      */
 void weir_vitals_wait(weir_vitals *self, weir_wait_kind kind, const char *subject,
                       const char *format, ...) __attribute__((format(printf, 4, 5)));
 void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subject);
+
+/*  Forgets all waits and the step: its thread has ended.                        */
+void weir_vitals_forget(weir_vitals *self);
 
 /*  Copies what it waits for, the oldest first, and gives the number.          */
 size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX]);

@@ -1,0 +1,86 @@
+/*  The context's own view of itself: for context.c and context_*.c only.        */
+#pragma once
+#include "runtime/context.h"
+#include "runtime/control.h"
+
+#define WEIR_CONTEXT_RESTARTS_MAX 1001
+
+typedef struct {
+    const weir_plan_node *plan;
+    weir_node *node; // the start of plan->config
+    weir_vitals vitals;
+    zactor_t *actor; // NULL: not running
+    weir_patience patience;
+    bool paused; // by a command; it stays so when it starts again
+    sem_t ended;
+    weir_report report; // of init
+} weir_member;
+
+/*  A connected part that waits to start again; at_us < 0: it does not.        */
+typedef struct {
+    int64_t at_us;
+    int in_a_row; // restarts without a quiet period between
+    int64_t last_us;
+    weir_report reason; // of the last restart
+} weir_part;
+
+struct weir_context {
+    weir_plan *plan;
+    const weir_context_config *config;
+    weir_outcome *outcome;
+    weir_member *members; // as plan->nodes
+    weir_vitals **vitals; // of the members, for tick
+    weir_part *parts;     // indexed by plan->parts[node]
+    weir_ledger *ledger;
+    unsigned generation; // of endpoints: each start binds anew
+    int lock_fd, wake_fd, signal_fd, epoll_fd;
+    int64_t restarts_us[WEIR_CONTEXT_RESTARTS_MAX]; // when the last ones were, a ring
+    size_t restart_count;
+    int64_t started_us, for_at_us, tick_at_us;
+    int64_t drain_at_us;   // when sources are told to stop; -1: not yet asked
+    int64_t deadline_us;   // of the drain; -1: none
+    int64_t idle_since_us; // -1: busy
+    bool ready;            // everything has been started
+    bool draining, over;
+    weir_control *control; // NULL: none
+};
+
+typedef weir_context context;
+typedef weir_member member;
+typedef weir_part part;
+
+/* --- Supervision: context.c -------------------------------------------------------- */
+
+/*  Ends the run; the first reason counts.                                       */
+void weir_context_give_up(context *self, weir_ending ending, const weir_report *reason);
+
+/*  The sources are told to stop after the wait.                                 */
+void weir_context_ask_drain(context *self, int64_t after_us);
+
+/*  Records read and not safe, by the books of the sources.                      */
+uint64_t weir_context_outstanding(const context *self);
+
+/* --- Parts: context_parts.c -------------------------------------------------------- */
+
+/*  Readers first, so that nothing is sent to nobody; sources start last.        */
+weir_err weir_context_start_part(context *self, size_t part_number, weir_report *report);
+
+/*  Sources end first; what they have not committed is given up, not lost.       */
+void weir_context_stop_part(context *self, size_t part_number);
+void weir_context_drain_part(context *self, size_t part_number);
+
+/*  Restarts what has failed, or gives up; starts again what has waited.         */
+void weir_context_look_for_failures(context *self);
+void weir_context_run_restarts(context *self);
+
+/*  Asks a member that runs, with a deadline, and without waiting for timeout_ms 0. The
+    report says what it answered.                                                */
+weir_err weir_context_ask(context *self, size_t node, int timeout_ms, const char *command,
+                          weir_report *report);
+
+/* --- Control: context_control.c ---------------------------------------------------- */
+
+/*  Without a local endpoint it runs on, with a warning; a tcp endpoint that was asked
+    for must be there.                                                           */
+weir_err weir_context_open_control(context *self, weir_report *report);
+void weir_context_close_control(context *self);
