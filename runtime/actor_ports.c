@@ -90,6 +90,7 @@ void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entr
 {
     uint32_t records = weir_block_records(*block_p);
     size_t bytes = weir_block_size(*block_p);
+    weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
         weir_block *block = weir_block_dup(*block_p);
@@ -242,6 +243,8 @@ static void recv_block(void *arg, weir_peer *peer, uint64_t sequence,
     entry->cost = weir_block_cost(*block_p);
     weir_count_add(self->node.vitals, WEIR_COUNT_BYTES_IN, weir_block_size(*block_p));
     weir_count_add(self->node.vitals, WEIR_COUNT_BLOCKS_IN, 1);
+    if (self->port_count == 0)
+        weir_tap_look(&self->node.vitals->tap, self->node.name, *block_p);
     self->class->recv_block(self->self, entry, *block_p);
 }
 

@@ -225,6 +225,7 @@ static int64_t next_deadline(const context *self)
     earliest(&next, self->tick_at_us);
     earliest(&next, self->drain_at_us);
     earliest(&next, self->deadline_us);
+    earliest(&next, self->tap_at_us);
     if (self->config->until_idle) earliest(&next, weir_clock_now_us() + idle_look_us);
     for (size_t p = 0; p < self->plan->node_count; p++)
         earliest(&next, self->parts[p].at_us);
@@ -249,6 +250,7 @@ static void run_due(context *self)
     }
     if (self->config->until_idle && !self->draining) look_for_idle(self);
     if (due(self->drain_at_us)) begin_drain(self);
+    if (due(self->tap_at_us)) weir_context_run_taps(self);
 }
 
 static void supervise(context *self)
@@ -397,6 +399,7 @@ void weir_context_run(weir_plan *plan, const weir_context_config *config,
         .drain_at_us = -1,
         .deadline_us = -1,
         .idle_since_us = -1,
+        .tap_at_us = -1,
     };
     context *self = &state;
     if (!self->members || !self->vitals || !self->parts) abort();

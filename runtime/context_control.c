@@ -11,8 +11,8 @@ static const int ask_timeout_ms = 1000; // the supervisor waits so long for a no
 
 /* --- Words ------------------------------------------------------------------------- */
 
-static weir_err find_node(const context *self, const char *name, size_t *node,
-                          weir_report *report)
+weir_err weir_context_find_node(const context *self, const char *name, size_t *node,
+                                weir_report *report)
 {
     for (size_t i = 0; i < self->plan->node_count; i++)
         if (streq(self->plan->nodes[i].name, name)) {
@@ -22,8 +22,8 @@ static weir_err find_node(const context *self, const char *name, size_t *node,
     return weir_report_set(report, WEIR_ENOTFOUND, NULL, "there is no node '%s'", name);
 }
 
-static weir_err check_count(const weir_request *request, size_t least, size_t most,
-                            weir_report *report)
+weir_err weir_context_check_args(const weir_request *request, size_t least, size_t most,
+                                 weir_report *report)
 {
     if (request->arg_count >= least && request->arg_count <= most) return WEIR_OK;
     const weir_context_command *c = weir_context_commands;
@@ -62,7 +62,7 @@ static void put_bool(weir_buffer *out, const char *name, bool value)
 static weir_err cmd_version(context *self, const weir_request *request, weir_buffer *body,
                             weir_report *report)
 {
-    weir_err err = check_count(request, 0, 0, report);
+    weir_err err = weir_context_check_args(request, 0, 0, report);
     int64_t up_us = weir_clock_now_us() - self->started_us;
     weir_buffer_put_byte(body, '{');
     weir_json_put_member(body, "version", WEIR_VERSION);
@@ -102,7 +102,7 @@ static weir_err cmd_list(context *self, const weir_request *request, weir_buffer
     weir_buffer_put_text(body, "],\"links\":");
     weir_accounts_print_links(self->plan, body);
     weir_buffer_put_byte(body, '}');
-    return check_count(request, 0, 0, report);
+    return weir_context_check_args(request, 0, 0, report);
 }
 
 static const char *const wait_names[] = {
@@ -163,9 +163,9 @@ static weir_err cmd_stats(context *self, const weir_request *request, weir_buffe
                           weir_report *report)
 {
     size_t only = self->plan->node_count;
-    weir_err err = check_count(request, 0, 1, report);
+    weir_err err = weir_context_check_args(request, 0, 1, report);
     if (!err && request->arg_count)
-        err = find_node(self, request->args[0], &only, report);
+        err = weir_context_find_node(self, request->args[0], &only, report);
     if (err) return err;
     bool first = true;
     weir_buffer_put_byte(body, '{');
@@ -200,7 +200,7 @@ static weir_err cmd_audit(context *self, const weir_request *request, weir_buffe
                                          .outcome = &now,
                                          .ending = "running"},
                         body);
-    return check_count(request, 0, 0, report);
+    return weir_context_check_args(request, 0, 0, report);
 }
 
 static void put_reason(weir_buffer *out, const char *node, const char *what,
@@ -234,7 +234,7 @@ static weir_err cmd_health(context *self, const weir_request *request, weir_buff
     put_bool(body, "healthy", healthy);
     put_bool(body, "ready", healthy && self->ready && !draining);
     weir_buffer_put_byte(body, '}');
-    return check_count(request, 0, 0, report);
+    return weir_context_check_args(request, 0, 0, report);
 }
 
 static weir_err cmd_refusals(context *self, const weir_request *request,
@@ -256,7 +256,7 @@ static weir_err cmd_refusals(context *self, const weir_request *request,
         weir_buffer_put_byte(body, '}');
     }
     weir_buffer_put_text(body, "]}");
-    return check_count(request, 0, 0, report);
+    return weir_context_check_args(request, 0, 0, report);
 }
 
 /* --- Steering ---------------------------------------------------------------------- */
@@ -265,8 +265,8 @@ static weir_err steer(context *self, const weir_request *request, bool paused,
                       weir_buffer *body, weir_report *report)
 {
     size_t node;
-    weir_err err = check_count(request, 1, 1, report);
-    if (!err) err = find_node(self, request->args[0], &node, report);
+    weir_err err = weir_context_check_args(request, 1, 1, report);
+    if (!err) err = weir_context_find_node(self, request->args[0], &node, report);
     if (err) return err;
     member *m = &self->members[node];
     if (m->actor)
@@ -296,7 +296,7 @@ static weir_err cmd_resume(context *self, const weir_request *request, weir_buff
 static weir_err cmd_drain(context *self, const weir_request *request, weir_buffer *body,
                           weir_report *report)
 {
-    weir_err err = check_count(request, 0, 0, report);
+    weir_err err = weir_context_check_args(request, 0, 0, report);
     if (!err) weir_context_ask_drain(self, self->config->stop_delay_us);
     weir_buffer_put_text(body, "{\"draining\":true}");
     return err;
@@ -305,7 +305,7 @@ static weir_err cmd_drain(context *self, const weir_request *request, weir_buffe
 static weir_err cmd_stop(context *self, const weir_request *request, weir_buffer *body,
                          weir_report *report)
 {
-    weir_err err = check_count(request, 0, 0, report);
+    weir_err err = weir_context_check_args(request, 0, 0, report);
     if (!err)
         weir_context_give_up(
             self, WEIR_END_AT_ONCE,
@@ -334,6 +334,9 @@ const weir_context_command weir_context_commands[] = {
      false},
     {"stop", "", cmd_stop, "ends at once; what is not safe will be read again", true,
      false},
+    {"tap", "NODE[.OUTLET] COUNT SECONDS", weir_context_cmd_tap,
+     "samples of the records that leave the node, a reply each", false, true},
+    {"untap", "", weir_context_cmd_untap, "ends the taps of this client", false, false},
     {NULL, NULL, NULL, NULL, false, false},
 };
 
@@ -406,6 +409,7 @@ weir_err weir_context_open_control(context *self, weir_report *report)
 
 void weir_context_close_control(context *self)
 {
+    weir_context_end_taps(self);
     for (int i = 0; self->control && weir_control_endpoint(self->control, i); i++)
         epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, weir_control_fd(self->control, i), NULL);
     weir_control_destroy(&self->control);

@@ -24,6 +24,16 @@ typedef struct {
     weir_report reason; // of the last restart
 } weir_part;
 
+/*  A client that taps a node.                                                   */
+typedef struct {
+    weir_stream *stream; // NULL: free
+    size_t node;
+    char outlet[WEIR_TAP_OUTLET_MAX]; // "": all of the node's
+    uint64_t count;                   // records that it asks for
+    uint64_t sent, skipped;
+    int64_t until_us;
+} weir_tapper;
+
 struct weir_context {
     weir_plan *plan;
     const weir_context_config *config;
@@ -43,6 +53,8 @@ struct weir_context {
     bool ready;            // everything has been started
     bool draining, over;
     weir_control *control; // NULL: none
+    weir_tapper tappers[WEIR_CONTROL_STREAMS_MAX];
+    int64_t tap_at_us; // when taps are drained; -1: nobody taps
 };
 
 typedef weir_context context;
@@ -84,3 +96,21 @@ weir_err weir_context_ask(context *self, size_t node, int timeout_ms, const char
     for must be there.                                                           */
 weir_err weir_context_open_control(context *self, weir_report *report);
 void weir_context_close_control(context *self);
+
+weir_err weir_context_find_node(const context *self, const char *name, size_t *node,
+                                weir_report *report);
+
+/*  Whether the number of arguments is right; the report says what they are.     */
+weir_err weir_context_check_args(const weir_request *request, size_t least, size_t most,
+                                 weir_report *report);
+
+/* --- Taps: context_tap.c ----------------------------------------------------------- */
+
+weir_err weir_context_cmd_tap(context *self, const weir_request *request,
+                              weir_buffer *body, weir_report *report);
+weir_err weir_context_cmd_untap(context *self, const weir_request *request,
+                                weir_buffer *body, weir_report *report);
+
+/*  Sends what has been sampled, and ends the taps that are over.                */
+void weir_context_run_taps(context *self);
+void weir_context_end_taps(context *self);

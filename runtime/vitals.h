@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "runtime/err.h"
+#include "runtime/tap.h"
 
 typedef enum {
     WEIR_COUNT_IN = 0,
@@ -77,6 +78,7 @@ typedef struct {
     weir_wait waits[WEIR_WAITS_MAX];
     size_t wait_count;
     char endpoint[192]; // where its inlet listens for other processes; "": nowhere
+    weir_tap tap;       // of what it sends
 } weir_vitals;
 
 typedef struct {
@@ -90,7 +92,8 @@ extern const weir_count_info weir_count_infos[WEIR_COUNTS];
 /*  A zeroed struct with wake_fd -1 is ready for use.                          */
 #define WEIR_VITALS_INIT                                                                 \
     {                                                                                    \
-        .size_hint = -1, .wake_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER                \
+        .size_hint = -1, .wake_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER,               \
+        .tap = WEIR_TAP_INIT                                                             \
     }
 
 static inline void weir_count_add(weir_vitals *self, weir_count count, uint64_t n)
