@@ -325,6 +325,8 @@ const weir_context_command weir_context_commands[] = {
      false},
     {"health", "", cmd_health, "whether it is healthy and ready, and if not, why", false,
      false},
+    {"why", "[NODE]", weir_context_cmd_why,
+     "what holds what back, and since when: a sentence for each path", false, false},
     {"refusals", "", cmd_refusals, "the peers that were refused last, and why", false,
      false},
     {"pause", "NODE", cmd_pause, "the node takes nothing more until it is resumed", true,

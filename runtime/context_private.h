@@ -114,3 +114,8 @@ weir_err weir_context_cmd_untap(context *self, const weir_request *request,
 /*  Sends what has been sampled, and ends the taps that are over.                */
 void weir_context_run_taps(context *self);
 void weir_context_end_taps(context *self);
+
+/* --- Why: context_why.c ------------------------------------------------------------ */
+
+weir_err weir_context_cmd_why(context *self, const weir_request *request,
+                              weir_buffer *body, weir_report *report);
