@@ -27,8 +27,8 @@ BUILD    = build/$(MODE)$(if $(findstring clang,$(CC)),-clang)
 FUZZ_SECONDS = 60
 PYTHON   = /usr/bin/python3
 
-PACKAGES = libczmq-dev libzmq3-dev liblua5.4-dev libxxhash-dev libpcre2-dev \
-           libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
+PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
+           libpcre2-dev libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
            valgrind
 
@@ -43,7 +43,7 @@ CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
-LIBS     = -lczmq -lzmq -lpcre2-8 -lxxhash -lm
+LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lm
 LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
@@ -64,9 +64,9 @@ FUZZERS  = $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
 # What a C program may include: `#include "runtime/actor.h"` by `pkg-config weir`.
-HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h clock.h codec.h context.h \
+HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h context.h \
              dead.h delivery.h doc.h err.h filter.h frame.h framing.h intake.h json.h \
-             ledger.h link.h log.h loop.h options.h plan.h record.h screen.h utf8.h value.h \
+             ledger.h link.h log.h loop.h options.h plan.h realm.h record.h screen.h utf8.h value.h \
              vitals.h) \
            $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
              sink_stdout.h source_file.h source_generate.h source_stdin.h)
@@ -124,7 +124,7 @@ deps:
 
 need:
 	@$(call tools,$(CC) pkg-config)
-	@$(call libraries,libczmq libzmq lua5.4 libpcre2-8 libxxhash)
+	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash)
 
 # Both are shell commands that fail when something is missing, and say what.
 hint = { echo "Weir needs $$t, which is not installed: run 'make deps'" >&2; exit 1; }

@@ -1,17 +1,20 @@
 #include "actors/catalog.h"
 #include "actors/engine.h"
 #include "actors/sink_file.h"
+#include "actors/sink_link.h"
 #include "actors/sink_null.h"
 #include "actors/sink_stdout.h"
 #include "actors/source_file.h"
 #include "actors/source_generate.h"
+#include "actors/source_link.h"
 #include "actors/source_stdin.h"
 
 const weir_class *const weir_catalog[] = {
     &weir_source_file_class,     &weir_source_stdin_class,
     &weir_source_generate_class, &weir_engine_class,
     &weir_sink_file_class,       &weir_sink_stdout_class,
-    &weir_sink_null_class,       NULL,
+    &weir_sink_null_class,       &weir_source_link_class,
+    &weir_sink_link_class,       NULL,
 };
 
 const weir_class *weir_catalog_find(const char *name)

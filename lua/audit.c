@@ -77,7 +77,8 @@ static void audit_node(const weir_value *node, sums *total, bool json, bool firs
                   memcmp(name.data, "source.", 7) == 0;
     total->nodes++;
     total->unbalanced += left != 0;
-    total->sent += number(node, "out");
+    bool sink = name.size > 5 && memcmp(name.data, "sink.", 5) == 0;
+    total->sent += sink ? 0 : number(node, "out"); // a sink's readers are elsewhere
     total->received += source ? 0 : number(node, "in");
     total->read += source ? number(node, "in") : 0;
     total->resident += source ? number(node, "resident") : 0;

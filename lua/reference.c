@@ -49,7 +49,7 @@ static void put_actors(void)
            "read have `from`: the name of a node or outlet, or a list of names.\n\n");
     for (const weir_class *const *class = weir_catalog; *class; class ++) {
         printf("### %s\n\n%s%s.\n\n", (*class)->name, (*class)->help,
-               (*class)->inlet ? "; reads `from`" : "");
+               weir_class_reads(*class) ? "; reads `from`" : "");
         put_options((*class)->options, (*class)->defaults);
     }
 }
@@ -79,6 +79,8 @@ int weir_cmd_reference(const weir_command_line *line)
     put_options(weir_settings_options, &weir_settings_defaults);
     printf("## supervise\n\n");
     put_options(weir_supervise_options, &weir_settings_defaults);
+    printf("## security\n\n");
+    put_options(weir_security_options, &weir_settings_defaults);
     put_actors();
     printf("## Counters\n\nOf each node, in reports and `weir audit`. At all times "
            "in = done + dropped + filtered + dead + skipped + shed + resident.\n\n"

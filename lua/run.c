@@ -82,6 +82,7 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         .drain_us = s->drain,
         .stop_delay_us = s->stop_delay,
         .signals = true,
+        .control = s->control,
         .until_idle = weir_line_flag(line, "--until-idle"),
     };
     char run_dir[PATH_MAX];
@@ -91,14 +92,15 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         fprintf(stderr, "weir: --for: %s\n", report.text);
         return WEIR_EXIT_CHECK;
     }
-    if (weir_realm_new(&config.realm, NULL, &report)) {
-        fprintf(stderr, "weir: %s: %s\n", report.where, report.text);
+    weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
+    if (weir_realm_new(&config.realm, s->keys, &report)) {
+        fprintf(stderr, "weir: %s%s%s\n", report.where, *report.where ? ": " : "",
+                report.text);
         return WEIR_EXIT_CHECK;
     }
     weir_progress progress = {0};
     if (!quiet) weir_progress_attach(&progress, &config);
     weir_outcome outcome;
-    weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
     weir_context_run(&topology->plan, &config, &outcome);
     if (!quiet) weir_progress_finish(&progress);
     if (weir_line_flag(line, "--json")) print_report(topology);

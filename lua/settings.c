@@ -44,3 +44,12 @@ const weir_option weir_supervise_options[] = {
      "wait before sources stop"},
     {.name = NULL},
 };
+
+const weir_option weir_security_options[] = {
+    {"keys", WEIR_OPTION_PATH, AT(keys), 0, 0, NULL, false,
+     "folder with the own certificate and those of others (weir keys); without it only "
+     "ipc and plaintext leave the process"},
+    {"control", WEIR_OPTION_TEXT, AT(control), 0, 0, NULL, false,
+     "tcp://ADDRESS:PORT where peers with the role control may command"},
+    {.name = NULL},
+};

@@ -27,7 +27,7 @@ typedef struct {
     weir_source *source;
     weir_reports *reports;
     lua_State *L;
-    int settings_line, supervise_line; // of the first one; 0: none yet
+    int settings_line, supervise_line, security_line; // of the first one; 0: none yet
 } loader;
 
 /*  One declaration whose options are being read.                              */
@@ -455,7 +455,17 @@ static void check_required(declaration *d)
         }
 }
 
-static void read_options(declaration *d, int table)
+/*  Only of options that are there: what is missing is told already.           */
+static void check_config(declaration *d, const weir_class *class)
+{
+    weir_report cause = {0};
+    for (const weir_option *o = d->options; o->name; o++)
+        if (o->required && !d->given[o - d->options]) return;
+    if (class->check && class->check(d->config, &cause))
+        complain(d, *cause.where ? cause.where : NULL, cause.text);
+}
+
+static void read_options(declaration *d, const weir_class *class, int table)
 {
     size_t count = 0;
     for (const weir_option *o = d->options; o->name; o++)
@@ -464,6 +474,7 @@ static void read_options(declaration *d, int table)
     if (!d->given) abort();
     apply_table(d, table, "");
     check_required(d);
+    if (class) check_config(d, class);
     free(d->given);
 }
 
@@ -474,7 +485,7 @@ static void read_from(declaration *d, size_t node, int table)
     lua_State *L = d->load->L;
     weir_plan *plan = &d->load->topology->plan;
     int type = lua_getfield(L, table, "from");
-    if (type != LUA_TNIL && !plan->nodes[node].class->inlet) {
+    if (type != LUA_TNIL && !weir_class_reads(plan->nodes[node].class)) {
         complain(d, "from", "a source reads from nothing in the topology");
     } else if (type == LUA_TSTRING) {
         weir_plan_from(plan, node, lua_tostring(L, -1));
@@ -512,7 +523,7 @@ static void add_node(declaration *d, const weir_class *class, int table)
     size_t node = weir_plan_add(plan, d->name, where, class);
     d->options = class->options;
     d->config = plan->nodes[node].config;
-    read_options(d, table);
+    read_options(d, class, table);
     read_from(d, node, table);
     if (class != &weir_engine_class) return;
     weir_engine_config *config = d->config;
@@ -555,11 +566,15 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     } else if (strcmp(word, "settings") == 0) {
         check_first(&d, &self->settings_line);
         d.options = weir_settings_options;
-        read_options(&d, table);
+        read_options(&d, NULL, table);
     } else if (strcmp(word, "supervise") == 0) {
         check_first(&d, &self->supervise_line);
         d.options = weir_supervise_options;
-        read_options(&d, table);
+        read_options(&d, NULL, table);
+    } else if (strcmp(word, "security") == 0) {
+        check_first(&d, &self->security_line);
+        d.options = weir_security_options;
+        read_options(&d, NULL, table);
     } else if (weir_language_is_later(word)) {
         complain(&d, NULL, "is not available in this version; it comes with a later one");
     } else {

@@ -1,5 +1,6 @@
 #include "runtime/actor.h"
 #include "runtime/actor_private.h"
+#include "runtime/clock.h"
 #include "runtime/handover.h"
 #include "runtime/log.h"
 #include <unistd.h>
@@ -59,23 +60,39 @@ static weir_err reply_report(weir_err err, const weir_report *report, zmsg_t *re
     return err;
 }
 
+/*  The third word of LISTEN and CONNECT says what a foreign endpoint needs.   */
+static weir_endpoint endpoint_of(const char *text, const char *third)
+{
+    weir_endpoint endpoint = {.endpoint = text, .role = WEIR_ROLE_PRODUCE};
+    endpoint.plaintext = third && streq(third, "plaintext");
+    if (third && !endpoint.plaintext) endpoint.server = third;
+    return endpoint;
+}
+
 static weir_err cmd_listen(weir_actor *self, zmsg_t *args, zmsg_t *reply)
 {
     weir_report report = {0};
-    char *endpoint = zmsg_popstr(args);
-    weir_err err = endpoint ? weir_actor_listen(self, endpoint, &report) : WEIR_EINVAL;
-    zstr_free(&endpoint);
+    char *text = zmsg_popstr(args), *third = zmsg_popstr(args);
+    weir_endpoint endpoint = endpoint_of(text, third);
+    weir_err err = text ? weir_actor_listen(self, &endpoint, &report) : WEIR_EINVAL;
+    if (!err) zmsg_addstr(reply, weir_socket_endpoint(self->inlet_socket));
+    zstr_free(&text);
+    zstr_free(&third);
     return reply_report(err, &report, reply);
 }
 
 static weir_err cmd_connect(weir_actor *self, zmsg_t *args, zmsg_t *reply)
 {
     weir_report report = {0};
-    char *port = zmsg_popstr(args), *endpoint = zmsg_popstr(args);
+    char *port = zmsg_popstr(args), *text = zmsg_popstr(args), *third = zmsg_popstr(args);
+    weir_endpoint endpoint = endpoint_of(text, third);
+    bool foreign = text && weir_endpoint_is_foreign(text);
     weir_err err =
-        endpoint ? weir_actor_connect(self, port, endpoint, &report) : WEIR_EINVAL;
+        text ? weir_actor_connect(self, port, &endpoint, foreign ? NULL : third, &report)
+             : WEIR_EINVAL;
     zstr_free(&port);
-    zstr_free(&endpoint);
+    zstr_free(&text);
+    zstr_free(&third);
     return reply_report(err, &report, reply);
 }
 
@@ -106,10 +123,38 @@ static weir_err cmd_start(weir_actor *self, zmsg_t *args, zmsg_t *reply)
     return WEIR_OK;
 }
 
+static void set_paused(weir_actor *self, bool paused)
+{
+    if (self->paused == paused) return;
+    self->paused = paused;
+    weir_actor_hold_inlet(self);
+    if (paused)
+        weir_vitals_wait(self->node.vitals, WEIR_WAIT_PAUSED, "", "%s", "");
+    else
+        weir_vitals_flow(self->node.vitals, WEIR_WAIT_PAUSED, "");
+}
+
+static weir_err cmd_pause(weir_actor *self, zmsg_t *args, zmsg_t *reply)
+{
+    (void)args;
+    (void)reply;
+    set_paused(self, !self->draining);
+    return WEIR_OK;
+}
+
+static weir_err cmd_resume(weir_actor *self, zmsg_t *args, zmsg_t *reply)
+{
+    (void)args;
+    (void)reply;
+    set_paused(self, false);
+    return WEIR_OK;
+}
+
 static weir_err cmd_drain(weir_actor *self, zmsg_t *args, zmsg_t *reply)
 {
     (void)args;
     (void)reply;
+    set_paused(self, false);
     if (self->draining || self->failed || !self->class->drain) return WEIR_OK;
     self->draining = true;
     self->class->drain(self->self);
@@ -136,9 +181,15 @@ static weir_err cmd_stats(weir_actor *self, zmsg_t *args, zmsg_t *reply)
 static weir_err cmd_help(weir_actor *self, zmsg_t *args, zmsg_t *reply);
 
 static const kit_command kit_commands[] = {
-    {"LISTEN", cmd_listen, "endpoint -> ; binds the inlet"},
-    {"CONNECT", cmd_connect, "outlet endpoint -> ; adds a reader to the outlet"},
+    {"LISTEN", cmd_listen,
+     "endpoint [plaintext] -> endpoint ; binds the inlet; by CURVE unless told "
+     "otherwise"},
+    {"CONNECT", cmd_connect,
+     "outlet endpoint [name | plaintext] -> ; adds a reader to the outlet; name: in the "
+     "certificate of a tcp endpoint, else of the reader"},
     {"START", cmd_start, "-> ; everything is wired, work begins"},
+    {"PAUSE", cmd_pause, "-> ; takes nothing in until RESUME"},
+    {"RESUME", cmd_resume, "-> ; goes on after PAUSE"},
     {"DRAIN", cmd_drain, "-> ; a source stops reading and sends what it holds"},
     {"REOPEN", cmd_reopen, "-> ; opens files anew"},
     {"STATS", cmd_stats, "-> name=value ... ; the counters"},
@@ -189,34 +240,48 @@ static void read_pipe(weir_actor *self)
 
 /* --- Loop -------------------------------------------------------------------------- */
 
+/*  A paused source does not read; other nodes are paused by their inlets.     */
+static bool has_turn(const weir_actor *self)
+{
+    return self->started && self->class->turn && !self->failed &&
+           !(self->paused && self->class->source);
+}
+
 /*  One pass over everything that may have something to do. True: do not wait. */
 static bool work(weir_actor *self)
 {
+    bool busy = false;
     weir_loop_run_timers(&self->loop, &self->failed);
     if (self->pipe_hot) read_pipe(self);
     if (self->terminated || self->failed) return false;
-    bool busy = weir_actor_read_ports(self);
-    if (self->started && self->class->turn && !self->failed)
-        busy |= self->class->turn(self->self);
+    weir_actor_read_inlet(self, &busy);
+    weir_actor_read_links(self, &busy);
+    if (has_turn(self)) busy |= self->class->turn(self->self);
     weir_actor_settle(self);
     if (self->failed) return false;
-    busy |= weir_actor_flush_ports(self);
+    weir_actor_flush_inlet(self, &busy);
+    weir_actor_flush_links(self, &busy);
     check_ended(self);
     return busy && !self->failed;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    if (a < 0 || b < 0) return a < 0 ? b : a;
+    return a < b ? a : b;
 }
 
 static int64_t next_deadline(const weir_actor *self)
 {
     if (self->failed) return -1;
-    int64_t timers = weir_loop_deadline(&self->loop);
-    int64_t ports = weir_actor_ports_deadline(self);
-    if (timers < 0 || ports < 0) return timers < 0 ? ports : timers;
-    return timers < ports ? timers : ports;
+    int64_t ports =
+        earlier(weir_actor_links_deadline(self), weir_actor_inlet_deadline(self));
+    return earlier(weir_loop_deadline(&self->loop), ports);
 }
 
 weir_err weir_actor_watch(weir_actor *self, int fd, weir_handler *handler)
 {
-    return weir_loop_watch(&self->loop, fd, handler, NULL);
+    return weir_loop_watch(&self->loop, fd, false, handler, self->self);
 }
 
 void weir_actor_unwatch(weir_actor *self, int fd)
@@ -227,6 +292,11 @@ void weir_actor_unwatch(weir_actor *self, int fd)
 void weir_actor_timer(weir_actor *self, weir_handler *handler, int64_t delay_us)
 {
     weir_loop_timer(&self->loop, handler, delay_us);
+}
+
+void weir_actor_drain_inlet(weir_actor *self)
+{
+    if (self->inlet) weir_inlet_drain(self->inlet);
 }
 
 /* --- Life -------------------------------------------------------------------------- */
@@ -246,11 +316,17 @@ static void fill_defaults(weir_actor *self)
     if (!node->record_max) node->record_max = default_record_max;
 }
 
+static void wake_pipe(void *arg)
+{
+    weir_actor *self = arg;
+    self->pipe_hot = true;
+}
+
 static weir_err open_actor(weir_actor *self, const void *config, weir_report *report)
 {
     weir_err err = weir_loop_init(&self->loop, NULL);
     if (!err)
-        err = weir_loop_watch(&self->loop, zsock_fd(self->pipe), NULL, &self->pipe_hot);
+        err = weir_loop_watch(&self->loop, zsock_fd(self->pipe), true, wake_pipe, self);
     if (err)
         return weir_report_set(report, err, NULL, "cannot wait for events: %s",
                                strerror(errno));
@@ -263,7 +339,8 @@ static void close_actor(weir_actor *self)
 {
     if (self->self && self->class->fini) self->class->fini(self->self);
     free(self->self);
-    weir_actor_free_ports(self);
+    weir_actor_free_links(self);
+    weir_actor_free_inlet(self);
     weir_dead_file_close(&self->dead_file);
     weir_loop_fini(&self->loop);
     if (self->own_ledger) weir_ledger_destroy(&self->own_ledger);
@@ -271,7 +348,12 @@ static void close_actor(weir_actor *self)
 
 void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
 {
-    weir_actor kit = {.class = class, .node = *(weir_node *)config, .pipe = pipe};
+    weir_actor kit = {.class = class,
+                      .node = *(weir_node *)config,
+                      .pipe = pipe,
+                      .links_due_us = -1,
+                      .look_us = -1,
+                      .revoked_fd = -1};
     weir_actor *self = &kit;
     weir_report report = {0};
     weir_socket_prepare();
@@ -287,12 +369,20 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
     zsock_signal(pipe, err ? 1 : 0);
     self->pipe_hot = true;
     while (!err && !self->terminated) {
+        self->node.vitals->step_us = weir_clock_now_us();
         bool busy = work(self);
         if (self->terminated) break;
+        self->node.vitals->step_us = 0;
         weir_loop_wait(&self->loop, busy ? 0 : next_deadline(self), self->failed);
     }
     close_actor(self);
     if (self->node.ended) sem_post(self->node.ended);
+}
+
+const char *weir_actor_wire_name(const weir_actor *self)
+{
+    const char *name = self->node.realm ? weir_realm_name(self->node.realm) : NULL;
+    return name ? name : self->node.name;
 }
 
 const weir_node *weir_actor_node(const weir_actor *self)

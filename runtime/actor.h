@@ -17,7 +17,7 @@
 #include "runtime/link.h"
 #include "runtime/loop.h"
 #include "runtime/options.h"
-#include "runtime/realm.h"
+#include "runtime/socket.h"
 #include "runtime/vitals.h"
 
 typedef struct weir_actor weir_actor;
@@ -56,8 +56,11 @@ typedef struct {
     const weir_option *options;   // ends with a NULL name
     const weir_command *commands; // own commands, ends with a NULL name; or NULL
     bool inlet;                   // takes blocks
-    bool source;                  // brings records in: has positions
+    bool source;                  // brings records in: drains, and then has ended
     bool once;                    // a source that cannot go back: its path cannot restart
+    /*  What the option table alone cannot tell; optional. An error fills the report:
+        where is the name of the option.                                       */
+    weir_err (*check)(const void *config, weir_report *report);
     /*  The outlets that a config asks for; NULL, or none in it: one that bears the
         node's name.                                                           */
     const weir_rules *(*outlets)(const void *config);
@@ -76,6 +79,11 @@ typedef struct {
     bool (*turn)(void *self);
     /*  There is room again on all links, after weir_actor_has_room was false. */
     void (*room)(void *self);
+    /*  A reader in another process has refused a block of this entry for good: decide
+        what becomes of its records, which count as done so far. An error, or no such
+        function, is a stop.                                                   */
+    weir_err (*refused)(void *self, weir_entry *entry, weir_block *block,
+                        const char *code, const char *text);
     /*  A source's lane is safe up to this entry: commit its position. An error is
         a stop.                                                                */
     weir_err (*commit)(void *self, const weir_entry *entry, weir_report *report);
@@ -84,6 +92,18 @@ typedef struct {
     /*  SIGHUP: open files anew.                                               */
     void (*reopen)(void *self);
 } weir_class;
+
+/*  Whether nodes of this class read from others in the topology, and whether none can
+    read from them.                                                            */
+static inline bool weir_class_reads(const weir_class *self)
+{
+    return self->inlet && !self->source;
+}
+
+static inline bool weir_class_is_sink(const weir_class *self)
+{
+    return self->inlet && !self->source && !self->outlets;
+}
 
 /*  The body of a zactor function: void weir_x (zsock_t *pipe, void *config)
     { weir_actor_run (&weir_x_class, pipe, config); }                          */
@@ -96,6 +116,18 @@ weir_vitals *weir_actor_vitals(weir_actor *self);
 
 /*  Declares an outlet (in init) and returns its number.                       */
 int weir_actor_port(weir_actor *self, const char *name);
+
+/*  Binds the inlet, or adds a reader to the outlet, as LISTEN and CONNECT do. The realm
+    is the node's. reader names it where waits are told; NULL: the endpoint does. In
+    init. Errors fill the report: endpoint, security, descriptors.             */
+weir_err weir_actor_listen(weir_actor *self, const weir_endpoint *endpoint,
+                           weir_report *report);
+weir_err weir_actor_connect(weir_actor *self, const char *port,
+                            const weir_endpoint *endpoint, const char *reader,
+                            weir_report *report);
+
+/*  A source with an inlet: takes nothing more from its peers.                 */
+void weir_actor_drain_inlet(weir_actor *self);
 
 /*  Sends the block to every reader of the port; *block_p is taken. The entry is
     held until all of them have acknowledged.                                  */

@@ -1,8 +1,10 @@
 /*  The kit's own view of an actor: for actor.c and actor_ports.c only.          */
 #pragma once
 #include "runtime/actor.h"
+#include "runtime/doorman.h"
 #include "runtime/loop.h"
 #include "runtime/socket.h"
+#include "runtime/uplink.h"
 
 /*  An output under way on a link: when `sequence` is acknowledged, the entry has a
     hold less.                                                                 */
@@ -15,13 +17,18 @@ typedef struct {
 /*  A port's link to one reader.                                               */
 typedef struct weir_output {
     struct weir_output *next;
+    struct weir_output *next_active;
     weir_actor *kit;
     int port;
-    weir_socket *socket;
-    weir_outlet *outlet;
-    bool hot;          // may have messages
-    int64_t relink_us; // when to say HELLO again; -1: not
-    under_way *sent;   // ring, capacity a power of two
+    char *endpoint, *server; // owned; what the uplink connects to
+    char *reader;            // owned; whom a wait names: a node, or the endpoint
+    weir_uplink *uplink;
+    bool active;        // has something to read or to send
+    bool full;          // its window
+    int64_t starved_us; // since when it lacks credit; 0: it does not
+    int64_t full_us;    // since when its window is full; 0: it is not
+    char told[160];     // the trouble that vitals tell
+    under_way *sent;    // ring, capacity a power of two
     size_t first, count, capacity;
     uint64_t replayed; // of the outlet, as counted so far
 } weir_output;
@@ -36,29 +43,47 @@ struct weir_actor {
     zsock_t *pipe;
     bool pipe_hot;
     weir_socket *inlet_socket;
-    bool inlet_hot;
+    bool inlet_hot;     // the socket may have messages
+    bool inlet_changed; // its connections may have changed
     weir_inlet *inlet;
+    weir_doorman *doorman; // of a foreign inlet
+    weir_role role;        // that its peers must have
+    bool plaintext;        // of a foreign inlet
+    int revoked_fd;        // eventfd of the realm; -1: none
+    bool held;             // the inlet grants nothing: paused, or memory is short
+    bool memory_short;
     char **ports; // names, owned
     int port_count;
-    weir_output *links;
+    weir_output *links;   // all
+    weir_output *active;  // those with something to do
+    int full_links;       // those whose window is full
+    int64_t links_due_us; // when one of them has something due, at the latest; -1
+    int64_t look_us;      // when to look for links that do not move; -1
     weir_book book;
     weir_dead_file *dead_file; // opened with the first dead letter
-    bool started, draining, ending, failed, terminated;
+    bool started, draining, ending, failed, terminated, paused;
     bool starved; // weir_actor_has_room was false and room () is owed
 };
 
-/*  Binds the inlet; adds a reader to the outlet of that name.                 */
-weir_err weir_actor_listen(weir_actor *self, const char *endpoint, weir_report *report);
-weir_err weir_actor_connect(weir_actor *self, const char *port, const char *endpoint,
-                            weir_report *report);
+/*  The node's name in HELLO: the certificate's where there is one.            */
+const char *weir_actor_wire_name(const weir_actor *self);
 
-/*  Once a turn: first everything that has come, then, when the turn is over, the
-    settling of what is done, and last what is to be sent. True: there is more.  */
-bool weir_actor_read_ports(weir_actor *self);
+/* --- Outlets (actor_outlets.c) ----------------------------------------------------- */
+
+void weir_actor_read_links(weir_actor *self, bool *busy);
+void weir_actor_flush_links(weir_actor *self, bool *busy);
+int64_t weir_actor_links_deadline(const weir_actor *self);
+void weir_actor_free_links(weir_actor *self);
+
+/* --- Inlet (actor_inlet.c) --------------------------------------------------------- */
+
+void weir_actor_read_inlet(weir_actor *self, bool *busy);
+void weir_actor_flush_inlet(weir_actor *self, bool *busy);
+int64_t weir_actor_inlet_deadline(const weir_actor *self);
+void weir_actor_free_inlet(weir_actor *self);
+
+/*  Grants again or not, as pause and memory have it.                          */
+void weir_actor_hold_inlet(weir_actor *self);
+
+/*  Settles what is done: once a turn, after the work.                         */
 void weir_actor_settle(weir_actor *self);
-bool weir_actor_flush_ports(weir_actor *self);
-
-/*  When a link is to be made again; -1: never.                                */
-int64_t weir_actor_ports_deadline(const weir_actor *self);
-
-void weir_actor_free_ports(weir_actor *self);

@@ -128,6 +128,33 @@ const weir_run *weir_block_runs(const weir_block *self, size_t *count)
     return self->runs;
 }
 
+static void release_stamped(void *hint)
+{
+    weir_block *original = hint;
+    weir_block_destroy(&original);
+}
+
+weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer)
+{
+    weir_run *runs = calloc(self->run_count + 1, sizeof *runs);
+    if (!runs) abort();
+    for (size_t i = 0; i < self->run_count; i++)
+        runs[i] = (weir_run){self->runs[i].records, source, peer, self->runs[i].label};
+    weir_block *stamped =
+        weir_block_wrap(self->body, self->size, self->records, runs, self->run_count,
+                        release_stamped, weir_block_dup(self));
+    free(runs);
+    return stamped;
+}
+
+void weir_block_charge(weir_block *self, weir_ledger *ledger)
+{
+    assert(!self->ledger);
+    self->ledger = weir_ledger_dup(ledger);
+    self->charged = self->size;
+    weir_ledger_charge(ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
+}
+
 weir_err weir_block_check(const weir_block *self)
 {
     weir_reader reader = {self->body, self->body + self->size};

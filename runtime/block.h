@@ -37,6 +37,14 @@ weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
                             const weir_run *runs, size_t run_count,
                             void (*free_body)(void *hint), void *hint);
 
+/*  A block with the same records, body and labels, whose origin is this source and
+    peer (NULL: none). Holds a reference to the first one.                     */
+weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer);
+
+/*  Counts the body in the ledger, which is never refused, until the last reference
+    goes. For a block that is not counted yet and has one owner.               */
+void weir_block_charge(weir_block *self, weir_ledger *ledger);
+
 /*  Walks the body of a block from another process: every record well-formed and
     as many as stated, no byte left over. Errors as weir_record_read.          */
 weir_err weir_block_check(const weir_block *self);

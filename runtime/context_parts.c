@@ -57,7 +57,7 @@ static weir_err create_actor(context *self, size_t i, weir_report *report)
             weir_report_set(report, WEIR_ESYS, NULL, "no thread or socket could be made");
         return WEIR_EINVAL;
     }
-    if (!m->plan->class->inlet) return WEIR_OK;
+    if (!weir_class_reads(m->plan->class)) return WEIR_OK;
     endpoint_of(self, i, endpoint, sizeof endpoint);
     zmsg_t *reply = NULL;
     weir_err err = weir_actor_ask(m->actor, &reply, "LISTEN", endpoint, NULL);
@@ -75,8 +75,9 @@ static weir_err connect_links(context *self, size_t part_number, weir_report *re
         char endpoint[256];
         if (self->plan->parts[link->from] != part_number) continue;
         endpoint_of(self, link->to, endpoint, sizeof endpoint);
-        weir_err err = weir_actor_ask(self->members[link->from].actor, NULL, "CONNECT",
-                                      link->outlet, endpoint, NULL);
+        weir_err err =
+            weir_actor_ask(self->members[link->from].actor, NULL, "CONNECT", link->outlet,
+                           endpoint, self->plan->nodes[link->to].name, NULL);
         if (err)
             return weir_report_set(report, err, NULL, "cannot link %s", link->outlet);
     }

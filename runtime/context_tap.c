@@ -35,7 +35,7 @@ static weir_err read_target(const context *self, const char *target, weir_tapper
     weir_err err = weir_context_find_node(self, name, &tapper->node, report);
     if (err || target[size] == 0) return err;
     const weir_plan_node *node = &self->plan->nodes[tapper->node];
-    bool sink = node->class->inlet && !node->class->outlets;
+    bool sink = weir_class_is_sink(node->class);
     if (sink || strlen(target) >= sizeof tapper->outlet || !has_outlet(node, target))
         return weir_report_set(report, WEIR_ENOTFOUND, NULL, "%s has no outlet '%.100s'",
                                name, target + size + 1);

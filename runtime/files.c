@@ -2,8 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 weir_err weir_sync_folder(const char *path)
@@ -17,4 +20,89 @@ weir_err weir_sync_folder(const char *path)
     close(fd);
     errno = saved;
     return bad ? WEIR_ESYS : WEIR_OK;
+}
+
+static bool write_all(int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t written = write(fd, data, size);
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return false;
+        data += written;
+        size -= (size_t)written;
+    }
+    return true;
+}
+
+/*  Closes the descriptor in any case.                                         */
+static bool fill(int fd, const void *data, size_t size, unsigned mode, bool durable)
+{
+    bool good = write_all(fd, data, size) && fchmod(fd, mode) == 0 &&
+                (!durable || fsync(fd) == 0);
+    int saved = errno;
+    if (close(fd) && good) return false;
+    errno = saved;
+    return good;
+}
+
+weir_err weir_replace_file(const char *path, const void *data, size_t size, unsigned mode,
+                           bool durable)
+{
+    char temporary[PATH_MAX];
+    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return WEIR_ESYS;
+    }
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0) return WEIR_ESYS;
+    if (fill(fd, data, size, mode, durable) && rename(temporary, path) == 0)
+        return durable ? weir_sync_folder(path) : WEIR_OK;
+    int saved = errno;
+    unlink(temporary);
+    errno = saved;
+    return WEIR_ESYS;
+}
+
+static weir_err read_all(int fd, char *text, size_t *size)
+{
+    size_t have = 0;
+    while (have < *size) {
+        ssize_t got = read(fd, text + have, *size - have);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return WEIR_ESYS;
+        if (got == 0) break;
+        have += (size_t)got;
+    }
+    *size = have;
+    return WEIR_OK;
+}
+
+static weir_err read_open(int fd, size_t max, char **text, size_t *size, unsigned *mode)
+{
+    struct stat st;
+    if (fstat(fd, &st)) return WEIR_ESYS;
+    if (!S_ISREG(st.st_mode)) return WEIR_EINVAL;
+    if (st.st_size > (off_t)max) return WEIR_ETOOBIG;
+    *size = (size_t)st.st_size;
+    *mode = st.st_mode & 07777;
+    *text = malloc(*size + 1);
+    if (!*text) abort();
+    return read_all(fd, *text, size);
+}
+
+weir_err weir_read_file(const char *path, size_t max, char **text, size_t *size,
+                        unsigned *mode)
+{
+    *text = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return errno == ENOENT ? WEIR_ENOTFOUND : WEIR_ESYS;
+    weir_err err = read_open(fd, max, text, size, mode);
+    int saved = errno;
+    close(fd);
+    if (err) {
+        free(*text);
+        *text = NULL;
+    }
+    errno = saved;
+    return err;
 }

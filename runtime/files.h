@@ -5,3 +5,17 @@
 /*  Makes the name of a new file durable: fsync of the folder that holds it. Blocks on
     disk. WEIR_ESYS with errno.                                                */
 weir_err weir_sync_folder(const char *path);
+
+/*  Puts a file in the place of what has that name, so that there is always a whole one;
+    nobody but its owner can read it before it has its mode. durable: on disk when this
+    returns, and with its name. Blocks on disk. WEIR_ESYS with errno; then all is as it
+    was.                                                                       */
+weir_err weir_replace_file(const char *path, const void *data, size_t size, unsigned mode,
+                           bool durable);
+
+/*  Reads a whole file into one allocation, the caller's to free (and to overwrite, if
+    it is secret: there is no other copy), and gives its mode. Does not wait for a pipe.
+    WEIR_ENOTFOUND, WEIR_ETOOBIG (above max bytes), WEIR_EINVAL (it is no file),
+    WEIR_ESYS with errno.                                                      */
+weir_err weir_read_file(const char *path, size_t max, char **text, size_t *size,
+                        unsigned *mode);

@@ -1,40 +1,68 @@
 #include "runtime/link.h"
+#include "runtime/clock.h"
 #include "runtime/log.h"
 #include <assert.h>
 #include <stdio.h>
+#include <xxhash.h>
 
 #define ID_MAX 256 // bytes of a routing id, libzmq's own limit
 #define PEERS_MAX 4096
+#define BUCKETS 256   // of each of the two tables
 #define TOKENS_MAX 16 // outstanding, of one peer
+#define ENDED_MAX 64  // connections that we have ended and may still hear
+#define COMPLAINTS_MAX 64
+
+/*  What a foreign peer is granted at first when there are very many.          */
+static const size_t least_first_bytes = 64 << 10;
+static const int64_t complain_again_us = 60000000;
 
 struct weir_peer {
     uint8_t id[ID_MAX]; // routing id of the present connection
     size_t id_size;     // 0: not connected
-    uint64_t session;
-    char node[64], outlet[128];
-    uint64_t received;  // last sequence taken in order
-    uint64_t safe;      // last sequence acknowledged by the owner
-    uint64_t safe_sent; // last sequence told to the peer
-    uint64_t barrier;   // last barrier id seen
-    uint64_t credit;    // granted and not yet spent
-    uint64_t held;      // received and not yet handed on, bytes
-    uint64_t wanted;    // NEED: the size of the peer's next block
+    bool lost;          // the connection has ended: what it sent may still be read
     bool closed;        // after our CLOSE: what still comes is dropped until HELLO
     bool discarding;    // after a NACK: until the next HELLO
+    bool dirty;         // has something for weir_inlet_flush
+    int fd;             // of the connection; -1: unknown
+    char *name;         // authenticated; NULL: none; owned
+    uint64_t session;
+    char node[64], outlet[128];
+    uint64_t received;           // last sequence taken in order
+    uint64_t safe;               // last sequence acknowledged by the owner
+    uint64_t safe_sent;          // last sequence told to the peer
+    uint64_t barrier;            // last barrier id seen
+    uint64_t credit;             // granted and not yet spent
+    uint64_t held;               // received and not yet handed on, bytes
+    uint64_t wanted;             // NEED: the size of the peer's next block
+    uint64_t target;             // credit and held together may reach it
+    uint64_t spent;              // since target grew last
     uint64_t tokens[TOKENS_MAX]; // sequences of those not yet acknowledged
     size_t token_count;
-    bool dirty; // has something for weir_inlet_flush
-    void *data; // the owner's
-    weir_peer *next;
+    void *data;                 // the owner's
+    weir_peer *next, *previous; // of all, the newest HELLO first
     weir_peer *next_dirty;
+    weir_peer *next_id, *next_session; // in their buckets
 };
 
 struct weir_inlet {
     weir_inlet_config config;
-    weir_peer *peers; // few: a list
+    weir_peer *peers, *last_peer;
     size_t peer_count;
+    weir_peer *by_id[BUCKETS], *by_session[BUCKETS];
+    weir_peer *recent; // of the last message
     weir_peer *dirty;
-    bool complained; // about a message without HELLO: logged once
+    bool held, draining;
+    uint64_t outstanding; // credit and held of all peers
+    weir_inlet_stats stats;
+    struct {
+        uint8_t id[ID_MAX];
+        size_t id_size;
+    } ended[ENDED_MAX]; // ring
+    size_t ended_count;
+    struct {
+        uint64_t hash; // of the code and the peer
+        int64_t us;
+    } complaints[COMPLAINTS_MAX];
 };
 
 weir_inlet *weir_inlet_new(const weir_inlet_config *config)
@@ -45,6 +73,12 @@ weir_inlet *weir_inlet_new(const weir_inlet_config *config)
     return self;
 }
 
+static void free_peer(weir_peer *peer)
+{
+    free(peer->name);
+    free(peer);
+}
+
 void weir_inlet_destroy(weir_inlet **self_p)
 {
     weir_inlet *self = *self_p;
@@ -53,7 +87,7 @@ void weir_inlet_destroy(weir_inlet **self_p)
     while (self->peers) {
         weir_peer *peer = self->peers;
         self->peers = peer->next;
-        free(peer);
+        free_peer(peer);
     }
     free(self);
 }
@@ -62,34 +96,134 @@ void weir_inlet_destroy(weir_inlet **self_p)
 
 static bool is_connected(const weir_peer *peer)
 {
-    return peer->id_size && !peer->closed;
+    return peer->id_size && !peer->lost && !peer->closed;
+}
+
+static weir_peer **id_bucket(weir_inlet *self, const void *id, size_t size)
+{
+    return &self->by_id[XXH3_64bits(id, size) % BUCKETS];
+}
+
+static weir_peer **session_bucket(weir_inlet *self, uint64_t session)
+{
+    return &self->by_session[session % BUCKETS];
+}
+
+static bool has_id(const weir_peer *peer, const void *id, size_t size)
+{
+    return peer->id_size == size && memcmp(peer->id, id, size) == 0;
 }
 
 static weir_peer *find_connection(weir_inlet *self, const void *id, size_t id_size)
 {
-    for (weir_peer *p = self->peers; p; p = p->next)
-        if (p->id_size == id_size && memcmp(p->id, id, id_size) == 0) return p;
+    if (self->recent && has_id(self->recent, id, id_size)) return self->recent;
+    for (weir_peer *p = *id_bucket(self, id, id_size); p; p = p->next_id)
+        if (has_id(p, id, id_size)) return self->recent = p;
     return NULL;
 }
 
 static weir_peer *find_session(weir_inlet *self, uint64_t session)
 {
-    for (weir_peer *p = self->peers; p; p = p->next)
+    for (weir_peer *p = *session_bucket(self, session); p; p = p->next_session)
         if (p->session == session) return p;
     return NULL;
 }
 
-static weir_peer *add_peer(weir_inlet *self, const weir_frame *hello)
+static void unset_id(weir_inlet *self, weir_peer *peer)
 {
-    if (self->peer_count == PEERS_MAX) return NULL;
+    if (!peer->id_size) return;
+    if (!peer->lost) self->stats.connected--;
+    weir_peer **at = id_bucket(self, peer->id, peer->id_size);
+    while (*at != peer)
+        at = &(*at)->next_id;
+    *at = peer->next_id;
+    peer->id_size = 0;
+    peer->lost = false;
+    peer->fd = -1;
+}
+
+static void set_id(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size)
+{
+    unset_id(self, peer);
+    memcpy(peer->id, id, id_size);
+    peer->id_size = id_size;
+    weir_peer **bucket = id_bucket(self, id, id_size);
+    peer->next_id = *bucket;
+    *bucket = peer;
+    self->stats.connected++;
+}
+
+static void link_peer(weir_inlet *self, weir_peer *peer)
+{
+    peer->previous = NULL;
+    peer->next = self->peers;
+    if (self->peers) self->peers->previous = peer;
+    self->peers = peer;
+    if (!self->last_peer) self->last_peer = peer;
+}
+
+static void unlink_peer(weir_inlet *self, weir_peer *peer)
+{
+    if (peer->next)
+        peer->next->previous = peer->previous;
+    else
+        self->last_peer = peer->previous;
+    if (peer->previous)
+        peer->previous->next = peer->next;
+    else
+        self->peers = peer->next;
+}
+
+static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
+{
+    self->outstanding += credit - peer->credit;
+    peer->credit = credit;
+}
+
+static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
+{
+    self->outstanding += held - peer->held;
+    peer->held = held;
+}
+
+/*  A session that may never come back, all of it safe, makes room for a new one: the
+    one whose HELLO is the oldest.                                             */
+static bool forget_one(weir_inlet *self)
+{
+    weir_peer *peer = self->last_peer;
+    while (peer && (is_connected(peer) || peer->dirty || peer->safe < peer->received))
+        peer = peer->previous;
+    if (!peer) return false;
+    if (self->config.events->forget) self->config.events->forget(self->config.arg, peer);
+    unset_id(self, peer);
+    set_credit(self, peer, 0);
+    set_held(self, peer, 0);
+    weir_peer **at = session_bucket(self, peer->session);
+    while (*at != peer)
+        at = &(*at)->next_session;
+    *at = peer->next_session;
+    unlink_peer(self, peer);
+    if (self->recent == peer) self->recent = NULL;
+    free_peer(peer);
+    self->peer_count--;
+    return true;
+}
+
+static weir_peer *add_peer(weir_inlet *self, const weir_frame *hello, const char *name)
+{
+    if (self->peer_count == PEERS_MAX && !forget_one(self)) return NULL;
     weir_peer *peer = calloc(1, sizeof *peer);
     if (!peer) abort();
+    peer->fd = -1;
     peer->session = hello->session;
     peer->received = hello->base - 1;
+    peer->name = name ? strdup(name) : NULL;
     memcpy(peer->node, hello->node, sizeof peer->node);
     memcpy(peer->outlet, hello->outlet, sizeof peer->outlet);
-    peer->next = self->peers;
-    self->peers = peer;
+    weir_peer **bucket = session_bucket(self, peer->session);
+    peer->next_session = *bucket;
+    *bucket = peer;
+    link_peer(self, peer);
     self->peer_count++;
     return peer;
 }
@@ -102,32 +236,121 @@ static void mark_dirty(weir_inlet *self, weir_peer *peer)
     self->dirty = peer;
 }
 
-/* --- Sending ----------------------------------------------------------------------- */
+/* --- Ending ------------------------------------------------------------------------ */
+
+/*  The same refusal of the same peer is logged once a minute.                 */
+static void complain(weir_inlet *self, const char *who, const char *outlet,
+                     const char *code, const char *text)
+{
+    uint64_t hash =
+        XXH3_64bits_withSeed(code, strlen(code), XXH3_64bits(who, strlen(who)));
+    size_t i = hash % COMPLAINTS_MAX;
+    int64_t now = weir_clock_now_us();
+    self->stats.refused++;
+    if (self->complaints[i].hash == hash &&
+        now - self->complaints[i].us < complain_again_us)
+        return;
+    self->complaints[i].hash = hash;
+    self->complaints[i].us = now;
+    weir_log(WEIR_WARN, "link closed peer=%s%s%s code=%s text=\"%s\"", who,
+             outlet ? " outlet=" : "", outlet ? outlet : "", code, text);
+}
+
+static void hang_up(weir_inlet *self, int fd)
+{
+    if (fd >= 0 && self->config.events->hang_up)
+        self->config.events->hang_up(self->config.arg, fd);
+}
 
 static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
     if (!is_connected(peer)) return;
-    if (self->config.events->send(self->config.arg, peer->id, peer->id_size, frame))
-        peer->id_size = 0;
+    weir_err err =
+        self->config.events->send(self->config.arg, peer->id, peer->id_size, frame);
+    if (!err) return;
+    if (err == WEIR_EFULL) {
+        complain(self, peer->node, peer->outlet, "DEAF", "it does not read");
+        peer->closed = true;
+        hang_up(self, peer->fd);
+    } else {
+        unset_id(self, peer);
+    }
 }
 
 static void send_close(weir_inlet *self, const void *id, size_t id_size, uint32_t stage,
-                       const char *code, const char *text)
+                       const char *code, const char *text, bool retryable)
 {
-    weir_frame frame = {.type = WEIR_CLOSE, .stage = stage};
+    weir_frame frame = {.type = WEIR_CLOSE, .stage = stage, .retryable = retryable};
     snprintf(frame.code, sizeof frame.code, "%s", code);
     snprintf(frame.text, sizeof frame.text, "%s", text);
     self->config.events->send(self->config.arg, id, id_size, &frame);
 }
 
+static void end_peer(weir_inlet *self, weir_peer *peer, const char *code,
+                     const char *text, bool retryable)
+{
+    if (!is_connected(peer)) return;
+    send_close(self, peer->id, peer->id_size, 0, code, text, retryable);
+    peer->closed = true;
+    hang_up(self, peer->fd);
+}
+
 static void close_peer(weir_inlet *self, weir_peer *peer, const char *code,
                        const char *text)
 {
-    weir_log(WEIR_WARN, "link closed peer=%s outlet=%s code=%s text=\"%s\"", peer->node,
-             peer->outlet, code, text);
-    send_close(self, peer->id, peer->id_size, 0, code, text);
-    peer->closed = true;
+    complain(self, peer->node, peer->outlet, code, text);
+    end_peer(self, peer, code, text, false);
 }
+
+void weir_inlet_close_unless(weir_inlet *self, bool (*keep)(void *arg, const char *name),
+                             void *arg, const char *code, const char *text)
+{
+    for (weir_peer *p = self->peers; p; p = p->next) {
+        if (!is_connected(p) || (keep && keep(arg, p->name))) continue;
+        weir_log(WEIR_INFO, "link closed peer=%s outlet=%s code=%s", p->node, p->outlet,
+                 code);
+        end_peer(self, p, code, text, keep == NULL);
+    }
+}
+
+void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text)
+{
+    weir_inlet_close_unless(self, NULL, NULL, code, text);
+}
+
+/*  A connection that is no peer's has done something wrong. What still comes from it
+    is dropped: answering again and again would fill its queue.                */
+static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
+                           const char *code, const char *text, bool retryable)
+{
+    const char *name = NULL, *address = "a neighbour";
+    int fd = -1;
+    for (size_t i = 0; i < ENDED_MAX; i++)
+        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
+            return;
+    if (self->config.events->identify)
+        self->config.events->identify(self->config.arg, &name, &address, &fd);
+    complain(self, name ? name : address, NULL, code, text);
+    send_close(self, id, id_size, 0, code, text, retryable);
+    hang_up(self, fd);
+    if (!self->config.foreign) return; // there, a new HELLO mends it
+    size_t i = self->ended_count++ % ENDED_MAX;
+    memcpy(self->ended[i].id, id, id_size);
+    self->ended[i].id_size = id_size;
+}
+
+void weir_inlet_lost(weir_inlet *self, int fd)
+{
+    for (weir_peer *p = self->peers; p; p = p->next) {
+        if (p->fd != fd || !p->id_size || p->lost) continue;
+        p->lost = true;
+        p->fd = -1;
+        set_credit(self, p, 0);
+        self->stats.connected--;
+    }
+}
+
+/* --- Granting ---------------------------------------------------------------------- */
 
 /*  Tokens behind the sequence are forgotten; with `upto`, those up to it.     */
 static void drop_tokens(weir_peer *peer, uint64_t sequence, bool upto)
@@ -152,11 +375,40 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
     send_to(self, peer, &frame);
 }
 
-/*  What may be granted now: the window less what is held and what is unspent.  */
+/*  What every foreign peer may have, however many they are.                   */
+static uint64_t first_bytes(const weir_inlet *self)
+{
+    uint64_t share = self->config.total_bytes / (self->stats.connected + 1);
+    if (share > WEIR_INLET_FIRST_BYTES) share = WEIR_INLET_FIRST_BYTES;
+    if (share < least_first_bytes) share = least_first_bytes;
+    return share < self->config.window_bytes ? share : self->config.window_bytes;
+}
+
+/*  What may be granted now: the target less what is held and what is unspent; beyond
+    the first bytes only what all peers together have left of the total.       */
 static uint64_t free_window(const weir_inlet *self, const weir_peer *peer)
 {
     uint64_t used = peer->held + peer->credit;
-    return used < self->config.window_bytes ? self->config.window_bytes - used : 0;
+    if (!self->config.foreign)
+        return used < self->config.window_bytes ? self->config.window_bytes - used : 0;
+    uint64_t first = first_bytes(self), total = self->config.total_bytes;
+    uint64_t bytes = used < peer->target ? peer->target - used : 0;
+    uint64_t left = self->outstanding < total ? total - self->outstanding : 0;
+    if (bytes > left) bytes = left;
+    return used + bytes < first ? first - used : bytes;
+}
+
+/*  A peer that has spent its whole credit could use more: TCP's slow start, with a
+    share for each as its ceiling.                                             */
+static void grow(weir_inlet *self, weir_peer *peer, uint64_t spent)
+{
+    uint64_t most = self->config.total_bytes / (self->stats.connected + 1);
+    if (most > self->config.window_bytes) most = self->config.window_bytes;
+    peer->spent += spent;
+    if (peer->spent < peer->target) return;
+    peer->spent = 0;
+    peer->target = 2 * peer->target < most ? 2 * peer->target : most;
+    if (peer->target < least_first_bytes) peer->target = least_first_bytes;
 }
 
 /*  Small grants are gathered: a CREDIT a block would double the messages. A peer
@@ -164,13 +416,15 @@ static uint64_t free_window(const weir_inlet *self, const weir_peer *peer)
     also a block that is larger than the whole window.                         */
 static void grant(weir_inlet *self, weir_peer *peer)
 {
+    if (self->held || self->draining) return;
     uint64_t bytes = free_window(self, peer);
+    uint64_t window = self->config.foreign ? peer->target : self->config.window_bytes;
     if (peer->wanted > peer->credit + bytes && peer->held == 0)
         bytes = peer->wanted - peer->credit;
-    bool worth = bytes >= self->config.window_bytes / 4;
+    bool worth = bytes >= window / 4;
     bool needed = peer->wanted && peer->credit + bytes >= peer->wanted;
     if (bytes == 0 || !(worth || needed)) return;
-    peer->credit += bytes;
+    set_credit(self, peer, peer->credit + bytes);
     if (peer->credit >= peer->wanted) peer->wanted = 0;
     weir_frame frame = {.type = WEIR_CREDIT, .bytes = bytes, .barrier = peer->barrier};
     send_to(self, peer, &frame);
@@ -194,8 +448,21 @@ void weir_inlet_flush(weir_inlet *self)
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes)
 {
     assert(peer->held >= bytes);
-    peer->held -= bytes;
+    set_held(self, peer, peer->held - bytes);
     mark_dirty(self, peer);
+}
+
+void weir_inlet_hold(weir_inlet *self, bool held)
+{
+    if (self->held == held) return;
+    self->held = held;
+    for (weir_peer *p = self->peers; p && !held; p = p->next)
+        if (is_connected(p)) mark_dirty(self, p);
+}
+
+void weir_inlet_drain(weir_inlet *self)
+{
+    self->draining = true;
 }
 
 void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
@@ -206,36 +473,24 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
     mark_dirty(self, peer);
 }
 
-/* --- Receiving --------------------------------------------------------------------- */
+/* --- HELLO ------------------------------------------------------------------------- */
 
-static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
-                       const weir_frame *frame)
+static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size,
+                    int fd)
 {
-    if (frame->version != WEIR_WIRE_VERSION) {
-        send_close(self, id, id_size, 0, "VERSION", "this inlet speaks version 1");
-        return;
-    }
-    if (frame->session == 0 || frame->base == 0) {
-        send_close(self, id, id_size, 0, "HELLO", "session and base must not be 0");
-        return;
-    }
-    weir_peer *peer = find_session(self, frame->session);
-    if (!peer) peer = add_peer(self, frame);
-    if (!peer) {
-        send_close(self, id, id_size, 0, "PEERS", "this inlet has too many peers");
-        return;
-    }
     /*  A connection carries one session: an older one on it is at its end.    */
     weir_peer *other = find_connection(self, id, id_size);
-    if (other) other->id_size = 0;
-    memcpy(peer->id, id, id_size);
-    peer->id_size = id_size;
-    peer->closed = false;
-    peer->credit = 0;
-    peer->wanted = 0;
-    peer->discarding = false;
-    peer->credit = free_window(self, peer);
+    if (other && other != peer) unset_id(self, other);
+    set_id(self, peer, id, id_size);
+    unlink_peer(self, peer);
+    link_peer(self, peer);
+    peer->fd = fd;
+    peer->closed = peer->discarding = false;
+    peer->wanted = peer->spent = 0;
+    peer->target = first_bytes(self);
     peer->safe_sent = peer->safe;
+    set_credit(self, peer, 0);
+    if (!self->held) set_credit(self, peer, free_window(self, peer));
     send_to(self, peer,
             &(weir_frame){.type = WEIR_WELCOME,
                           .version = WEIR_WIRE_VERSION,
@@ -244,10 +499,49 @@ static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
                           .barrier = peer->barrier});
 }
 
+/*  A certificate's owner cannot take another's name, nor another's session.   */
+static bool is_himself(const weir_frame *hello, const weir_peer *peer, const char *name)
+{
+    if (name && strcmp(name, hello->node)) return false;
+    if (!peer) return true;
+    return peer->name ? name && strcmp(name, peer->name) == 0 : !name;
+}
+
+static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
+                       const weir_frame *frame)
+{
+    const char *name = NULL, *address = NULL;
+    int fd = -1;
+    if (self->config.foreign && self->config.events->identify)
+        self->config.events->identify(self->config.arg, &name, &address, &fd);
+    weir_peer *peer = find_session(self, frame->session);
+    if (frame->version != WEIR_WIRE_VERSION)
+        close_stranger(self, id, id_size, "VERSION", "this inlet speaks version 1",
+                       false);
+    else if (frame->session == 0 || frame->base == 0)
+        close_stranger(self, id, id_size, "HELLO", "session and base must not be 0",
+                       false);
+    else if (!is_himself(frame, peer, name))
+        close_stranger(self, id, id_size, "IDENTITY",
+                       "the node is not the one that the certificate names", false);
+    else if (self->draining)
+        close_stranger(self, id, id_size, "DRAINING", "this inlet is about to end", true);
+    else if (!peer && !(peer = add_peer(self, frame, name)))
+        close_stranger(self, id, id_size, "PEERS", "this inlet has too many peers", true);
+    else
+        welcome(self, peer, id, id_size, fd);
+}
+
+/* --- Receiving --------------------------------------------------------------------- */
+
 /*  Sequences come without gaps; what is already here is dropped. True: take it. */
 static bool in_order(weir_inlet *self, weir_peer *peer, uint64_t sequence)
 {
-    if (peer->discarding || sequence <= peer->received) return false;
+    if (peer->discarding || self->draining) return false;
+    if (sequence <= peer->received) {
+        self->stats.duplicates++;
+        return false;
+    }
     if (sequence == peer->received + 1) return true;
     weir_inlet_nack(self, peer, peer->received + 1, "GAP", "a sequence is missing", true);
     return false;
@@ -265,13 +559,14 @@ static void recv_block(weir_inlet *self, weir_peer *peer, const weir_frame *fram
         close_peer(self, peer, "MALFORMED", "a body is not what its header says");
         return;
     }
-    peer->credit -= cost;
+    set_credit(self, peer, peer->credit - cost);
+    grow(self, peer, cost);
     if (!in_order(self, peer, frame->sequence)) {
         mark_dirty(self, peer);
         return;
     }
     peer->received = frame->sequence;
-    peer->held += cost;
+    set_held(self, peer, peer->held + cost);
     self->config.events->block(self->config.arg, peer, frame->sequence, block_p);
 }
 
@@ -280,7 +575,7 @@ static void recv_barrier(weir_inlet *self, weir_peer *peer, const weir_frame *fr
     if (peer->discarding) return;
     /*  Its sender has given up its credit all the same.                       */
     if (frame->barrier <= peer->barrier) {
-        peer->credit = 0;
+        set_credit(self, peer, 0);
         mark_dirty(self, peer);
         return;
     }
@@ -290,7 +585,7 @@ static void recv_barrier(weir_inlet *self, weir_peer *peer, const weir_frame *fr
         return;
     }
     peer->barrier = frame->barrier;
-    peer->credit = 0;
+    set_credit(self, peer, 0);
     mark_dirty(self, peer);
     if (self->config.events->barrier)
         self->config.events->barrier(self->config.arg, peer, frame->barrier, frame->epoch,
@@ -323,38 +618,53 @@ static void recv_need(weir_inlet *self, weir_peer *peer, uint64_t bytes)
     mark_dirty(self, peer);
 }
 
+/*  What a peer may send once it is welcome.                                   */
+static void recv_from(weir_inlet *self, weir_peer *peer, const weir_frame *frame,
+                      weir_block **body_p)
+{
+    switch (frame->type) {
+    case WEIR_BLOCK:
+        recv_block(self, peer, frame, body_p);
+        break;
+    case WEIR_BARRIER:
+        recv_barrier(self, peer, frame);
+        break;
+    case WEIR_TOKEN:
+        recv_token(self, peer, frame);
+        break;
+    case WEIR_NEED:
+        recv_need(self, peer, frame->bytes);
+        break;
+    case WEIR_CLOSE:
+        unset_id(self, peer);
+        break;
+    default:
+        close_peer(self, peer, "TYPE", "an inlet does not take this message");
+    }
+}
+
 void weir_inlet_recv(weir_inlet *self, const void *id, size_t id_size,
                      const weir_frame *frame, weir_block **body_p)
 {
-    if (id_size == 0 || id_size > ID_MAX) {
-        weir_block_destroy(body_p);
-        return;
-    }
-    weir_peer *peer = find_connection(self, id, id_size);
-    if (frame->stage) {
-        send_close(self, id, id_size, frame->stage, "STAGE",
-                   "this link has stage 0 only");
-    } else if (frame->type == WEIR_HELLO) {
-        recv_hello(self, id, id_size, frame);
-    } else if (!peer) {
-        if (!self->complained)
-            weir_log(WEIR_WARN, "message without HELLO type=%d", (int)frame->type);
-        self->complained = true;
-        send_close(self, id, id_size, 0, "HELLO", "say HELLO first");
-    } else if (peer->closed) {
-        /*  It was sent before our CLOSE arrived.                              */
-    } else if (frame->type == WEIR_BLOCK && *body_p) {
-        recv_block(self, peer, frame, body_p);
-    } else if (frame->type == WEIR_BARRIER) {
-        recv_barrier(self, peer, frame);
-    } else if (frame->type == WEIR_TOKEN) {
-        recv_token(self, peer, frame);
-    } else if (frame->type == WEIR_NEED) {
-        recv_need(self, peer, frame->bytes);
-    } else if (frame->type == WEIR_CLOSE) {
-        peer->id_size = 0;
-    } else {
-        close_peer(self, peer, "TYPE", "an inlet does not take this message");
+    if (id_size > 0 && id_size <= ID_MAX) {
+        weir_peer *peer = find_connection(self, id, id_size);
+        if (peer && peer->closed && !(frame && frame->type == WEIR_HELLO)) {
+            /*  It was sent before our CLOSE arrived.                          */
+        } else if (!frame && peer) {
+            close_peer(self, peer, "MALFORMED", "a message is none of this protocol");
+        } else if (!frame) {
+            close_stranger(self, id, id_size, "MALFORMED",
+                           "a message is none of this protocol", false);
+        } else if (frame->stage) {
+            send_close(self, id, id_size, frame->stage, "STAGE",
+                       "this link has stage 0 only", false);
+        } else if (frame->type == WEIR_HELLO) {
+            recv_hello(self, id, id_size, frame);
+        } else if (!peer) {
+            close_stranger(self, id, id_size, "HELLO", "say HELLO first", false);
+        } else {
+            recv_from(self, peer, frame, body_p);
+        }
     }
     weir_block_destroy(body_p);
 }
@@ -371,6 +681,11 @@ const char *weir_peer_outlet(const weir_peer *self)
     return self->outlet;
 }
 
+const char *weir_peer_name(const weir_peer *self)
+{
+    return self->name;
+}
+
 void **weir_peer_data(weir_peer *self)
 {
     return &self->data;
@@ -384,4 +699,9 @@ weir_peer *weir_inlet_peers(const weir_inlet *self)
 weir_peer *weir_peer_next(const weir_peer *self)
 {
     return self->next;
+}
+
+weir_inlet_stats weir_inlet_look(const weir_inlet *self)
+{
+    return self->stats;
 }

@@ -27,9 +27,10 @@ typedef struct {
     weir_send_fn *send;
     /*  Everything up to this sequence is safe (blocks and tokens).            */
     void (*acked)(void *arg, uint64_t sequence);
-    /*  A block was refused for good; it still waits in the window until
+    /*  A block was refused for good; it (lent) still waits in the window until
         weir_outlet_settle.                                                    */
-    void (*refused)(void *arg, uint64_t sequence, const char *code, const char *text);
+    void (*refused)(void *arg, uint64_t sequence, weir_block *block, const char *code,
+                    const char *text);
     /*  The peer ended the link: code, text, and whether to try again.         */
     void (*closed)(void *arg, const char *code, const char *text, bool retryable);
 } weir_outlet_events;
@@ -79,6 +80,12 @@ void weir_outlet_settle(weir_outlet *self, uint64_t sequence);
 /*  True while less than the window is queued and unacknowledged.              */
 bool weir_outlet_has_room(const weir_outlet *self);
 
+/*  WELCOME has come, and the connection lives.                                */
+bool weir_outlet_is_open(const weir_outlet *self);
+
+/*  Something is queued and the peer has granted too little for it.            */
+bool weir_outlet_is_starved(const weir_outlet *self);
+
 size_t weir_outlet_kept_bytes(const weir_outlet *self); // queued, unacknowledged
 uint64_t weir_outlet_replayed(const weir_outlet *self); // blocks sent again so far
 const char *weir_outlet_name(const weir_outlet *self);
@@ -89,7 +96,7 @@ typedef struct weir_inlet weir_inlet;
 typedef struct weir_peer weir_peer; // one upstream outlet, known by its session
 
 typedef struct {
-    /*  Sends to the connection with this routing id.                          */
+    /*  Sends to the connection with this routing id. WEIR_EFULL: it does not read. */
     weir_err (*send)(void *arg, const void *id, size_t id_size, const weir_frame *frame);
     /*  A block in order; *block_p may be taken. The inlet grants its cost again
         only when weir_inlet_grant says so, acknowledges by weir_inlet_ack.    */
@@ -99,28 +106,57 @@ typedef struct {
     /*  A token in order; its answer is weir_inlet_ack of its sequence.        */
     void (*token)(void *arg, weir_peer *peer, uint64_t sequence, weir_token_kind kind,
                   uint64_t argument);
+    /*  Foreign inlets only. Who sent the HELLO that is being received: the name in the
+        certificate (NULL: there is none), an address for people, and the connection's
+        descriptor (-1: unknown). The texts live until the inlet returns.      */
+    void (*identify)(void *arg, const char **name, const char **address, int *fd);
+    /*  Foreign inlets only: end this connection, after what is queued for it. */
+    void (*hang_up)(void *arg, int fd);
+    /*  A peer is forgotten to make room: nothing of it is unsafe. Frees the owner's
+        data.                                                                  */
+    void (*forget)(void *arg, weir_peer *peer);
 } weir_inlet_events;
 
 typedef struct {
-    size_t window_bytes; // credit of one peer
+    size_t window_bytes; // most credit of one peer
+    size_t total_bytes;  // of all peers together, beyond what each gets at first; foreign
     size_t block_max;    // cost of the largest block that NEED may ask for, if that is
                          // above the window; 0: any
-    bool foreign;        // peers are other processes: bodies are walked
+    bool foreign;        // peers are other processes: they identify themselves, begin
+                         // with a small credit, and their bodies are walked
     const weir_inlet_events *events;
     void *arg;
 } weir_inlet_config;
+
+/*  What a foreign peer is granted at first; it grows to the window as it is used.  */
+#define WEIR_INLET_FIRST_BYTES (256 << 10)
 
 weir_inlet *weir_inlet_new(const weir_inlet_config *config);
 void weir_inlet_destroy(weir_inlet **self_p);
 
 /*  Takes a message from the connection with that routing id; a BLOCK's body is
-    *body_p, which is taken or destroyed. What breaks the protocol is answered
-    with CLOSE, logged once, and forgotten; the inlet itself never fails.      */
+    *body_p, which is taken or destroyed. frame NULL: it was none of ours. What breaks
+    the protocol is answered with CLOSE, logged once, and its connection ended; the
+    inlet itself never fails.                                                  */
 void weir_inlet_recv(weir_inlet *self, const void *id, size_t id_size,
                      const weir_frame *frame, weir_block **body_p);
 
+/*  The connection with that descriptor has ended: its peer keeps its session.  */
+void weir_inlet_lost(weir_inlet *self, int fd);
+
 /*  Room for that many more bytes: what was handed on.                         */
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes);
+
+/*  While held nothing is granted; afterwards everybody gets what is due.      */
+void weir_inlet_hold(weir_inlet *self, bool held);
+
+/*  No block is taken any more; what was taken is still acknowledged.          */
+void weir_inlet_drain(weir_inlet *self);
+
+/*  Ends the connections of all peers, or of those for whom keep is false, with CLOSE. */
+void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text);
+void weir_inlet_close_unless(weir_inlet *self, bool (*keep)(void *arg, const char *name),
+                             void *arg, const char *code, const char *text);
 
 /*  Everything up to the sequence is safe. Cumulative.                         */
 void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence);
@@ -138,8 +174,18 @@ void weir_inlet_flush(weir_inlet *self);
 
 const char *weir_peer_node(const weir_peer *self);
 const char *weir_peer_outlet(const weir_peer *self);
+/*  The authenticated name; NULL without one.                                  */
+const char *weir_peer_name(const weir_peer *self);
 /*  A slot for the owner's own data about the peer, NULL at first.             */
 void **weir_peer_data(weir_peer *self);
 /*  Walks the peers: the first, the next, NULL behind the last.                */
 weir_peer *weir_inlet_peers(const weir_inlet *self);
 weir_peer *weir_peer_next(const weir_peer *self);
+
+typedef struct {
+    size_t connected;
+    uint64_t refused;    // HELLOs, and connections ended for what they sent
+    uint64_t duplicates; // blocks that came again and were dropped
+} weir_inlet_stats;
+
+weir_inlet_stats weir_inlet_look(const weir_inlet *self);

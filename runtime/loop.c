@@ -10,10 +10,18 @@
 struct weir_watch {
     weir_watch *next;
     int fd;
-    weir_handler *handler; // NULL: hot is set instead
-    bool *hot;             // NULL too: the clock's wake-up
-    bool gone;             // unwatched while events are being handled
+    weir_handler *handler;
+    void *arg;
+    bool edge;
+    bool gone; // unwatched while events are being handled
 };
+
+/*  The virtual clock has moved: the timers are looked at after every wait.    */
+static void clock_moved(void *arg)
+{
+    weir_loop *self = arg;
+    eventfd_read(self->wake_fd, &(eventfd_t){0});
+}
 
 weir_err weir_loop_init(weir_loop *self, void *arg)
 {
@@ -21,7 +29,7 @@ weir_err weir_loop_init(weir_loop *self, void *arg)
     self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (self->epoll_fd < 0 || self->wake_fd < 0) return WEIR_ESYS;
-    weir_err err = weir_loop_watch(self, self->wake_fd, NULL, NULL);
+    weir_err err = weir_loop_watch(self, self->wake_fd, false, clock_moved, self);
     return err ? err : weir_clock_watch(self->wake_fd);
 }
 
@@ -48,13 +56,14 @@ void weir_loop_fini(weir_loop *self)
     if (self->epoll_fd >= 0) close(self->epoll_fd);
 }
 
-weir_err weir_loop_watch(weir_loop *self, int fd, weir_handler *handler, bool *hot)
+weir_err weir_loop_watch(weir_loop *self, int fd, bool edge, weir_handler *handler,
+                         void *arg)
 {
     weir_watch *w = calloc(1, sizeof *w);
     if (!w) abort();
-    *w = (weir_watch){.next = self->watches, .fd = fd, .handler = handler, .hot = hot};
+    *w = (weir_watch){self->watches, fd, handler, arg, edge, false};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = w};
-    if (hot) event.events |= EPOLLET;
+    if (edge) event.events |= EPOLLET;
     if (epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, fd, &event)) {
         free(w);
         return WEIR_ESYS;
@@ -118,14 +127,10 @@ void weir_loop_wait(weir_loop *self, int64_t deadline_us, bool mute)
     for (int i = 0; i < count; i++) {
         weir_watch *w = events[i].data.ptr;
         if (w->gone) continue;
-        if (w->hot)
-            *w->hot = true;
-        else if (!w->handler)
-            eventfd_read(self->wake_fd, &(eventfd_t){0});
-        else if (mute)
+        if (mute && !w->edge && w->fd != self->wake_fd)
             weir_loop_unwatch(self, w->fd);
         else
-            w->handler(self->arg);
+            w->handler(w->arg);
     }
     sweep_watches(self);
 }

@@ -16,16 +16,17 @@ typedef struct {
         weir_handler *handler; // NULL: free
         int64_t at_us;
     } timers[WEIR_LOOP_TIMERS_MAX];
-    void *arg; // of all handlers
+    void *arg; // of the timers' handlers
 } weir_loop;
 
 /*  Errors: WEIR_ESYS when there are no descriptors left. To be ended in any case.  */
 weir_err weir_loop_init(weir_loop *self, void *arg);
 void weir_loop_fini(weir_loop *self);
 
-/*  When the descriptor is readable the handler is called; or, with handler NULL, each
-    time that it becomes readable *hot is set.                                 */
-weir_err weir_loop_watch(weir_loop *self, int fd, weir_handler *handler, bool *hot);
+/*  When the descriptor is readable the handler is called with arg; with `edge` only
+    each time that it becomes readable. Not edge: the mute wait may let it go.  */
+weir_err weir_loop_watch(weir_loop *self, int fd, bool edge, weir_handler *handler,
+                         void *arg);
 void weir_loop_unwatch(weir_loop *self, int fd);
 
 /*  Calls the handler once after the delay. Setting it again moves it; a negative

@@ -318,8 +318,8 @@ static weir_err refused(weir_outlet *self, const weir_frame *frame)
     item *it = find_item(self, frame->sequence);
     if (!it || it->refused) return WEIR_OK;
     it->refused = true;
-    self->config.events->refused(self->config.arg, frame->sequence, frame->code,
-                                 frame->text);
+    self->config.events->refused(self->config.arg, frame->sequence, it->block,
+                                 frame->code, frame->text);
     return WEIR_OK;
 }
 
@@ -360,6 +360,16 @@ weir_err weir_outlet_recv(weir_outlet *self, const weir_frame *frame)
 bool weir_outlet_has_room(const weir_outlet *self)
 {
     return self->kept_bytes < self->config.window_bytes;
+}
+
+bool weir_outlet_is_open(const weir_outlet *self)
+{
+    return self->state == STATE_OPEN;
+}
+
+bool weir_outlet_is_starved(const weir_outlet *self)
+{
+    return self->state == STATE_OPEN && self->unsent < self->count;
 }
 
 size_t weir_outlet_kept_bytes(const weir_outlet *self)

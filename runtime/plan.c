@@ -154,12 +154,12 @@ static void link_input(weir_plan *self, size_t to, size_t f, weir_reports *repor
             complain(reports, node, "it reads twice from", outlet);
             return;
         }
-    if (!node->class->inlet)
+    if (!weir_class_reads(node->class))
         complain(reports, node, "a source reads from no node: take away the `from`",
                  NULL);
     else if (!from)
         complain(reports, node, "it reads from an unknown node", outlet);
-    else if (from->class->inlet && !from->class->outlets)
+    else if (weir_class_is_sink(from->class))
         complain(reports, node, "it reads from a sink, which has no outlet:", outlet);
     else if (!has_outlet(from, outlet) && strchr(outlet, '.'))
         complain(reports, node, "it reads from an unknown outlet", outlet);
@@ -173,9 +173,9 @@ static void check_readers(const weir_plan *self, weir_reports *reports)
 {
     for (size_t i = 0; i < self->node_count; i++) {
         const weir_plan_node *node = &self->nodes[i];
-        if (node->class->inlet && node->from_count == 0)
+        if (weir_class_reads(node->class) && node->from_count == 0)
             complain(reports, node, "it reads nothing: give it a `from`", NULL);
-        if (node->class->inlet && !node->class->outlets) continue;
+        if (weir_class_is_sink(node->class)) continue;
         char **names;
         size_t count = weir_plan_outlets(node, &names);
         for (size_t n = 0; n < count; n++) {

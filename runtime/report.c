@@ -1,8 +1,9 @@
 #include "runtime/report.h"
 #include "runtime/clock.h"
+#include "runtime/files.h"
 #include "runtime/json.h"
-#include <fcntl.h>
-#include <unistd.h>
+#include <errno.h>
+#include <inttypes.h>
 
 static const char *const ending_names[] = {"clean", "failed", "deadline", "at once",
                                            "start"};
@@ -79,20 +80,6 @@ void weir_accounts_print(const weir_accounts *self, weir_buffer *out)
     free(counts);
 }
 
-static weir_err write_file(const char *path, const weir_buffer *text, weir_report *report)
-{
-    char temporary[PATH_MAX + 8];
-    snprintf(temporary, sizeof temporary, "%s.new", path);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool good = fd >= 0 && write(fd, text->data, text->size) == (ssize_t)text->size;
-    if (good) good = fsync(fd) == 0;
-    if (fd >= 0) close(fd);
-    if (good && rename(temporary, path) == 0) return WEIR_OK;
-    weir_report_set(report, WEIR_ESYS, path, "%s", strerror(errno));
-    unlink(temporary);
-    return WEIR_ESYS;
-}
-
 weir_err weir_accounts_write(const weir_accounts *self, weir_report *report)
 {
     char path[PATH_MAX];
@@ -100,7 +87,8 @@ weir_err weir_accounts_write(const weir_accounts *self, weir_report *report)
     snprintf(path, sizeof path, "%s/report.json", self->config->state_dir);
     weir_accounts_print(self, &out);
     weir_buffer_put_byte(&out, '\n');
-    weir_err err = write_file(path, &out, report);
+    weir_err err = weir_replace_file(path, out.data, out.size, 0600, true);
+    if (err) weir_report_set(report, err, path, "%s", strerror(errno));
     weir_buffer_fini(&out);
     return err;
 }

@@ -21,6 +21,7 @@ static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int64_t default_message_max = 16 << 20;
+static const int foreign_hwm = 8192; // of an inlet: a peer may break its credit
 
 /*  zsys_set_max_sockets would abort a host that has sockets already; on the context
     itself the limit is without effect then, and else the same.                */
@@ -199,8 +200,9 @@ static weir_err open_socket(weir_socket **self_p, bool router,
 {
     weir_report own = {0};
     if (!report) report = &own;
-    void *handle =
-        open_raw(router ? ZMQ_ROUTER : ZMQ_DEALER, endpoint, router, 0, false, report);
+    bool foreign = weir_endpoint_is_foreign(endpoint->endpoint);
+    void *handle = open_raw(router ? ZMQ_ROUTER : ZMQ_DEALER, endpoint, router,
+                            router && foreign ? foreign_hwm : 0, false, report);
     if (!handle) return report->err ? report->err : WEIR_ESYS;
     weir_socket *self = calloc(1, sizeof *self);
     if (!self) abort();
@@ -209,6 +211,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
     zmq_msg_init(&self->id);
     zmq_msg_init(&self->head);
     if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
+    if (!router) set_int(handle, ZMQ_LINGER, 0); // what is not acknowledged is kept
     if (!open_monitor(self, endpoint) || attach(handle, endpoint->endpoint, router)) {
         weir_err err = cannot_attach(endpoint, router, report);
         weir_socket_close(&self);
@@ -322,6 +325,12 @@ const char *weir_socket_sender(weir_socket *self)
     return zmq_msg_gets(&self->head, "User-Id");
 }
 
+const char *weir_socket_sender_address(weir_socket *self)
+{
+    const char *address = zmq_msg_gets(&self->head, "Peer-Address");
+    return address && *address ? address : "a local process";
+}
+
 int weir_socket_sender_fd(weir_socket *self)
 {
     return zmq_msg_get(&self->head, ZMQ_SRCFD);
@@ -356,8 +365,9 @@ static weir_err send_bytes(weir_socket *self, const void *data, size_t size, int
     memcpy(zmq_msg_data(&message), data, size);
     weir_handover_give(zmq_msg_data(&message));
     if (zmq_msg_send(&message, self->handle, ZMQ_DONTWAIT | flags) >= 0) return WEIR_OK;
+    weir_err err = errno == EAGAIN ? WEIR_EFULL : WEIR_ECLOSED;
     zmq_msg_close(&message);
-    return WEIR_ECLOSED;
+    return err;
 }
 
 weir_err weir_socket_send(weir_socket *self, const void *id, size_t id_size,
@@ -365,7 +375,8 @@ weir_err weir_socket_send(weir_socket *self, const void *id, size_t id_size,
 {
     self->out.size = 0;
     weir_frame_put(frame, &self->out);
-    if (id && send_bytes(self, id, id_size, ZMQ_SNDMORE)) return WEIR_ECLOSED;
+    weir_err err = id ? send_bytes(self, id, id_size, ZMQ_SNDMORE) : WEIR_OK;
+    if (err) return err;
     if (send_bytes(self, self->out.data, self->out.size, body ? ZMQ_SNDMORE : 0))
         return WEIR_ECLOSED;
     return body ? send_body(self, body) : WEIR_OK;

@@ -80,8 +80,8 @@ bool weir_socket_readable(weir_socket *self);
 
 /*  Sends a frame, with the block's body behind it (its own reference is taken,
     nothing copied). id, for a ROUTER, names the connection. Does not block.
-    WEIR_ECLOSED: the connection is gone; WEIR_EFULL cannot happen, since credit
-    and not the high-water mark bounds what is under way.                      */
+    WEIR_ECLOSED: the connection is gone. WEIR_EFULL: a ROUTER's foreign peer does not
+    read; elsewhere credit and no high-water mark bounds what is under way.    */
 weir_err weir_socket_send(weir_socket *self, const void *id, size_t id_size,
                           const weir_frame *frame, weir_block *body);
 
@@ -96,6 +96,8 @@ typedef struct {
 weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block **body_p);
 
 /*  Of the message that was received last: the name in its sender's certificate, NULL
-    without one; and the descriptor of its connection, -1 for inproc.            */
+    without one; its address for people; the descriptor of its connection, -1 for
+    inproc. The texts live until the next message.                              */
 const char *weir_socket_sender(weir_socket *self);
+const char *weir_socket_sender_address(weir_socket *self);
 int weir_socket_sender_fd(weir_socket *self);

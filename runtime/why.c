@@ -323,6 +323,6 @@ bool weir_why_paths(const weir_why *self, size_t only,
               .arg = arg};
     bool all = true;
     for (size_t i = 0; i < self->plan->node_count && all; i++)
-        if (!self->plan->nodes[i].class->inlet) all = walk_from(&w, i);
+        if (!weir_class_reads(self->plan->nodes[i].class)) all = walk_from(&w, i);
     return all;
 }

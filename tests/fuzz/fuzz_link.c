@@ -80,8 +80,10 @@ static void on_acked(void *arg, uint64_t sequence)
     w->acked = sequence;
 }
 
-static void on_refused(void *arg, uint64_t sequence, const char *code, const char *text)
+static void on_refused(void *arg, uint64_t sequence, weir_block *block, const char *code,
+                       const char *text)
 {
+    (void)block;
     (void)code;
     (void)text;
     world *w = arg;
@@ -143,7 +145,8 @@ static void on_barrier(void *arg, weir_peer *peer, uint64_t id, uint64_t epoch,
     CHECK(id > 0);
 }
 
-static const weir_inlet_events inlet_events = {send_up, on_block, on_barrier, on_token};
+static const weir_inlet_events inlet_events = {
+    .send = send_up, .block = on_block, .barrier = on_barrier, .token = on_token};
 
 /* --- Steps ------------------------------------------------------------------------- */
 

@@ -129,8 +129,10 @@ static void on_acked(void *arg, uint64_t sequence)
     b->acked = sequence;
 }
 
-static void on_refused(void *arg, uint64_t sequence, const char *code, const char *text)
+static void on_refused(void *arg, uint64_t sequence, weir_block *block, const char *code,
+                       const char *text)
 {
+    (void)block;
     (void)text;
     bench *b = arg;
     b->refused = sequence;
@@ -213,7 +215,8 @@ static void on_token(void *arg, weir_peer *peer, uint64_t sequence, weir_token_k
     b->tokens[b->token_count++] = sequence;
 }
 
-static const weir_inlet_events inlet_events = {send_up, on_block, on_barrier, on_token};
+static const weir_inlet_events inlet_events = {
+    .send = send_up, .block = on_block, .barrier = on_barrier, .token = on_token};
 
 /* --- Bench ------------------------------------------------------------------------- */
 

@@ -1,0 +1,28 @@
+/*  doorman: what a listener does about its connections, beyond what libzmq does: bounds
+    those that have not shaken hands yet, and ends those that it is told to.
+
+    A connection is known by its descriptor, which libzmq owns and may close and use
+    again at any time: so it is looked at together with its inode, and only ever shut
+    down, never closed. A class without sockets; one thread uses it.            */
+#pragma once
+#include "runtime/err.h"
+
+typedef struct weir_doorman weir_doorman;
+
+/*  unfinished_max: connections that may be shaking hands at a time. The oldest of
+    them is ended for one more.                                                 */
+weir_doorman *weir_doorman_new(size_t unfinished_max);
+void weir_doorman_destroy(weir_doorman **self_p);
+
+/*  A connection was accepted; has ended.                                       */
+void weir_doorman_accepted(weir_doorman *self, int fd);
+void weir_doorman_lost(weir_doorman *self, int fd);
+
+/*  Ends the connection in a moment, when what was sent to it has left.         */
+void weir_doorman_end(weir_doorman *self, int fd);
+
+/*  When the next one is to be ended; -1: none. And doing it.                   */
+int64_t weir_doorman_deadline(const weir_doorman *self);
+void weir_doorman_run_due(weir_doorman *self);
+
+uint64_t weir_doorman_turned_away(const weir_doorman *self); // unfinished and ended
