@@ -153,7 +153,7 @@ CASES = {
                           [(3, 'source.http "h"', LATER)]),
     "a sink of later": (PAIR + 'sink.redis "h" { from = "g" }',
                         [(3, 'sink.redis "h"', LATER)]),
-    "security": (PAIR + "security { }", [(3, "security", LATER)]),
+    "governor": (PAIR + "governor { }", [(3, "governor", LATER)]),
     "batch": (process("batch = function () end"), [(4, "'batch'", LATER)]),
     "tick": (process('every = "1s", tick = function () end'),
              [(4, "'every'", LATER), (4, "'tick'", LATER)]),
