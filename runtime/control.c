@@ -20,6 +20,7 @@ static const int64_t complain_us = 60000000;
 
 typedef struct {
     void *socket;
+    bool secured; // by CURVE: a message bears the name and the key of its sender
     char endpoint[256];
 } port;
 
@@ -27,7 +28,7 @@ struct weir_stream {
     weir_control *control; // NULL: this one is free
     uint8_t address[ADDRESS_MAX];
     uint8_t id[WEIR_CONTROL_ID_MAX];
-    char peer[WEIR_PEER_NAME_MAX];
+    char peer[WEIR_PEER_NAME_MAX], key[41];
     weir_request to; // points to the above
 };
 
@@ -55,6 +56,7 @@ static weir_err open_port(weir_control *self, const char *endpoint, weir_report 
     zmq_setsockopt(p->socket, ZMQ_ROUTER_MANDATORY, &(int){1}, sizeof(int));
     size_t size = sizeof p->endpoint;
     zmq_getsockopt(p->socket, ZMQ_LAST_ENDPOINT, p->endpoint, &size);
+    p->secured = strncmp(endpoint, "tcp://", 6) == 0;
     self->port_count++;
     return WEIR_OK;
 }
@@ -186,18 +188,22 @@ weir_stream *weir_control_stream(weir_control *self, const weir_request *request
     s->to.address = keep(s->address, sizeof s->address, &request->address);
     s->to.id = keep(s->id, sizeof s->id, &request->id);
     snprintf(s->peer, sizeof s->peer, "%s", request->peer ? request->peer : "");
+    snprintf(s->key, sizeof s->key, "%s", request->key ? request->key : "");
     return s;
 }
 
-static bool is_allowed(const weir_control *self, const char *peer)
+/*  A connection outlives the certificate that it was made with.                  */
+static bool is_allowed(const weir_control *self, int number, const char *peer,
+                       const char *key)
 {
-    return !peer || !*peer ||
-           weir_realm_allows(self->config.realm, peer, WEIR_ROLE_CONTROL);
+    return !self->ports[number].secured ||
+           (peer &&
+            weir_realm_allows_key(self->config.realm, peer, key, WEIR_ROLE_CONTROL));
 }
 
 bool weir_stream_send(weir_stream *self, const void *json, size_t size)
 {
-    return is_allowed(self->control, self->peer) &&
+    return is_allowed(self->control, self->to.port, self->peer, self->key) &&
            send_reply(self->control, &self->to, "more", json, size);
 }
 
@@ -273,11 +279,14 @@ static void answer(weir_control *self, int number, message *m)
     weir_err err = weir_request_parse(&request, frames + 1, m->count - 1, &report);
     request.address = frames[0];
     request.port = number;
-    request.peer = zmq_msg_gets(&m->parts[m->count - 1], "User-Id");
-    if (!err && !is_allowed(self, request.peer))
+    if (self->ports[number].secured) { // else it could say anything
+        request.peer = zmq_msg_gets(&m->parts[m->count - 1], "User-Id");
+        request.key = zmq_msg_gets(&m->parts[m->count - 1], "Weir-Key");
+    }
+    if (!err && !is_allowed(self, number, request.peer, request.key))
         err = weir_report_set(&report, WEIR_EREFUSED, NULL,
                               "the certificate of '%s' has not the role control any more",
-                              request.peer);
+                              request.peer ? request.peer : "nobody");
     if (err) {
         complain(self, &request, &report);
         weir_control_reply(self, &request, err, NULL, &report);

@@ -28,6 +28,7 @@ typedef struct weir_request {
     const char *args[WEIR_CONTROL_ARGS_MAX + 1]; // ends with a NULL
     size_t arg_count;
     const char *peer; // the name in the sender's certificate; NULL: by the local socket
+    const char *key;  // its key; NULL as peer is
     bool delimited;   // began with an empty frame; so does the reply
     weir_control_frame id;
     weir_control_frame address; // of the connection
