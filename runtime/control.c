@@ -17,6 +17,7 @@
 
 static const int queue_max = 64; // messages to a client that does not read
 static const int64_t complain_us = 60000000;
+static const int64_t stalled_max_us = 5000000; // without reading, a stream's client
 
 typedef struct {
     void *socket;
@@ -29,7 +30,8 @@ struct weir_stream {
     uint8_t address[ADDRESS_MAX];
     uint8_t id[WEIR_CONTROL_ID_MAX];
     char peer[WEIR_PEER_NAME_MAX], key[41];
-    weir_request to; // points to the above
+    int64_t stalled_us; // since when its client's queue is full; 0: it is not
+    weir_request to;    // points to the above
 };
 
 struct weir_control {
@@ -184,6 +186,7 @@ weir_stream *weir_control_stream(weir_control *self, const weir_request *request
         s++;
     if (s == self->streams + WEIR_CONTROL_STREAMS_MAX) return NULL;
     s->control = self;
+    s->stalled_us = 0;
     s->to = (weir_request){.port = request->port, .delimited = request->delimited};
     s->to.address = keep(s->address, sizeof s->address, &request->address);
     s->to.id = keep(s->id, sizeof s->id, &request->id);
@@ -201,10 +204,18 @@ static bool is_allowed(const weir_control *self, int number, const char *peer,
             weir_realm_allows_key(self->config.realm, peer, key, WEIR_ROLE_CONTROL));
 }
 
-bool weir_stream_send(weir_stream *self, const void *json, size_t size)
+weir_err weir_stream_send(weir_stream *self, const void *json, size_t size)
 {
-    return is_allowed(self->control, self->to.port, self->peer, self->key) &&
-           send_reply(self->control, &self->to, "more", json, size);
+    weir_control *control = self->control;
+    if (!is_allowed(control, self->to.port, self->peer, self->key)) return WEIR_ECLOSED;
+    if (send_reply(control, &self->to, "more", json, size)) {
+        self->stalled_us = 0;
+        return WEIR_OK;
+    }
+    int64_t now = weir_clock_now_us();
+    if (errno != EAGAIN) return WEIR_ECLOSED;
+    if (!self->stalled_us) self->stalled_us = now;
+    return now - self->stalled_us > stalled_max_us ? WEIR_ECLOSED : WEIR_EFULL;
 }
 
 void weir_stream_end(weir_stream **self_p, const weir_buffer *body)

@@ -1,3 +1,4 @@
+#include "runtime/clock.h"
 #include "runtime/control.h"
 #include "runtime/rundir.h"
 #include <fcntl.h>
@@ -297,9 +298,15 @@ static void a_stream_to_a_client_that_does_not_read_ends(void **state)
     static char big[8192];
     memset(big, '1', sizeof big);
     size_t sent = 0;
-    while (weir_stream_send(b.stream, big, sizeof big) && sent < 100000)
+    while (weir_stream_send(b.stream, big, sizeof big) == WEIR_OK && sent < 100000)
         sent++;
     assert_in_range(sent, 1, 2000); // queues of 64 messages, and the kernel's buffers
+    int64_t began = weir_clock_now_us();
+    weir_err err;
+    while ((err = weir_stream_send(b.stream, big, sizeof big)) == WEIR_EFULL)
+        usleep(10000);
+    assert_int_equal(err, WEIR_ECLOSED);
+    assert_in_range(weir_clock_now_us() - began, 3000000, 30000000);
     weir_buffer body = {0};
     weir_buffer_put_text(&body, "{}");
     weir_stream_end(&b.stream, &body);
@@ -321,7 +328,7 @@ static void streams_are_few(void **state)
     assert_null(weir_control_stream(b.control, &request));
     assert_true(weir_stream_is_of(streams[3], &request));
     assert_false(weir_stream_is_of(streams[3], &other));
-    assert_false(weir_stream_send(streams[0], "{}", 2)); // nobody is there
+    assert_int_equal(weir_stream_send(streams[0], "{}", 2), WEIR_ECLOSED); // nobody
     weir_buffer body = {0};
     weir_stream_end(&streams[3], &body);
     assert_non_null(weir_control_stream(b.control, &other));
