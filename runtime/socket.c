@@ -95,9 +95,15 @@ static int in_ms(int64_t us, int64_t fallback_us)
     return (int)((us ? us : fallback_us) / 1000);
 }
 
+/*  A listener at an IPv4 address is left at that, so that its name stays as given.  */
+static bool speaks_ipv6(const char *endpoint, bool listens)
+{
+    return !listens || strchr(endpoint, '[') || strchr(endpoint, '*');
+}
+
 /*  HWMs are counts and credit bounds bytes, so links have none: a link's window
     divided by the 512 bytes that every block costs bounds the count, too.     */
-static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
+static void configure(void *handle, const weir_endpoint *endpoint, bool listens, int hwm,
                       bool reconnects)
 {
     set_int(handle, ZMQ_SNDHWM, hwm);
@@ -116,7 +122,7 @@ static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
     set_int(handle, ZMQ_CONNECT_TIMEOUT, connect_ms);
     set_int(handle, ZMQ_HEARTBEAT_IVL, heartbeat_ms);
     set_int(handle, ZMQ_HEARTBEAT_TIMEOUT, 3 * heartbeat_ms);
-    set_int(handle, ZMQ_IPV6, 1);
+    set_int(handle, ZMQ_IPV6, speaks_ipv6(endpoint->endpoint, listens));
 }
 
 static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
@@ -155,7 +161,7 @@ static void *open_raw(int type, const weir_endpoint *endpoint, bool listens, int
                         zmq_strerror(errno));
         return NULL;
     }
-    configure(handle, endpoint, hwm, reconnects);
+    configure(handle, endpoint, listens, hwm, reconnects);
     if (secure(handle, endpoint, listens, report) == WEIR_OK) return handle;
     zmq_close(handle);
     return NULL;
@@ -328,6 +334,7 @@ const char *weir_socket_sender(weir_socket *self)
 const char *weir_socket_sender_address(weir_socket *self)
 {
     const char *address = zmq_msg_gets(&self->head, "Peer-Address");
+    if (address && begins(address, "::ffff:")) address += strlen("::ffff:");
     return address && *address ? address : "a local process";
 }
 
