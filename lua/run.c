@@ -83,6 +83,8 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         .stop_delay_us = s->stop_delay,
         .signals = true,
         .control = s->control,
+        .notify = true,
+        .monitor = s->has_monitor ? &s->monitor : NULL,
         .until_idle = weir_line_flag(line, "--until-idle"),
     };
     char run_dir[PATH_MAX];

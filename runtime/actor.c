@@ -16,15 +16,16 @@ void weir_actor_fail(weir_actor *self, weir_err err, const char *where,
 {
     if (self->failed) return;
     self->failed = true;
-    char text[sizeof self->node.vitals->reason.text];
+    weir_report reason = {0};
+    char text[sizeof reason.text];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    weir_report_set(&self->node.vitals->reason, err, where, "%s", text);
+    weir_report_set(&reason, err, where, "%s", text);
     weir_log(WEIR_ERROR, "stopped cause=\"%s\"%s%s", text, where && *where ? " at=" : "",
              where ? where : "");
-    weir_vitals_set_state(self->node.vitals, WEIR_STATE_FAILED);
+    weir_vitals_fail(self->node.vitals, &reason);
 }
 
 bool weir_actor_failed(const weir_actor *self)

@@ -122,8 +122,6 @@ void weir_context_stop_part(context *self, size_t part_number)
         if (self->plan->parts[i] != part_number) continue;
         if (weir_actor_stop(&m->actor, &m->ended, stop_timeout_ms))
             self->outcome->stuck = true;
-        else
-            weir_vitals_forget(&m->vitals);
     }
 }
 
@@ -134,11 +132,8 @@ static void forget_residents(context *self, size_t part_number)
     for (size_t i = 0; i < self->plan->node_count; i++) {
         weir_vitals *vitals = &self->members[i].vitals;
         if (self->plan->parts[i] != part_number) continue;
-        uint64_t resident = weir_count_get(vitals, WEIR_COUNT_RESIDENT);
-        weir_count_add(vitals, WEIR_COUNT_IN, -resident);
-        weir_count_add(vitals, WEIR_COUNT_RESIDENT, -resident);
+        weir_vitals_recall(vitals);
         weir_count_add(vitals, WEIR_COUNT_RESTARTS, 1);
-        vitals->open = 0;
     }
 }
 
@@ -179,6 +174,7 @@ static void schedule_restart(context *self, size_t part_number, const weir_repor
     p->in_a_row++;
     self->restarts_us[self->restart_count++ % WEIR_CONTEXT_RESTARTS_MAX] = now;
     self->outcome->restarts++;
+    weir_systemd_say(&self->systemd, "STATUS=restarting: %s", reason->text);
     weir_log(WEIR_WARN, "restart cause=\"%s\" wait_ms=%d", reason->text,
              (int)(wait_us / 1000));
 }
@@ -204,7 +200,8 @@ void weir_context_look_for_failures(context *self)
     for (size_t i = 0; i < self->plan->node_count && !self->over; i++) {
         member *m = &self->members[i];
         if (!m->actor || m->vitals.state != WEIR_STATE_FAILED) continue;
-        weir_report reason = m->vitals.reason;
+        weir_report reason;
+        weir_vitals_reason(&m->vitals, &reason);
         name_node(&reason, m->plan->name);
         part_failed(self, self->plan->parts[i], &reason);
     }
@@ -230,5 +227,7 @@ void weir_context_run_restarts(context *self)
             part_failed(self, p, &report);
         else if (self->draining)
             weir_context_drain_part(self, p);
+        else
+            weir_context_enter(self, WEIR_PHASE_RUNNING, "STATUS=running");
     }
 }

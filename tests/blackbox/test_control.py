@@ -110,7 +110,8 @@ def test_what_runs_is_told(bench, connect):
     assert len(client.ok("stats", "good")["nodes"]) == 1
     assert client.ok("stats")["ledger"]["limit"] > 0
     health = client.ok("health")
-    assert health["ready"] is True, health
+    assert health["status"] == "ok" and health["ready"] is True, health
+    assert "weir_in_total{" in client.ok("metrics")["text"]
     assert client.ok("refusals") == {"refusals": []}
     live.stop()
 

@@ -194,7 +194,7 @@ static void a_part_that_starts_again_says_why(void **state)
                                      .failed_us = now_us - 2 * s,
                                      .reason = "out: cannot sync: No space left"};
     for (int i = 0; i < NODES; i++)
-        t->nodes[i].state = WEIR_STATE_NEW;
+        t->nodes[i].state = WEIR_STATE_FAILED;
     expect(t, OUT, WEIR_WHY_FAILED, IN,
            "it stopped 2 s ago and starts again in 4 s: out: cannot sync: No space left");
     assert_int_equal(ask(t, OUT)->since_us, 2 * s);
