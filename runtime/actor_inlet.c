@@ -18,6 +18,10 @@ static const size_t foreign_slack = 1 << 20;
 static const size_t unfinished_max = 256;    // connections that shake hands
 static const int64_t look_again_us = 100000; // at a ledger that is full
 
+/*  Acknowledgements to other processes are gathered for so long: each message wakes
+    three threads on its way.                                                  */
+static const int64_t gather_us = 1000;
+
 /* --- Inlet's events ---------------------------------------------------------------- */
 
 static weir_err send_down(void *arg, const void *id, size_t id_size,
@@ -286,11 +290,24 @@ void weir_actor_read_inlet(weir_actor *self, bool *busy)
     if (self->inlet_hot) *busy |= read_inlet(self);
 }
 
+static bool may_answer(weir_actor *self)
+{
+    if (!self->doorman || self->draining) return true;
+    weir_due due = weir_inlet_due(self->inlet);
+    if (due != WEIR_DUE_SOON) return true;
+    int64_t now = weir_clock_now_us();
+    if (self->answer_us < 0) self->answer_us = now + gather_us;
+    return now >= self->answer_us;
+}
+
 void weir_actor_flush_inlet(weir_actor *self, bool *busy)
 {
     if (!self->inlet) return;
     if (self->doorman) weir_actor_hold_inlet(self);
-    weir_inlet_flush(self->inlet);
+    if (may_answer(self)) {
+        self->answer_us = -1;
+        weir_inlet_flush(self->inlet);
+    }
     if (self->inlet_hot && (self->started || !self->doorman))
         *busy |= (self->inlet_hot = weir_socket_readable(self->inlet_socket));
 }
@@ -300,8 +317,7 @@ int64_t weir_actor_inlet_deadline(const weir_actor *self)
     if (!self->doorman) return -1;
     int64_t due = weir_doorman_deadline(self->doorman);
     int64_t look = self->memory_short ? weir_clock_now_us() + look_again_us : -1;
-    if (due < 0 || look < 0) return due < 0 ? look : due;
-    return due < look ? due : look;
+    return weir_earlier(weir_earlier(due, look), self->answer_us);
 }
 
 /*  Peers and their lanes end together; entries still open are given up, which

@@ -129,9 +129,17 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
     return NULL;
 }
 
+/*  What a lost connection may still bring counts no more.                     */
+static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
+{
+    if (!peer->lost) self->outstanding += credit - peer->credit;
+    peer->credit = credit;
+}
+
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
+    set_credit(self, peer, 0);
     if (!peer->lost) self->stats.connected--;
     weir_peer **at = id_bucket(self, peer->id, peer->id_size);
     while (*at != peer)
@@ -174,12 +182,6 @@ static void unlink_peer(weir_inlet *self, weir_peer *peer)
         self->peers = peer->next;
 }
 
-static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
-{
-    self->outstanding += credit - peer->credit;
-    peer->credit = credit;
-}
-
 static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
 {
     self->outstanding += held - peer->held;
@@ -196,7 +198,6 @@ static bool forget_one(weir_inlet *self)
     if (!peer) return false;
     if (self->config.events->forget) self->config.events->forget(self->config.arg, peer);
     unset_id(self, peer);
-    set_credit(self, peer, 0);
     set_held(self, peer, 0);
     weir_peer **at = session_bucket(self, peer->session);
     while (*at != peer)
@@ -343,9 +344,9 @@ void weir_inlet_lost(weir_inlet *self, int fd)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
         if (p->fd != fd || !p->id_size || p->lost) continue;
+        self->outstanding -= p->credit;
         p->lost = true;
         p->fd = -1;
-        set_credit(self, p, 0);
         self->stats.connected--;
     }
 }
@@ -378,10 +379,9 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
 /*  What every foreign peer may have, however many they are.                   */
 static uint64_t first_bytes(const weir_inlet *self)
 {
-    uint64_t share = self->config.total_bytes / (self->stats.connected + 1);
-    if (share > WEIR_INLET_FIRST_BYTES) share = WEIR_INLET_FIRST_BYTES;
-    if (share < least_first_bytes) share = least_first_bytes;
-    return share < self->config.window_bytes ? share : self->config.window_bytes;
+    bool room = self->outstanding + WEIR_INLET_FIRST_BYTES <= self->config.total_bytes;
+    uint64_t first = room ? WEIR_INLET_FIRST_BYTES : least_first_bytes;
+    return first < self->config.window_bytes ? first : self->config.window_bytes;
 }
 
 /*  What may be granted now: the target less what is held and what is unspent; beyond
@@ -445,6 +445,13 @@ void weir_inlet_flush(weir_inlet *self)
     }
 }
 
+weir_due weir_inlet_due(const weir_inlet *self)
+{
+    for (const weir_peer *p = self->dirty; p; p = p->next_dirty)
+        if (p->wanted || p->credit < p->target / 2) return WEIR_DUE_NOW;
+    return self->dirty ? WEIR_DUE_SOON : WEIR_NOTHING_DUE;
+}
+
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes)
 {
     assert(peer->held >= bytes);
@@ -489,7 +496,6 @@ static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id
     peer->wanted = peer->spent = 0;
     peer->target = first_bytes(self);
     peer->safe_sent = peer->safe;
-    set_credit(self, peer, 0);
     if (!self->held) set_credit(self, peer, free_window(self, peer));
     send_to(self, peer,
             &(weir_frame){.type = WEIR_WELCOME,

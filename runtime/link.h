@@ -172,6 +172,11 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
     once a turn of its loop.                                                   */
 void weir_inlet_flush(weir_inlet *self);
 
+/*  What has gathered: nothing, something that may wait a moment for more of its kind,
+    or something that a sender will soon lack.                                 */
+typedef enum { WEIR_NOTHING_DUE, WEIR_DUE_SOON, WEIR_DUE_NOW } weir_due;
+weir_due weir_inlet_due(const weir_inlet *self);
+
 const char *weir_peer_node(const weir_peer *self);
 const char *weir_peer_outlet(const weir_peer *self);
 /*  The authenticated name; NULL without one.                                  */

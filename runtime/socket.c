@@ -19,6 +19,7 @@ struct weir_socket {
 static const int64_t default_heartbeat_us = 1000000;
 static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
+static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int64_t default_message_max = 16 << 20;
 static const int foreign_hwm = 8192; // of an inlet: a peer may break its credit
@@ -241,11 +242,63 @@ weir_err weir_socket_connect(weir_socket **self_p, const weir_endpoint *endpoint
     return open_socket(self_p, false, endpoint, report);
 }
 
+/* --- Monitor ----------------------------------------------------------------------- */
+
+static weir_connection_change change_of(int event)
+{
+    switch (event) {
+    case ZMQ_EVENT_ACCEPTED:
+        return WEIR_CONNECTION_ACCEPTED;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        return WEIR_CONNECTION_READY;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        return WEIR_CONNECTION_REFUSED;
+    case ZMQ_EVENT_DISCONNECTED:
+        return WEIR_CONNECTION_LOST;
+    default:
+        return WEIR_CONNECTION_FAILED;
+    }
+}
+
+/*  An event is two frames: number (16 bits) and value (32 bits) in the machine's own
+    order, then the address (zmq_socket_monitor (3)).                          */
+static bool recv_event(weir_socket *self, int *number, weir_connection_event *event)
+{
+    uint8_t head[6];
+    uint16_t code;
+    int32_t value;
+    if (zmq_recv(self->monitor, head, sizeof head, ZMQ_DONTWAIT) != sizeof head)
+        return false;
+    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT);
+    memcpy(&code, head, sizeof code);
+    memcpy(&value, head + sizeof code, sizeof value);
+    *number = code;
+    *event = (weir_connection_event){change_of(code), value};
+    return true;
+}
+
+/*  libzmq ends a listener in another thread. Waits until that is done, so that the
+    endpoint can be bound again at once.                                       */
+static void unbind(weir_socket *self)
+{
+    if (!self->monitor || !*self->endpoint || zmq_unbind(self->handle, self->endpoint))
+        return;
+    int64_t until_ms = zclock_mono() + unbind_ms;
+    for (int number = 0; number != ZMQ_EVENT_CLOSED;) {
+        int64_t left_ms = until_ms - zclock_mono();
+        zmq_pollitem_t item = {.socket = self->monitor, .events = ZMQ_POLLIN};
+        if (left_ms <= 0 || zmq_poll(&item, 1, left_ms) <= 0) return;
+        weir_connection_event event;
+        if (!recv_event(self, &number, &event)) return;
+    }
+}
+
 void weir_socket_close(weir_socket **self_p)
 {
     weir_socket *self = *self_p;
     *self_p = NULL;
     if (!self) return;
+    unbind(self);
     if (self->monitor) {
         zmq_socket_monitor(self->handle, NULL, 0);
         zmq_close(self->monitor);
@@ -293,37 +346,10 @@ int weir_socket_monitor_fd(const weir_socket *self)
     return self->monitor ? fd_of(self->monitor) : -1;
 }
 
-static weir_connection_change change_of(int event)
-{
-    switch (event) {
-    case ZMQ_EVENT_ACCEPTED:
-        return WEIR_CONNECTION_ACCEPTED;
-    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        return WEIR_CONNECTION_READY;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-        return WEIR_CONNECTION_REFUSED;
-    case ZMQ_EVENT_DISCONNECTED:
-        return WEIR_CONNECTION_LOST;
-    default:
-        return WEIR_CONNECTION_FAILED;
-    }
-}
-
-/*  An event is two frames: number (16 bits) and value (32 bits) in the machine's own
-    order, then the address (zmq_socket_monitor (3)).                          */
 bool weir_socket_next_event(weir_socket *self, weir_connection_event *event)
 {
-    uint8_t head[6];
-    uint16_t number;
-    int32_t value;
-    if (!self->monitor) return false;
-    if (zmq_recv(self->monitor, head, sizeof head, ZMQ_DONTWAIT) != sizeof head)
-        return false;
-    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT);
-    memcpy(&number, head, sizeof number);
-    memcpy(&value, head + sizeof number, sizeof value);
-    *event = (weir_connection_event){change_of(number), value};
-    return true;
+    int number;
+    return self->monitor && recv_event(self, &number, event);
 }
 
 const char *weir_socket_sender(weir_socket *self)
