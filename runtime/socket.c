@@ -22,7 +22,7 @@ static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
-static const int64_t message_max = 16 << 20;
+static const int64_t default_message_max = 16 << 20;
 static const int foreign_hwm = 8192; // of an inlet: a peer may break its credit
 
 /*  zsys_set_max_sockets would abort a host that has sockets already; on the context
@@ -113,6 +113,8 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
     set_int(handle, ZMQ_LINGER, linger_ms);
     set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : -1);
     if (reconnects) set_int(handle, ZMQ_RECONNECT_IVL_MAX, 1000);
+    int64_t message_max =
+        endpoint->message_max ? endpoint->message_max : default_message_max;
     zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &message_max, sizeof message_max);
     if (!weir_endpoint_is_foreign(endpoint->endpoint)) return;
     int heartbeat_ms = in_ms(endpoint->heartbeat_us, default_heartbeat_us);
