@@ -91,6 +91,17 @@ static void put_metrics(void)
     printf("\n");
 }
 
+static void put_control(void)
+{
+    printf("## Control\n\nWhat a running weir answers at its control endpoint; "
+           "[control.md](control.md) is the protocol.\n\ncommand | arguments | "
+           "what it does\n-|-|-\n");
+    for (const weir_context_command *c = weir_context_commands; c->name; c++)
+        printf("`%s` | %s%s%s | %s\n", c->name, *c->args ? "`" : "", c->args,
+               *c->args ? "`" : "", c->help);
+    printf("\n");
+}
+
 int weir_cmd_reference(const weir_command_line *line)
 {
     (void)line;
@@ -112,6 +123,7 @@ int weir_cmd_reference(const weir_command_line *line)
         printf("`%s` | %s\n", weir_count_infos[i].name, weir_count_infos[i].help);
     printf("\n");
     put_metrics();
+    put_control();
     put_commands();
     printf("Exit codes: 0 clean; 1 stopped by failures, by the deadline of the drain, or "
            "unequal sums; 2 errors in the topology or the command line, nothing was "

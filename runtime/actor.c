@@ -402,24 +402,24 @@ static weir_err actor_is_gone(zactor_t *actor)
     return WEIR_ECLOSED;
 }
 
-weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
+/*  The pipe holds 1,000 messages; what does not answer gets no more than these.  */
+static const int owed_max = 16;
+
+static weir_err send_command(zactor_t *actor, const char *command, va_list arguments)
 {
-    if (reply) *reply = NULL;
     zmsg_t *message = zmsg_new();
     zmsg_addstr(message, command);
-    va_list arguments;
-    va_start(arguments, command);
     for (const char *text; (text = va_arg(arguments, const char *));)
         zmsg_addstr(message, text);
-    va_end(arguments);
     zsock_set_sndtimeo(actor, 0); // for ever, when the thread has left
-    if (zmsg_send(&message, actor)) {
-        zmsg_destroy(&message);
-        return WEIR_ECLOSED;
-    }
-    zmsg_t *answer;
-    while (!(answer = zmsg_recv(actor)) && errno == EINTR)
-        continue;
+    if (zmsg_send(&message, actor) == 0) return WEIR_OK;
+    zmsg_destroy(&message);
+    return WEIR_ECLOSED;
+}
+
+/*  Takes the answer: its code, and its other frames as the reply.               */
+static weir_err take_answer(zactor_t *actor, zmsg_t *answer, zmsg_t **reply)
+{
     if (answer && zmsg_signal(answer) >= 0) {
         zmsg_destroy(&answer);
         return actor_is_gone(actor);
@@ -432,6 +432,56 @@ weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ..
     else
         zmsg_destroy(&answer);
     return err;
+}
+
+weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
+{
+    if (reply) *reply = NULL;
+    va_list arguments;
+    va_start(arguments, command);
+    weir_err err = send_command(actor, command, arguments);
+    va_end(arguments);
+    if (err) return err;
+    zmsg_t *answer;
+    while (!(answer = zmsg_recv(actor)) && errno == EINTR)
+        continue;
+    return take_answer(actor, answer, reply);
+}
+
+/*  NULL: none has come until then.                                              */
+static zmsg_t *recv_until(zactor_t *actor, int64_t until_ms)
+{
+    zmq_pollitem_t item = {.socket = zsock_resolve(actor), .events = ZMQ_POLLIN};
+    for (;;) {
+        int64_t left_ms = until_ms - zclock_mono();
+        int count = zmq_poll(&item, 1, left_ms > 0 ? (long)left_ms : 0);
+        if (count > 0) return zmsg_recv(actor);
+        if (left_ms <= 0) return NULL;
+    }
+}
+
+weir_err weir_actor_ask_within(zactor_t *actor, weir_patience *patience, zmsg_t **reply,
+                               const char *command, ...)
+{
+    if (reply) *reply = NULL;
+    int64_t until_ms = zclock_mono() + patience->timeout_ms;
+    zmsg_t *answer;
+    while (patience->owed >= owed_max && (answer = recv_until(actor, 0))) {
+        zmsg_destroy(&answer);
+        patience->owed--;
+    }
+    if (patience->owed >= owed_max) return WEIR_ETIMEOUT;
+    va_list arguments;
+    va_start(arguments, command);
+    weir_err err = send_command(actor, command, arguments);
+    va_end(arguments);
+    if (err) return err;
+    patience->owed++;
+    while ((answer = recv_until(actor, until_ms))) {
+        if (--patience->owed == 0) return take_answer(actor, answer, reply);
+        zmsg_destroy(&answer);
+    }
+    return WEIR_ETIMEOUT;
 }
 
 static bool wait_for(sem_t *ended, int64_t wait_ms)

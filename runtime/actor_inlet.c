@@ -74,6 +74,8 @@ static void recv_block(void *arg, weir_peer *peer, uint64_t sequence,
     weir_count_add(self->node.vitals, WEIR_COUNT_BYTES_IN, weir_block_size(*block_p));
     weir_count_add(self->node.vitals, WEIR_COUNT_BLOCKS_IN, 1);
     if (self->doorman) adopt(self, peer, block_p);
+    if (self->port_count == 0)
+        weir_tap_look(&self->node.vitals->tap, self->node.name, *block_p);
     self->class->recv_block(self->self, entry, *block_p);
 }
 

@@ -106,6 +106,7 @@ void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entr
 {
     uint32_t records = weir_block_records(*block_p);
     size_t bytes = weir_block_size(*block_p);
+    weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
         weir_block *block = weir_block_dup(*block_p);

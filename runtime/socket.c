@@ -22,7 +22,7 @@ static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
-static const int64_t message_max = 16 << 20;
+static const int64_t default_message_max = 16 << 20;
 static const int foreign_hwm = 8192; // of an inlet: a peer may break its credit
 
 /*  zsys_set_max_sockets would abort a host that has sockets already; on the context
@@ -113,6 +113,8 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
     set_int(handle, ZMQ_LINGER, linger_ms);
     set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : -1);
     if (reconnects) set_int(handle, ZMQ_RECONNECT_IVL_MAX, 1000);
+    int64_t message_max =
+        endpoint->message_max ? endpoint->message_max : default_message_max;
     zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &message_max, sizeof message_max);
     if (!weir_endpoint_is_foreign(endpoint->endpoint)) return;
     int heartbeat_ms = in_ms(endpoint->heartbeat_us, default_heartbeat_us);
@@ -189,6 +191,30 @@ void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int
     return NULL;
 }
 
+/*  A socket that may speak IPv6 tells of "[::ffff:10.0.0.1]" where it means 10.0.0.1.  */
+void weir_socket_bound(void *handle, char endpoint[256])
+{
+    static const char mapped[] = "tcp://[::ffff:";
+    size_t size = 256;
+    endpoint[0] = 0;
+    zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, endpoint, &size);
+    char *end = strchr(endpoint, ']');
+    if (!begins(endpoint, mapped) || !end || !strchr(endpoint + sizeof mapped - 1, '.'))
+        return;
+    memmove(end, end + 1, strlen(end));
+    char *address = endpoint + sizeof mapped - 1;
+    memmove(endpoint + strlen("tcp://"), address, strlen(address) + 1);
+}
+
+weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
+                                 weir_report *report)
+{
+    weir_err err = weir_endpoint_check(endpoint, false, report);
+    if (!err) err = secure(handle, endpoint, false, report);
+    if (err || attach(handle, endpoint->endpoint, false) == 0) return err;
+    return cannot_attach(endpoint, false, report);
+}
+
 /*  Before the socket is attached, so that no event is missed.                 */
 static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
 {
@@ -229,8 +255,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
         weir_socket_close(&self);
         return err;
     }
-    size_t size = sizeof self->endpoint;
-    if (router) zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, self->endpoint, &size);
+    if (router) weir_socket_bound(handle, self->endpoint);
     *self_p = self;
     return WEIR_OK;
 }

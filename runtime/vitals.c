@@ -1,4 +1,5 @@
 #include "runtime/vitals.h"
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,6 +31,8 @@ const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_HOLDS] = {"holds", "times that the node paused for lack of room"},
     [WEIR_COUNT_REPLAYED] = {"replayed", "blocks sent again"},
     [WEIR_COUNT_RESTARTS] = {"restarts", "times that the node was started again"},
+    [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came"},
+    [WEIR_COUNT_MALFORMED] = {"malformed", "messages that could not be read"},
 };
 
 const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS] = {
@@ -80,6 +83,7 @@ void weir_vitals_recall(weir_vitals *self)
     self->recalled += resident;
     self->open = 0;
     self->wait_count = 0;
+    self->step_us = 0;
     pthread_mutex_unlock(&self->lock);
 }
 
@@ -94,6 +98,26 @@ uint64_t weir_vitals_entered(weir_vitals *self)
 const char *weir_state_name(weir_state state)
 {
     return state_names[state];
+}
+
+int64_t weir_counts_imbalance(const uint64_t counts[WEIR_COUNTS])
+{
+    uint64_t left = counts[WEIR_COUNT_IN];
+    for (int i = WEIR_COUNT_DONE; i <= WEIR_COUNT_RESIDENT; i++)
+        left -= counts[i];
+    return (int64_t)left;
+}
+
+/*  A node changes several counters one after the other, without a lock. A copy that
+    does not balance was taken in between, and is taken again.                   */
+void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        for (int i = 0; i < WEIR_COUNTS; i++)
+            counts[i] = weir_count_get(self, (weir_count)i);
+        if (weir_counts_imbalance(counts) == 0) return;
+        sched_yield();
+    }
 }
 
 /* --- Waiting ----------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "runtime/err.h"
+#include "runtime/tap.h"
 
 typedef enum {
     WEIR_COUNT_IN = 0,
@@ -32,6 +33,8 @@ typedef enum {
     WEIR_COUNT_HOLDS,
     WEIR_COUNT_REPLAYED,
     WEIR_COUNT_RESTARTS,
+    WEIR_COUNT_GAPS,
+    WEIR_COUNT_MALFORMED,
     WEIR_COUNTS, // their number
 } weir_count;
 
@@ -79,6 +82,7 @@ typedef struct {
     weir_wait waits[WEIR_WAITS_MAX];
     size_t wait_count;
     char endpoint[192]; // where its inlet listens for other processes; "": nowhere
+    weir_tap tap;       // of what it sends
 } weir_vitals;
 
 typedef struct {
@@ -107,7 +111,8 @@ extern const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS];
 /*  A zeroed struct with wake_fd -1 is ready for use.                          */
 #define WEIR_VITALS_INIT                                                                 \
     {                                                                                    \
-        .size_hint = -1, .wake_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER                \
+        .size_hint = -1, .wake_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER,               \
+        .tap = WEIR_TAP_INIT                                                             \
     }
 
 static inline void weir_count_add(weir_vitals *self, weir_count count, uint64_t n)
@@ -119,6 +124,13 @@ static inline uint64_t weir_count_get(const weir_vitals *self, weir_count count)
 {
     return atomic_load_explicit(&self->counts[count], memory_order_relaxed);
 }
+
+/*  All counters as they were at one instant: the sums of records balance, unless the
+    node is in the middle of a change for longer than some milliseconds.       */
+void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS]);
+
+/*  in - (done + dropped + filtered + dead + skipped + shed + resident).          */
+int64_t weir_counts_imbalance(const uint64_t counts[WEIR_COUNTS]);
 
 /*  Notes that the node waits, or that this wait is over. A wait that is noted already
     keeps its beginning and takes the new text. A 17th wait is not noted.      */
