@@ -189,7 +189,7 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block clock engine ledger link sandbox sink_file source_file tap
+THREADED = actor block clock engine ledger link realm sandbox sink_file source_file tap
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

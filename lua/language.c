@@ -17,9 +17,10 @@ const char *const weir_language_declarers[] = {
 
 /*  Of these, what exists now.                                                 */
 static const char *const present[] = {
-    "source.file", "source.stdin", "source.generate", "sink.file", "sink.stdout",
-    "sink.null",   "process",      "settings",        "supervise", "security",
-    "source.link", "sink.link",    "monitor",         NULL,
+    "source.file", "source.stdin", "source.generate", "sink.file",
+    "sink.stdout", "sink.null",    "process",         "settings",
+    "supervise",   "security",     "source.link",     "sink.link",
+    "source.zmq",  "sink.zmq",     "monitor",         NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */
@@ -34,7 +35,8 @@ static const char *const values[] = {
     "drop",       "dead",     "stop",        "pass",  "otherwise", "lazy",  "eager",
     "ndjson",     "lines",    "blob",        "text",  "msgpack",   "auto",  "none",
     "all",        "forever",  "always",      "never", "follow",    "start", "disk",
-    "throughput", "balanced", "low_latency", "array", "map",       "json",  NULL,
+    "throughput", "balanced", "low_latency", "array", "map",       "json",  "pull",
+    "sub",        "router",   "push",        "pub",   "dealer",    "safe",  NULL,
 };
 
 typedef struct {

@@ -125,14 +125,27 @@ void weir_context_stop_part(context *self, size_t part_number)
     }
 }
 
+/*  What a source had not made safe when its path stopped, and will not see again.  */
+static void shed_residents(weir_vitals *vitals, const char *name)
+{
+    uint64_t records = weir_count_get(vitals, WEIR_COUNT_RESIDENT);
+    weir_count_add(vitals, WEIR_COUNT_SHED, records);
+    weir_count_add(vitals, WEIR_COUNT_RESIDENT, -records);
+    weir_vitals_recall(vitals); // nothing is left of them to recall
+    if (records) weir_log(WEIR_WARN, "given up node=%s records=%" PRIu64, name, records);
+}
+
 /*  Records of a part that starts again are not resident any more: they will come in
-    a second time.                                                             */
+    a second time, unless their source cannot go back.                         */
 static void forget_residents(context *self, size_t part_number)
 {
     for (size_t i = 0; i < self->plan->node_count; i++) {
         weir_vitals *vitals = &self->members[i].vitals;
         if (self->plan->parts[i] != part_number) continue;
-        weir_vitals_recall(vitals);
+        if (self->plan->nodes[i].class->forgets)
+            shed_residents(vitals, self->plan->nodes[i].name);
+        else
+            weir_vitals_recall(vitals);
         weir_count_add(vitals, WEIR_COUNT_RESTARTS, 1);
     }
 }

@@ -199,8 +199,6 @@ static void put_text(const weir_value *value, weir_buffer *out)
     weir_buffer_fini(&scratch);
 }
 
-static void put_value(const weir_value *value, weir_buffer *out);
-
 static void put_json_container(const weir_value *value, weir_buffer *out)
 {
     weir_value key, child;
@@ -212,40 +210,40 @@ static void put_json_container(const weir_value *value, weir_buffer *out)
     else
         weir_put_array(out, count);
     for (weir_walk walk = {0}; weir_value_next(value, &walk, &key, &child);) {
-        if (value->type == WEIR_MAP) put_value(&key, out);
-        put_value(&child, out);
+        if (value->type == WEIR_MAP) weir_value_put(&key, out);
+        weir_value_put(&child, out);
     }
 }
 
-/*  Writes any value as MessagePack. JSON nests at most WEIR_DEPTH_MAX deep.   */
-static void put_value(const weir_value *value, weir_buffer *out)
+/*  JSON nests at most WEIR_DEPTH_MAX deep.                                    */
+void weir_value_put(const weir_value *self, weir_buffer *out)
 {
-    switch (value->type) {
+    switch (self->type) {
     case WEIR_BOOL:
-        weir_put_bool(out, value->boolean);
+        weir_put_bool(out, self->boolean);
         return;
     case WEIR_INT:
-        weir_put_int(out, value->integer);
+        weir_put_int(out, self->integer);
         return;
     case WEIR_UINT:
-        weir_put_uint(out, value->natural);
+        weir_put_uint(out, self->natural);
         return;
     case WEIR_FLOAT:
-        weir_put_float(out, value->real);
+        weir_put_float(out, self->real);
         return;
     case WEIR_STR:
-        put_text(value, out);
+        put_text(self, out);
         return;
     case WEIR_BIN:
-        weir_put_bin(out, value->data, value->size);
+        weir_put_bin(out, self->data, self->size);
         return;
     case WEIR_ARRAY:
     case WEIR_MAP:
     case WEIR_EXT:
-        if (value->format == WEIR_MSGPACK)
-            weir_buffer_put(out, value->data, value->size);
+        if (self->format == WEIR_MSGPACK)
+            weir_buffer_put(out, self->data, self->size);
         else
-            put_json_container(value, out);
+            put_json_container(self, out);
         return;
     default:
         weir_put_nil(out);
@@ -259,7 +257,7 @@ void weir_record_put(const weir_record *self, weir_buffer *out)
         weir_put_int(out, self->ts_ms);
     else
         weir_put_nil(out);
-    put_value(&self->key, out);
+    weir_value_put(&self->key, out);
     switch (self->format) {
     case WEIR_JSON:
         weir_put_str(out, self->data, self->size);

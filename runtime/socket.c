@@ -10,6 +10,7 @@ struct weir_socket {
     void *handle;  // libzmq's
     void *monitor; // PAIR: what becomes of its connections; NULL for inproc
     bool router;
+    bool secured;        // by CURVE
     char endpoint[256];  // of a bound socket
     weir_buffer out;     // encoding of the frame that is being sent
     weir_buffer scratch; // runs of the frame that was received
@@ -126,10 +127,15 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
     set_int(handle, ZMQ_IPV6, speaks_ipv6(endpoint->endpoint, listens));
 }
 
+static bool is_secured(const weir_endpoint *endpoint)
+{
+    return !endpoint->plaintext && begins(endpoint->endpoint, "tcp://");
+}
+
 static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
                        weir_report *report)
 {
-    if (endpoint->plaintext || !begins(endpoint->endpoint, "tcp://")) return WEIR_OK;
+    if (!is_secured(endpoint)) return WEIR_OK;
     return listens ? weir_realm_serve(endpoint->realm, handle, endpoint->role, report)
                    : weir_realm_join(endpoint->realm, handle, endpoint->server, report);
 }
@@ -185,6 +191,30 @@ void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int
     return NULL;
 }
 
+/*  A socket that may speak IPv6 tells of "[::ffff:10.0.0.1]" where it means 10.0.0.1.  */
+void weir_socket_bound(void *handle, char endpoint[256])
+{
+    static const char mapped[] = "tcp://[::ffff:";
+    size_t size = 256;
+    endpoint[0] = 0;
+    zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, endpoint, &size);
+    char *end = strchr(endpoint, ']');
+    if (!begins(endpoint, mapped) || !end || !strchr(endpoint + sizeof mapped - 1, '.'))
+        return;
+    memmove(end, end + 1, strlen(end));
+    char *address = endpoint + sizeof mapped - 1;
+    memmove(endpoint + strlen("tcp://"), address, strlen(address) + 1);
+}
+
+weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
+                                 weir_report *report)
+{
+    weir_err err = weir_endpoint_check(endpoint, false, report);
+    if (!err) err = secure(handle, endpoint, false, report);
+    if (err || attach(handle, endpoint->endpoint, false) == 0) return err;
+    return cannot_attach(endpoint, false, report);
+}
+
 /*  Before the socket is attached, so that no event is missed.                 */
 static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
 {
@@ -215,6 +245,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
     if (!self) abort();
     self->handle = handle;
     self->router = router;
+    self->secured = is_secured(endpoint);
     zmq_msg_init(&self->id);
     zmq_msg_init(&self->head);
     if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
@@ -224,8 +255,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
         weir_socket_close(&self);
         return err;
     }
-    size_t size = sizeof self->endpoint;
-    if (router) zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, self->endpoint, &size);
+    if (router) weir_socket_bound(handle, self->endpoint);
     *self_p = self;
     return WEIR_OK;
 }
@@ -352,9 +382,20 @@ bool weir_socket_next_event(weir_socket *self, weir_connection_event *event)
     return self->monitor && recv_event(self, &number, event);
 }
 
+/*  Without CURVE a peer can put any property into the handshake.              */
+static const char *property(weir_socket *self, const char *name)
+{
+    return self->secured ? zmq_msg_gets(&self->head, name) : NULL;
+}
+
 const char *weir_socket_sender(weir_socket *self)
 {
-    return zmq_msg_gets(&self->head, "User-Id");
+    return property(self, "User-Id");
+}
+
+const char *weir_socket_sender_key(weir_socket *self)
+{
+    return property(self, "Weir-Key");
 }
 
 const char *weir_socket_sender_address(weir_socket *self)

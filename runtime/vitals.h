@@ -33,6 +33,8 @@ typedef enum {
     WEIR_COUNT_HOLDS,
     WEIR_COUNT_REPLAYED,
     WEIR_COUNT_RESTARTS,
+    WEIR_COUNT_GAPS,
+    WEIR_COUNT_MALFORMED,
     WEIR_COUNTS, // their number
 } weir_count;
 
