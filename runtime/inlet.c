@@ -27,6 +27,7 @@ struct weir_peer {
     char *name;         // authenticated; NULL: none; owned
     uint64_t session;
     char node[64], outlet[128];
+    uint64_t base;               // of its first HELLO
     uint64_t received;           // last sequence taken in order
     uint64_t safe;               // last sequence acknowledged by the owner
     uint64_t safe_sent;          // last sequence told to the peer
@@ -129,6 +130,18 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
     return NULL;
 }
 
+static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
+{
+    self->outstanding += credit - peer->credit;
+    peer->credit = credit;
+}
+
+static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
+{
+    self->outstanding += held - peer->held;
+    peer->held = held;
+}
+
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
@@ -137,6 +150,7 @@ static void unset_id(weir_inlet *self, weir_peer *peer)
     while (*at != peer)
         at = &(*at)->next_id;
     *at = peer->next_id;
+    set_credit(self, peer, 0);
     peer->id_size = 0;
     peer->lost = false;
     peer->fd = -1;
@@ -174,16 +188,10 @@ static void unlink_peer(weir_inlet *self, weir_peer *peer)
         self->peers = peer->next;
 }
 
-static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
+/*  Nothing before its base was ever ours.                                     */
+static bool is_all_safe(const weir_peer *peer)
 {
-    self->outstanding += credit - peer->credit;
-    peer->credit = credit;
-}
-
-static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
-{
-    self->outstanding += held - peer->held;
-    peer->held = held;
+    return peer->received < peer->base || peer->safe >= peer->received;
 }
 
 /*  A session that may never come back, all of it safe, makes room for a new one: the
@@ -191,12 +199,11 @@ static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
 static bool forget_one(weir_inlet *self)
 {
     weir_peer *peer = self->last_peer;
-    while (peer && (is_connected(peer) || peer->dirty || peer->safe < peer->received))
+    while (peer && (is_connected(peer) || peer->dirty || !is_all_safe(peer)))
         peer = peer->previous;
     if (!peer) return false;
     if (self->config.events->forget) self->config.events->forget(self->config.arg, peer);
     unset_id(self, peer);
-    set_credit(self, peer, 0);
     set_held(self, peer, 0);
     weir_peer **at = session_bucket(self, peer->session);
     while (*at != peer)
@@ -216,6 +223,7 @@ static weir_peer *add_peer(weir_inlet *self, const weir_frame *hello, const char
     if (!peer) abort();
     peer->fd = -1;
     peer->session = hello->session;
+    peer->base = hello->base;
     peer->received = hello->base - 1;
     peer->name = name ? strdup(name) : NULL;
     memcpy(peer->node, hello->node, sizeof peer->node);
@@ -318,6 +326,21 @@ void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text)
     weir_inlet_close_unless(self, NULL, NULL, code, text);
 }
 
+static bool has_ended(const weir_inlet *self, const void *id, size_t id_size)
+{
+    for (size_t i = 0; i < ENDED_MAX; i++)
+        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
+            return true;
+    return false;
+}
+
+static void note_ended(weir_inlet *self, const void *id, size_t id_size)
+{
+    size_t i = self->ended_count++ % ENDED_MAX;
+    memcpy(self->ended[i].id, id, id_size);
+    self->ended[i].id_size = id_size;
+}
+
 /*  A connection that is no peer's has done something wrong. What still comes from it
     is dropped: answering again and again would fill its queue.                */
 static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
@@ -325,18 +348,13 @@ static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
 {
     const char *name = NULL, *address = "a neighbour";
     int fd = -1;
-    for (size_t i = 0; i < ENDED_MAX; i++)
-        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
-            return;
+    if (has_ended(self, id, id_size)) return;
     if (self->config.events->identify)
         self->config.events->identify(self->config.arg, &name, &address, &fd);
     complain(self, name ? name : address, NULL, code, text);
     send_close(self, id, id_size, 0, code, text, retryable);
     hang_up(self, fd);
-    if (!self->config.foreign) return; // there, a new HELLO mends it
-    size_t i = self->ended_count++ % ENDED_MAX;
-    memcpy(self->ended[i].id, id, id_size);
-    self->ended[i].id_size = id_size;
+    if (self->config.foreign) note_ended(self, id, id_size); // else a new HELLO mends it
 }
 
 void weir_inlet_lost(weir_inlet *self, int fd)
@@ -475,12 +493,23 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
 
 /* --- HELLO ------------------------------------------------------------------------- */
 
+/*  The session goes on over another connection. What the old one has sent may still be
+    read, and its descriptor may be the new one's by then: it is no stranger.  */
+static void leave_connection(weir_inlet *self, weir_peer *peer)
+{
+    if (!self->config.foreign || !peer->id_size) return;
+    end_peer(self, peer, "REPLACED", "the session goes on over another connection",
+             false);
+    note_ended(self, peer->id, peer->id_size);
+}
+
 static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size,
                     int fd)
 {
     /*  A connection carries one session: an older one on it is at its end.    */
     weir_peer *other = find_connection(self, id, id_size);
     if (other && other != peer) unset_id(self, other);
+    if (!has_id(peer, id, id_size)) leave_connection(self, peer);
     set_id(self, peer, id, id_size);
     unlink_peer(self, peer);
     link_peer(self, peer);

@@ -21,7 +21,7 @@ static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int64_t message_max = 16 << 20;
-static const int foreign_hwm = 8192; // of an inlet: a peer may break its credit
+static const int foreign_hwm = 8192; // a peer may send what nobody asked for
 
 /*  zsys_set_max_sockets would abort a host that has sockets already; on the context
     itself the limit is without effect then, and else the same.                */
@@ -210,6 +210,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
     zmq_msg_init(&self->head);
     if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
     if (!router) set_int(handle, ZMQ_LINGER, 0); // what is not acknowledged is kept
+    if (!router && foreign) set_int(handle, ZMQ_RCVHWM, foreign_hwm);
     if (!open_monitor(self, endpoint) || attach(handle, endpoint->endpoint, router)) {
         weir_err err = cannot_attach(endpoint, router, report);
         weir_socket_close(&self);
