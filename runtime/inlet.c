@@ -25,6 +25,7 @@ struct weir_peer {
     bool dirty;         // has something for weir_inlet_flush
     int fd;             // of the connection; -1: unknown
     char *name;         // authenticated; NULL: none; owned
+    char address[64];   // of the present connection, for people; "" within a process
     uint64_t session;
     char node[64], outlet[128];
     uint64_t base;               // of its first HELLO
@@ -246,8 +247,9 @@ static void mark_dirty(weir_inlet *self, weir_peer *peer)
 
 /* --- Ending ------------------------------------------------------------------------ */
 
-/*  The same refusal of the same peer is logged once a minute.                 */
-static void complain(weir_inlet *self, const char *who, const char *outlet,
+/*  The same refusal of the same peer is logged once a minute. Who has no certificate is
+    known by his address: what he says of himself may be another name each time.  */
+static void complain(weir_inlet *self, const char *who, const weir_peer *peer,
                      const char *code, const char *text)
 {
     uint64_t hash =
@@ -260,8 +262,16 @@ static void complain(weir_inlet *self, const char *who, const char *outlet,
         return;
     self->complaints[i].hash = hash;
     self->complaints[i].us = now;
-    weir_log(WEIR_WARN, "link closed peer=%s%s%s code=%s text=\"%s\"", who,
-             outlet ? " outlet=" : "", outlet ? outlet : "", code, text);
+    weir_log(WEIR_WARN, "link closed peer=%s%s%s%s%s code=%s text=\"%s\"", who,
+             peer ? " node=" : "", peer ? peer->node : "", peer ? " outlet=" : "",
+             peer ? peer->outlet : "", code, text);
+}
+
+static void complain_of(weir_inlet *self, const weir_peer *peer, const char *code,
+                        const char *text)
+{
+    const char *address = *peer->address ? peer->address : peer->node;
+    complain(self, peer->name ? peer->name : address, peer, code, text);
 }
 
 static void hang_up(weir_inlet *self, int fd)
@@ -277,7 +287,7 @@ static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
         self->config.events->send(self->config.arg, peer->id, peer->id_size, frame);
     if (!err) return;
     if (err == WEIR_EFULL) {
-        complain(self, peer->node, peer->outlet, "DEAF", "it does not read");
+        complain_of(self, peer, "DEAF", "it does not read");
         peer->closed = true;
         hang_up(self, peer->fd);
     } else {
@@ -306,7 +316,7 @@ static void end_peer(weir_inlet *self, weir_peer *peer, const char *code,
 static void close_peer(weir_inlet *self, weir_peer *peer, const char *code,
                        const char *text)
 {
-    complain(self, peer->node, peer->outlet, code, text);
+    complain_of(self, peer, code, text);
     end_peer(self, peer, code, text, false);
 }
 
@@ -503,17 +513,25 @@ static void leave_connection(weir_inlet *self, weir_peer *peer)
     note_ended(self, peer->id, peer->id_size);
 }
 
-static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size,
-                    int fd)
+/*  Whose HELLO it is.                                                          */
+typedef struct {
+    const void *id;
+    size_t id_size;
+    const char *address; // NULL: within the process
+    int fd;
+} caller;
+
+static void welcome(weir_inlet *self, weir_peer *peer, const caller *who)
 {
     /*  A connection carries one session: an older one on it is at its end.    */
-    weir_peer *other = find_connection(self, id, id_size);
+    weir_peer *other = find_connection(self, who->id, who->id_size);
     if (other && other != peer) unset_id(self, other);
-    if (!has_id(peer, id, id_size)) leave_connection(self, peer);
-    set_id(self, peer, id, id_size);
+    if (!has_id(peer, who->id, who->id_size)) leave_connection(self, peer);
+    set_id(self, peer, who->id, who->id_size);
     unlink_peer(self, peer);
     link_peer(self, peer);
-    peer->fd = fd;
+    snprintf(peer->address, sizeof peer->address, "%s", who->address ? who->address : "");
+    peer->fd = who->fd;
     peer->closed = peer->discarding = false;
     peer->wanted = peer->spent = 0;
     peer->target = first_bytes(self);
@@ -558,7 +576,7 @@ static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
     else if (!peer && !(peer = add_peer(self, frame, name)))
         close_stranger(self, id, id_size, "PEERS", "this inlet has too many peers", true);
     else
-        welcome(self, peer, id, id_size, fd);
+        welcome(self, peer, &(caller){id, id_size, address, fd});
 }
 
 /* --- Receiving --------------------------------------------------------------------- */
