@@ -21,7 +21,6 @@ import msgpack
 import zmq
 import zmq.auth
 import zmq.auth.thread
-from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 VERSION = 1
@@ -228,8 +227,7 @@ class Producer:
 
     def close(self):
         """Says goodbye. What is not acknowledged is lost unless flush() came before."""
-        if self.socket and self.welcome:
-            self.socket.send(pack(CLOSE, "ENDING", "the producer has ended", True))
+        if self.welcome and self.transmit(pack(CLOSE, "ENDING", "the producer has ended", True)):
             self.socket.linger = 1000
         self.disconnect()
 
@@ -264,6 +262,14 @@ class Producer:
                 raise TimeoutError("the inlet at %s does not answer" % self.endpoint)
             self.poll(0.1)
 
+    def transmit(self, *frames):
+        """Sends one message. False: the connection has gone, as the monitor will tell."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+            return True
+        except zmq.ZMQError:
+            return False
+
     def connect(self):
         self.attempts += 1
         self.socket = open_socket(self.context, zmq.DEALER)
@@ -291,8 +297,8 @@ class Producer:
     def watch(self):
         event = recv_monitor_message(self.monitor)["event"]
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.socket.send(pack(HELLO, VERSION, self.node, self.outlet, self.session,
-                                  {"base": self.safe + 1}))
+            self.transmit(pack(HELLO, VERSION, self.node, self.outlet, self.session,
+                               {"base": self.safe + 1}))
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.lose(REFUSED_WAIT)
             raise Refused("AUTH", "the inlet at %s does not allow our key" % self.endpoint)
@@ -356,12 +362,10 @@ class Producer:
         while self.welcome and self.unsent < len(self.kept):
             item = self.kept[self.unsent]
             if item.cost > self.credit:
-                if not self.needed:
-                    self.socket.send(pack(NEED, item.cost))
-                    self.needed = True
+                self.needed = self.needed or self.transmit(pack(NEED, item.cost))
                 return
-            self.socket.send_multipart([item.head] if item.body is None
-                                       else [item.head, item.body])
+            if not self.transmit(*filter(None, (item.head, item.body))):
+                return
             self.credit -= item.cost
             self.needed = False
             self.unsent += 1
@@ -396,6 +400,7 @@ class Consumer:
         self.context = context or zmq.Context.instance()
         self.window, self.curve, self.auth = window, curve, None
         self.peers, self.connections = {}, {}   # by session, by routing id
+        self.ended = collections.deque(maxlen=64)   # routing ids whose rest is dropped
         self.ready = collections.deque()
         self.duplicates = 0
         self.socket = open_socket(self.context, zmq.ROUTER)
@@ -464,7 +469,7 @@ class Consumer:
 
     def callback(self, domain, key):
         """For the authenticator, in its thread."""
-        return z85.encode(key) in self.curve.allowed()
+        return key in self.curve.allowed()
 
     def name_of(self, user):
         """The name in the certificate with that key."""
@@ -483,6 +488,7 @@ class Consumer:
         except zmq.ZMQError:
             pass
         self.connections.pop(routing_id, None)
+        self.ended.append(routing_id)
 
     def read(self, frames, user):
         routing_id, frames = frames[0], frames[1:]
@@ -493,6 +499,8 @@ class Consumer:
             kind, fields = unpack(frames[0] if frames else b"")
             if len(frames) != 1 + (kind == BLOCK):
                 raise Malformed("only a block has a body")
+            if routing_id in self.ended and kind != HELLO:
+                return
             if kind == HELLO and self.curve and fields[1] != self.name_of(user):
                 self.end(routing_id, "IDENTITY", "the certificate names another node")
             elif kind == HELLO:
@@ -514,7 +522,8 @@ class Consumer:
             self.end(routing_id, "HELLO", "session and base must not be 0")
         else:
             peer = self.peers.setdefault(session, Peer(session, node, outlet, base))
-            self.connections.pop(peer.id, None)
+            if peer.id != routing_id and peer.id in self.connections:
+                self.end(peer.id, "REPLACED", "the session goes on over another connection")
             self.connections[routing_id] = peer
             peer.id, peer.need, peer.discarding = routing_id, 0, False
             peer.credit = max(self.window - peer.held, 0)
