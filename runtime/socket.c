@@ -20,6 +20,7 @@ static const int64_t default_heartbeat_us = 1000000;
 static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int linger_ms = 1000;    // what is queued may still leave at close
+static const int backlog = 1024;      // a flood must not make others wait for a second SYN
 static const int64_t message_max = 16 << 20;
 static const int foreign_hwm = 8192; // a peer may send what nobody asked for
 
@@ -115,6 +116,7 @@ static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
     set_int(handle, ZMQ_HEARTBEAT_IVL, heartbeat_ms);
     set_int(handle, ZMQ_HEARTBEAT_TIMEOUT, 3 * heartbeat_ms);
     set_int(handle, ZMQ_IPV6, 1);
+    set_int(handle, ZMQ_BACKLOG, backlog);
 }
 
 static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
@@ -326,7 +328,9 @@ const char *weir_socket_sender(weir_socket *self)
 
 const char *weir_socket_sender_address(weir_socket *self)
 {
+    static const char mapped[] = "::ffff:"; // IPv4, as a socket for both sees it
     const char *address = zmq_msg_gets(&self->head, "Peer-Address");
+    if (address && begins(address, mapped)) address += sizeof mapped - 1;
     return address && *address ? address : "a local process";
 }
 
