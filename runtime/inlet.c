@@ -129,6 +129,14 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
     return NULL;
 }
 
+/*  What a lost peer may still have sent is measured by its credit; as nothing more will
+    be sent, that is not outstanding.                                          */
+static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
+{
+    if (!peer->lost) self->outstanding += credit - peer->credit;
+    peer->credit = credit;
+}
+
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
@@ -137,6 +145,7 @@ static void unset_id(weir_inlet *self, weir_peer *peer)
     while (*at != peer)
         at = &(*at)->next_id;
     *at = peer->next_id;
+    set_credit(self, peer, 0);
     peer->id_size = 0;
     peer->lost = false;
     peer->fd = -1;
@@ -172,12 +181,6 @@ static void unlink_peer(weir_inlet *self, weir_peer *peer)
         peer->previous->next = peer->next;
     else
         self->peers = peer->next;
-}
-
-static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
-{
-    self->outstanding += credit - peer->credit;
-    peer->credit = credit;
 }
 
 static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
@@ -343,9 +346,9 @@ void weir_inlet_lost(weir_inlet *self, int fd)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
         if (p->fd != fd || !p->id_size || p->lost) continue;
+        self->outstanding -= p->credit;
         p->lost = true;
         p->fd = -1;
-        set_credit(self, p, 0);
         self->stats.connected--;
     }
 }

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-pytest.register_assert_rewrite("helper", "crash")
+pytest.register_assert_rewrite("helper", "crash", "links", "link_rounds")
 import helper  # noqa: E402
 
 
