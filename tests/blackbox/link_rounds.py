@@ -145,12 +145,9 @@ def round_of_kills(folder, seed):
 def cuts_under_load(folder, luck, cuts):
     """A connection that is cut so many times while records flow: each of them arrives
     exactly once and in order. Gives the wire, the sender's Run, seconds."""
-    planned = [0]
-
     def fate():
-        if planned[0] == cuts:
+        if done() >= cuts:
             return None
-        planned[0] += 1
         size = luck.choice((luck.randrange(1, 500), luck.randrange(500, 20000),
                             luck.randrange(1 << 20), luck.randrange(1 << 20)))
         how = luck.choice(("rst", "rst", "fin", "fin", "stall", "hole", "half"))
@@ -161,10 +158,13 @@ def cuts_under_load(folder, luck, cuts):
     port, out = free_port(), b.path("out.ndjson")
     wire = Wire(port, fate)
 
+    def done():
+        return sum(wire.cuts.values())
+
     def all_cut_and_here():
-        if sum(wire.cuts.values()) < cuts and cargo.size - size_of(out) < 1 << 20:
+        if done() < cuts and cargo.size - size_of(out) < 1 << 20:
             cargo.more(2000)  # there is always something under way
-        return sum(wire.cuts.values()) == cuts and size_of(out) >= cargo.size
+        return done() >= cuts and size_of(out) >= cargo.size
 
     try:
         started = time.monotonic()

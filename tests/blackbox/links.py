@@ -206,7 +206,7 @@ class Wire:
                 if fate and passed >= fate[0]:
                     if not self._cut(near, far, *fate[1:]):
                         return
-                    fate = None
+                    fate, passed = self.fate(), 0
         except OSError:
             pass
         near.close()
