@@ -971,7 +971,8 @@ static void what_came_before_the_connection_was_lost_is_taken(void **state)
         send_block(b, i, 400);
     step_down(b);
     weir_inlet_lost(b->inlet, (int)b->connection);
-    while (step_down(b)) {}
+    while (step_down(b)) {
+    }
     assert_int_equal(b->taken_count, 5);
     assert_int_equal(weir_inlet_look(b->inlet).refused, 0);
     cut(b);
