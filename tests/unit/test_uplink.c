@@ -455,7 +455,7 @@ static void a_server_that_ends_and_returns_is_found(void **state)
     turn_until(b, says(b, "the connection was lost"));
     for (int i = 0; i < 4; i++) {
         let_it_fall_due(b);
-        turn_until(b, says(b, "nobody answers there"));
+        turn_until(b, says(b, "nobody answers there") && due_in(b) <= 600000);
     }
     assert_in_range(due_in(b), 400000, 600000);
     listen_at(b, b->endpoint);
@@ -475,9 +475,9 @@ static void many_cuts_lose_and_double_nothing(void **state)
     open_uplink(b);
     double give_up = real_seconds() + 6 * PATIENCE_S;
     while (b->acked < 600 && real_seconds() < give_up) {
-        if (sent < 600 && rand() % 2) send_block(b, ++sent);
+        if (sent < 600 && sent < 20 * (cuts + 1)) send_block(b, ++sent);
         bool uncut = weir_uplink_connects(b->uplink) > cuts;
-        if (cuts < 40 && uncut && rand() % 12 == 0) {
+        if (cuts < 30 && uncut && rand() % 12 == 0) {
             cut(b);
             cuts++;
         }
@@ -488,8 +488,7 @@ static void many_cuts_lose_and_double_nothing(void **state)
     assert_int_equal(b->taken_count, 600);
     for (unsigned i = 0; i < 600; i++)
         assert_int_equal(b->taken[i], i + 1);
-    assert_true(cuts > 10);
-    assert_true(weir_uplink_connects(b->uplink) > 10);
+    assert_true(weir_uplink_connects(b->uplink) >= 29);
 }
 
 static void an_uplink_may_end_in_every_state(void **state)
