@@ -78,35 +78,9 @@ class Pair:
                 self.lives[i].signal(signal.SIGCONT)
 
     def judge(self):
-        """Every record, unaltered, and what came twice is explained; gives the number."""
-        got = rows(self.benches[1].path("out.ndjson"))
-        counts = collections.Counter(got)
-        altered = set(counts) - set(self.cargo.offsets)
-        assert not altered, "altered: %r" % sorted(altered)[0][:200]
-        lost = len(self.cargo.offsets) - len(counts)
-        assert not lost, "%d records are lost" % lost
-        for line, count in counts.items():
-            offset = self.cargo.offsets[line]
-            could = sum(first <= offset < end for first, end in self.under_way)
-            assert count <= 1 + could, "%d times, %d explained: %r" % (count, could, line)
-        if self.workers < 2:
-            self.judge_order([self.cargo.offsets[line] for line in got])
-        return len(got) - len(counts)
-
-    def judge_order(self, offsets):
-        """It goes forward without a gap, and back only for a kill, to a place that was
-        not committed then."""
-        following = dict(zip(self.cargo.offsets.values(),
-                             list(self.cargo.offsets.values())[1:]))
-        backs = [offset for before, offset in zip(offsets, offsets[1:])
-                 if following.get(before) != offset]
-        assert offsets[0] == 0
-        assert len(backs) <= self.kills, "it went back %d times" % len(backs)
-        firsts = [first for first, _ in self.under_way]
-        for back in backs:
-            fits = [first for first in firsts if first <= back]
-            assert fits, "back to %d, which was safe" % back
-            firsts.remove(fits[-1])
+        """Everything is here, and what came twice is explained; gives the number."""
+        out = self.benches[1].path("out.ndjson")
+        return judge(self.cargo, out, self.under_way, self.workers < 2)
 
     def unacknowledged(self):
         """How many records were under way at a kill, over all kills."""
@@ -114,9 +88,43 @@ class Pair:
                    for first, end in self.under_way)
 
 
+def judge(cargo, out, under_way, ordered):
+    """Every record, unaltered, and at most once more for each kill at which it was under
+    way: the list of first and last offsets that a kill may double. Gives the number of
+    those that came twice."""
+    got = rows(out)
+    counts = collections.Counter(got)
+    altered = set(counts) - set(cargo.offsets)
+    assert not altered, "altered: %r" % sorted(altered)[0][:200]
+    lost = len(cargo.offsets) - len(counts)
+    assert not lost, "%d records are lost" % lost
+    for line, count in counts.items():
+        offset = cargo.offsets[line]
+        could = sum(first <= offset < end for first, end in under_way)
+        assert count <= 1 + could, "%d times, %d explained: %r" % (count, could, line)
+    if ordered:
+        judge_order(cargo, [cargo.offsets[line] for line in got],
+                    [first for first, _ in under_way])
+    return len(got) - len(counts)
+
+
+def judge_order(cargo, offsets, firsts):
+    """It goes forward without a gap, and back only for a kill, to a place that was not
+    committed then."""
+    following = dict(zip(cargo.offsets.values(), list(cargo.offsets.values())[1:]))
+    assert offsets[0] == 0
+    for before, back in zip(offsets, offsets[1:]):
+        if following.get(before) == back:
+            continue
+        fits = [first for first in firsts if first <= back]
+        assert fits, "from %d to %d, which no kill explains" % (before, back)
+        firsts.remove(fits[-1])
+
+
 def pause(seconds):
-    """Nothing is awaited: the moment is the chance."""
+    """Nothing is awaited: the moment is the chance. Gives the time behind it."""
     time.sleep(seconds)
+    return time.monotonic()
 
 
 def round_of_kills(folder, seed):

@@ -120,6 +120,11 @@ def size_of(path):
         return 0
 
 
+def rows_equal(path, cargo):
+    """Whether a file holds exactly the cargo, byte for byte and in order."""
+    return path.read_bytes() == b"".join(line + b"\n" for line in cargo.lines)
+
+
 # --- A wire that can be cut ----------------------------------------------------------
 
 
