@@ -25,6 +25,7 @@ struct weir_peer {
     bool dirty;         // has something for weir_inlet_flush
     int fd;             // of the connection; -1: unknown
     char *name;         // authenticated; NULL: none; owned
+    char *key;          // of the connection's certificate; NULL: none; owned
     uint64_t session;
     char node[64], outlet[128];
     uint64_t received;           // last sequence taken in order
@@ -76,6 +77,7 @@ weir_inlet *weir_inlet_new(const weir_inlet_config *config)
 static void free_peer(weir_peer *peer)
 {
     free(peer->name);
+    free(peer->key);
     free(peer);
 }
 
@@ -129,8 +131,7 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
     return NULL;
 }
 
-/*  What a lost peer may still have sent is measured by its credit; as nothing more will
-    be sent, that is not outstanding.                                          */
+/*  What a lost connection may still bring counts no more.                     */
 static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
 {
     if (!peer->lost) self->outstanding += credit - peer->credit;
@@ -140,6 +141,7 @@ static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
+    set_credit(self, peer, 0);
     if (!peer->lost) self->stats.connected--;
     weir_peer **at = id_bucket(self, peer->id, peer->id_size);
     while (*at != peer)
@@ -199,7 +201,6 @@ static bool forget_one(weir_inlet *self)
     if (!peer) return false;
     if (self->config.events->forget) self->config.events->forget(self->config.arg, peer);
     unset_id(self, peer);
-    set_credit(self, peer, 0);
     set_held(self, peer, 0);
     weir_peer **at = session_bucket(self, peer->session);
     while (*at != peer)
@@ -305,11 +306,11 @@ static void close_peer(weir_inlet *self, weir_peer *peer, const char *code,
     end_peer(self, peer, code, text, false);
 }
 
-void weir_inlet_close_unless(weir_inlet *self, bool (*keep)(void *arg, const char *name),
-                             void *arg, const char *code, const char *text)
+void weir_inlet_close_unless(weir_inlet *self, weir_may_stay *keep, void *arg,
+                             const char *code, const char *text)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
-        if (!is_connected(p) || (keep && keep(arg, p->name))) continue;
+        if (!is_connected(p) || (keep && keep(arg, p->name, p->key))) continue;
         weir_log(WEIR_INFO, "link closed peer=%s outlet=%s code=%s", p->node, p->outlet,
                  code);
         end_peer(self, p, code, text, keep == NULL);
@@ -326,16 +327,15 @@ void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text)
 static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
                            const char *code, const char *text, bool retryable)
 {
-    const char *name = NULL, *address = "a neighbour";
-    int fd = -1;
+    weir_identity who = {.address = "a neighbour", .fd = -1};
     for (size_t i = 0; i < ENDED_MAX; i++)
         if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
             return;
     if (self->config.events->identify)
-        self->config.events->identify(self->config.arg, &name, &address, &fd);
-    complain(self, name ? name : address, NULL, code, text);
+        self->config.events->identify(self->config.arg, &who);
+    complain(self, who.name ? who.name : who.address, NULL, code, text);
     send_close(self, id, id_size, 0, code, text, retryable);
-    hang_up(self, fd);
+    hang_up(self, who.fd);
     if (!self->config.foreign) return; // there, a new HELLO mends it
     size_t i = self->ended_count++ % ENDED_MAX;
     memcpy(self->ended[i].id, id, id_size);
@@ -381,10 +381,9 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
 /*  What every foreign peer may have, however many they are.                   */
 static uint64_t first_bytes(const weir_inlet *self)
 {
-    uint64_t share = self->config.total_bytes / (self->stats.connected + 1);
-    if (share > WEIR_INLET_FIRST_BYTES) share = WEIR_INLET_FIRST_BYTES;
-    if (share < least_first_bytes) share = least_first_bytes;
-    return share < self->config.window_bytes ? share : self->config.window_bytes;
+    bool room = self->outstanding + WEIR_INLET_FIRST_BYTES <= self->config.total_bytes;
+    uint64_t first = room ? WEIR_INLET_FIRST_BYTES : least_first_bytes;
+    return first < self->config.window_bytes ? first : self->config.window_bytes;
 }
 
 /*  What may be granted now: the target less what is held and what is unspent; beyond
@@ -448,6 +447,13 @@ void weir_inlet_flush(weir_inlet *self)
     }
 }
 
+weir_due weir_inlet_due(const weir_inlet *self)
+{
+    for (const weir_peer *p = self->dirty; p; p = p->next_dirty)
+        if (p->wanted || p->credit < p->target / 2) return WEIR_DUE_NOW;
+    return self->dirty ? WEIR_DUE_SOON : WEIR_NOTHING_DUE;
+}
+
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes)
 {
     assert(peer->held >= bytes);
@@ -479,7 +485,7 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
 /* --- HELLO ------------------------------------------------------------------------- */
 
 static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size,
-                    int fd)
+                    const weir_identity *who)
 {
     /*  A connection carries one session: an older one on it is at its end.    */
     weir_peer *other = find_connection(self, id, id_size);
@@ -487,12 +493,13 @@ static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id
     set_id(self, peer, id, id_size);
     unlink_peer(self, peer);
     link_peer(self, peer);
-    peer->fd = fd;
+    peer->fd = who->fd;
+    free(peer->key);
+    peer->key = who->key ? strdup(who->key) : NULL;
     peer->closed = peer->discarding = false;
     peer->wanted = peer->spent = 0;
     peer->target = first_bytes(self);
     peer->safe_sent = peer->safe;
-    set_credit(self, peer, 0);
     if (!self->held) set_credit(self, peer, free_window(self, peer));
     send_to(self, peer,
             &(weir_frame){.type = WEIR_WELCOME,
@@ -513,10 +520,9 @@ static bool is_himself(const weir_frame *hello, const weir_peer *peer, const cha
 static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
                        const weir_frame *frame)
 {
-    const char *name = NULL, *address = NULL;
-    int fd = -1;
+    weir_identity who = {.fd = -1};
     if (self->config.foreign && self->config.events->identify)
-        self->config.events->identify(self->config.arg, &name, &address, &fd);
+        self->config.events->identify(self->config.arg, &who);
     weir_peer *peer = find_session(self, frame->session);
     if (frame->version != WEIR_WIRE_VERSION)
         close_stranger(self, id, id_size, "VERSION", "this inlet speaks version 1",
@@ -524,15 +530,18 @@ static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
     else if (frame->session == 0 || frame->base == 0)
         close_stranger(self, id, id_size, "HELLO", "session and base must not be 0",
                        false);
-    else if (!is_himself(frame, peer, name))
+    else if (who.revoked)
+        close_stranger(self, id, id_size, "REVOKED",
+                       "the certificate has no right to this any more", false);
+    else if (!is_himself(frame, peer, who.name))
         close_stranger(self, id, id_size, "IDENTITY",
                        "the node is not the one that the certificate names", false);
     else if (self->draining)
         close_stranger(self, id, id_size, "DRAINING", "this inlet is about to end", true);
-    else if (!peer && !(peer = add_peer(self, frame, name)))
+    else if (!peer && !(peer = add_peer(self, frame, who.name)))
         close_stranger(self, id, id_size, "PEERS", "this inlet has too many peers", true);
     else
-        welcome(self, peer, id, id_size, fd);
+        welcome(self, peer, id, id_size, &who);
 }
 
 /* --- Receiving --------------------------------------------------------------------- */
