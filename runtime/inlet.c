@@ -147,7 +147,6 @@ static void unset_id(weir_inlet *self, weir_peer *peer)
     while (*at != peer)
         at = &(*at)->next_id;
     *at = peer->next_id;
-    set_credit(self, peer, 0);
     peer->id_size = 0;
     peer->lost = false;
     peer->fd = -1;
