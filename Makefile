@@ -31,7 +31,7 @@ PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
            libpcre2-dev libmicrohttpd-dev prometheus \
            libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
-           valgrind
+           valgrind iproute2
 
 WARN     = -Wall -Wextra -Wshadow -Werror
 OPT_release = -O2 -g
@@ -189,7 +189,8 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block clock engine ledger link realm sandbox sink_file source_file tap
+THREADED = actor block clock engine ledger link realm sandbox sink_file source_file tap \
+           uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"
