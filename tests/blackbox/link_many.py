@@ -55,7 +55,6 @@ class Chain:
                    if offset < position and line not in here]
         assert not missing, "%d records are committed and not at the end" % len(missing)
         if name == "b":
-        if name == "b":
             shutil.rmtree(self.benches["b"].state, ignore_errors=True)
 
     def close(self):
