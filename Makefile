@@ -68,7 +68,8 @@ BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h context.h \
              dead.h delivery.h doc.h err.h filter.h frame.h framing.h health.h intake.h \
              json.h ledger.h link.h log.h loop.h metrics.h monitor.h options.h plan.h realm.h \
-             record.h refusals.h roster.h screen.h socket.h utf8.h value.h vitals.h) \
+             record.h refusals.h roster.h rundir.h screen.h socket.h tap.h utf8.h value.h \
+             vitals.h) \
            $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
              sink_stdout.h source_file.h source_generate.h source_stdin.h)
 
@@ -188,7 +189,7 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block clock engine ledger link realm sandbox sink_file source_file \
+THREADED = actor block clock engine ledger link realm sandbox sink_file source_file tap \
            uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \

@@ -15,7 +15,7 @@ static const size_t foreign_slack = 1 << 20;
 /*  All foreign peers of an inlet together may use so many windows.            */
 #define FOREIGN_WINDOWS 4
 
-static const size_t unfinished_max = 256;    // connections that shake hands
+static const size_t silent_max = 256;        // connections without a first message
 static const int64_t look_again_us = 100000; // at a ledger that is full
 
 /*  Acknowledgements to other processes are gathered for so long: each message wakes
@@ -118,6 +118,7 @@ static void identify(void *arg, weir_identity *who)
     read_connections(self);
     who->address = weir_socket_sender_address(self->inlet_socket);
     who->fd = weir_socket_sender_fd(self->inlet_socket);
+    weir_doorman_spoke(self->doorman, who->fd);
     if (self->plaintext) return;
     who->name = weir_socket_sender(self->inlet_socket);
     who->key = weir_socket_sender_key(self->inlet_socket);
@@ -189,7 +190,7 @@ static weir_err watch_realm(weir_actor *self)
 static weir_err watch_foreign(weir_actor *self, const weir_endpoint *endpoint)
 {
     bool secure = !endpoint->plaintext && strncmp(endpoint->endpoint, "tcp://", 6) == 0;
-    self->doorman = weir_doorman_new(unfinished_max);
+    self->doorman = weir_doorman_new(silent_max);
     self->role = endpoint->role;
     self->plaintext = !secure;
     weir_vitals_set_endpoint(self->node.vitals, weir_socket_endpoint(self->inlet_socket));
@@ -289,8 +290,8 @@ void weir_actor_read_inlet(weir_actor *self, bool *busy)
 {
     if (!self->inlet || (self->doorman && !self->started)) return;
     if (self->inlet_changed) read_connections(self);
-    if (self->doorman) weir_doorman_run_due(self->doorman);
     if (self->inlet_hot) *busy |= read_inlet(self);
+    if (self->doorman) weir_doorman_run_due(self->doorman);
 }
 
 static bool may_answer(weir_actor *self)

@@ -26,8 +26,10 @@ struct weir_peer {
     int fd;             // of the connection; -1: unknown
     char *name;         // authenticated; NULL: none; owned
     char *key;          // of the connection's certificate; NULL: none; owned
+    char address[64];   // of the present connection, for people; "" within a process
     uint64_t session;
     char node[64], outlet[128];
+    uint64_t base;               // of its first HELLO
     uint64_t received;           // last sequence taken in order
     uint64_t safe;               // last sequence acknowledged by the owner
     uint64_t safe_sent;          // last sequence told to the peer
@@ -147,6 +149,7 @@ static void unset_id(weir_inlet *self, weir_peer *peer)
     while (*at != peer)
         at = &(*at)->next_id;
     *at = peer->next_id;
+    set_credit(self, peer, 0);
     peer->id_size = 0;
     peer->lost = false;
     peer->fd = -1;
@@ -190,12 +193,18 @@ static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
     peer->held = held;
 }
 
+/*  Nothing before its base was ever ours.                                     */
+static bool is_all_safe(const weir_peer *peer)
+{
+    return peer->received < peer->base || peer->safe >= peer->received;
+}
+
 /*  A session that may never come back, all of it safe, makes room for a new one: the
     one whose HELLO is the oldest.                                             */
 static bool forget_one(weir_inlet *self)
 {
     weir_peer *peer = self->last_peer;
-    while (peer && (is_connected(peer) || peer->dirty || peer->safe < peer->received))
+    while (peer && (is_connected(peer) || peer->dirty || !is_all_safe(peer)))
         peer = peer->previous;
     if (!peer) return false;
     if (self->config.events->forget) self->config.events->forget(self->config.arg, peer);
@@ -219,6 +228,7 @@ static weir_peer *add_peer(weir_inlet *self, const weir_frame *hello, const char
     if (!peer) abort();
     peer->fd = -1;
     peer->session = hello->session;
+    peer->base = hello->base;
     peer->received = hello->base - 1;
     peer->name = name ? strdup(name) : NULL;
     memcpy(peer->node, hello->node, sizeof peer->node);
@@ -241,8 +251,9 @@ static void mark_dirty(weir_inlet *self, weir_peer *peer)
 
 /* --- Ending ------------------------------------------------------------------------ */
 
-/*  The same refusal of the same peer is logged once a minute.                 */
-static void complain(weir_inlet *self, const char *who, const char *outlet,
+/*  The same refusal of the same peer is logged once a minute. Who has no certificate is
+    known by his address: what he says of himself may be another name each time.  */
+static void complain(weir_inlet *self, const char *who, const weir_peer *peer,
                      const char *code, const char *text)
 {
     uint64_t hash =
@@ -255,8 +266,16 @@ static void complain(weir_inlet *self, const char *who, const char *outlet,
         return;
     self->complaints[i].hash = hash;
     self->complaints[i].us = now;
-    weir_log(WEIR_WARN, "link closed peer=%s%s%s code=%s text=\"%s\"", who,
-             outlet ? " outlet=" : "", outlet ? outlet : "", code, text);
+    weir_log(WEIR_WARN, "link closed peer=%s%s%s%s%s code=%s text=\"%s\"", who,
+             peer ? " node=" : "", peer ? peer->node : "", peer ? " outlet=" : "",
+             peer ? peer->outlet : "", code, text);
+}
+
+static void complain_of(weir_inlet *self, const weir_peer *peer, const char *code,
+                        const char *text)
+{
+    const char *address = *peer->address ? peer->address : peer->node;
+    complain(self, peer->name ? peer->name : address, peer, code, text);
 }
 
 static void hang_up(weir_inlet *self, int fd)
@@ -272,7 +291,7 @@ static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
         self->config.events->send(self->config.arg, peer->id, peer->id_size, frame);
     if (!err) return;
     if (err == WEIR_EFULL) {
-        complain(self, peer->node, peer->outlet, "DEAF", "it does not read");
+        complain_of(self, peer, "DEAF", "it does not read");
         peer->closed = true;
         hang_up(self, peer->fd);
     } else {
@@ -301,7 +320,7 @@ static void end_peer(weir_inlet *self, weir_peer *peer, const char *code,
 static void close_peer(weir_inlet *self, weir_peer *peer, const char *code,
                        const char *text)
 {
-    complain(self, peer->node, peer->outlet, code, text);
+    complain_of(self, peer, code, text);
     end_peer(self, peer, code, text, false);
 }
 
@@ -321,24 +340,34 @@ void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text)
     weir_inlet_close_unless(self, NULL, NULL, code, text);
 }
 
+static bool has_ended(const weir_inlet *self, const void *id, size_t id_size)
+{
+    for (size_t i = 0; i < ENDED_MAX; i++)
+        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
+            return true;
+    return false;
+}
+
+static void note_ended(weir_inlet *self, const void *id, size_t id_size)
+{
+    size_t i = self->ended_count++ % ENDED_MAX;
+    memcpy(self->ended[i].id, id, id_size);
+    self->ended[i].id_size = id_size;
+}
+
 /*  A connection that is no peer's has done something wrong. What still comes from it
     is dropped: answering again and again would fill its queue.                */
 static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
                            const char *code, const char *text, bool retryable)
 {
     weir_identity who = {.address = "a neighbour", .fd = -1};
-    for (size_t i = 0; i < ENDED_MAX; i++)
-        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
-            return;
+    if (has_ended(self, id, id_size)) return;
     if (self->config.events->identify)
         self->config.events->identify(self->config.arg, &who);
     complain(self, who.name ? who.name : who.address, NULL, code, text);
     send_close(self, id, id_size, 0, code, text, retryable);
     hang_up(self, who.fd);
-    if (!self->config.foreign) return; // there, a new HELLO mends it
-    size_t i = self->ended_count++ % ENDED_MAX;
-    memcpy(self->ended[i].id, id, id_size);
-    self->ended[i].id_size = id_size;
+    if (self->config.foreign) note_ended(self, id, id_size); // else a new HELLO mends it
 }
 
 void weir_inlet_lost(weir_inlet *self, int fd)
@@ -483,15 +512,27 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
 
 /* --- HELLO ------------------------------------------------------------------------- */
 
+/*  The session goes on over another connection. What the old one has sent may still be
+    read, and its descriptor may be the new one's by then: it is no stranger.  */
+static void leave_connection(weir_inlet *self, weir_peer *peer)
+{
+    if (!self->config.foreign || !peer->id_size) return;
+    end_peer(self, peer, "REPLACED", "the session goes on over another connection",
+             false);
+    note_ended(self, peer->id, peer->id_size);
+}
+
 static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size,
                     const weir_identity *who)
 {
     /*  A connection carries one session: an older one on it is at its end.    */
     weir_peer *other = find_connection(self, id, id_size);
     if (other && other != peer) unset_id(self, other);
+    if (!has_id(peer, id, id_size)) leave_connection(self, peer);
     set_id(self, peer, id, id_size);
     unlink_peer(self, peer);
     link_peer(self, peer);
+    snprintf(peer->address, sizeof peer->address, "%s", who->address ? who->address : "");
     peer->fd = who->fd;
     free(peer->key);
     peer->key = who->key ? strdup(who->key) : NULL;

@@ -22,8 +22,9 @@ static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
+static const int backlog = 1024; // a flood must not make others wait for a second SYN
 static const int64_t default_message_max = 16 << 20;
-static const int foreign_hwm = 8192; // of an inlet: a peer may break its credit
+static const int foreign_hwm = 8192; // of an inlet: a peer may send what nobody asked for
 
 /*  zsys_set_max_sockets would abort a host that has sockets already; on the context
     itself the limit is without effect then, and else the same.                */
@@ -125,6 +126,7 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
     set_int(handle, ZMQ_HEARTBEAT_IVL, heartbeat_ms);
     set_int(handle, ZMQ_HEARTBEAT_TIMEOUT, 3 * heartbeat_ms);
     set_int(handle, ZMQ_IPV6, speaks_ipv6(endpoint->endpoint, listens));
+    set_int(handle, ZMQ_BACKLOG, backlog);
 }
 
 static bool is_secured(const weir_endpoint *endpoint)
@@ -252,6 +254,7 @@ static weir_err open_socket(weir_socket **self_p, bool router,
     zmq_msg_init(&self->head);
     if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
     if (!router) set_int(handle, ZMQ_LINGER, 0); // what is not acknowledged is kept
+    if (!router && foreign) set_int(handle, ZMQ_RCVHWM, foreign_hwm);
     if (!open_monitor(self, endpoint) || attach(handle, endpoint->endpoint, router)) {
         weir_err err = cannot_attach(endpoint, router, report);
         weir_socket_close(&self);
@@ -402,6 +405,7 @@ const char *weir_socket_sender_key(weir_socket *self)
 
 const char *weir_socket_sender_address(weir_socket *self)
 {
+    // IPv4, as a socket for both sees it
     const char *address = zmq_msg_gets(&self->head, "Peer-Address");
     if (address && begins(address, "::ffff:")) address += strlen("::ffff:");
     return address && *address ? address : "a local process";

@@ -7,7 +7,7 @@ import shutil
 
 from helper import Bench, rows, wait_for
 from link_rounds import judge, pause
-from links import Cargo, committed, free_port, make_keys, receiver, sender
+from linked import Cargo, committed, free_port, make_keys, receiver, sender
 
 WINDOW, BLOCK = 256 << 10, 16 << 10
 SENDERS = 20

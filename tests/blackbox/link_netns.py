@@ -2,7 +2,7 @@
 from helper import PATIENCE, SANITIZED, wait_for
 from link_rounds import judge, pause
 from link_speed import FULL, speed, wait_speed
-from links import Cargo, committed, make_pair, receiver, rows_equal, sender, size_of
+from linked import Cargo, committed, make_pair, receiver, rows_equal, sender, size_of
 from tunnel import ADDRESSES, Tunnel
 
 RATE = 6000000  # bytes a second of the wire

@@ -11,7 +11,7 @@ import signal
 import time
 
 from helper import rows, wait_for
-from links import Cargo, HEARTBEAT, Wire, committed, free_port, make_pair, receiver, \
+from linked import Cargo, HEARTBEAT, Wire, committed, free_port, make_pair, receiver, \
     sender, size_of
 
 RECORDS = 6000

@@ -3,7 +3,7 @@ import signal
 import time
 
 from helper import PATIENCE, wait_for
-from links import free_port, make_pair, receiver, size_of
+from linked import free_port, make_pair, receiver, size_of
 
 SOURCE = """
 source.generate "in" { rate = { records = 100000, burst = "20ms" } }

@@ -335,3 +335,88 @@ sink.null "out" { from = "in" }
                              if p["verdict"] == "idle"], "it is idle")[0]
     assert path["why"] == "nothing to do: in is at the end of its input"
     live.stop()
+
+
+def test_a_sink_that_nobody_reads_is_named(bench, connect):
+    ours, theirs = os.pipe()
+    live = bench.start("""
+source.generate "in" {}
+sink.stdout "out" { from = "in" }
+""", "--quiet", out=theirs)
+    os.close(theirs)
+    live.wait_ready()
+    client = connect(bench)
+    path = wait_for(lambda: [p for p in client.ok("why")["paths"]
+                             if p["node"] == "out" and "does not return" in p["why"]],
+                    "why names the sink")[0]
+    assert path["verdict"] == "held" and path["since_ms"] >= 1000
+    # It is stuck in a call, and yet everything answers.
+    code, text = client.error("pause", "out")
+    assert code == "timeout" and "has not answered yet" in text
+    assert client.ok("list")["nodes"][1]["state"] == "paused"
+    client.ok("stop")
+    os.close(ours)
+    live.wait(code=None)
+
+
+def write_cert(path, name, keys, roles="none", secret=False):
+    """A certificate as files hold it."""
+    text = 'metadata\n    name = "%s"\n    roles = "%s"\ncurve\n    public-key = "%s"\n' \
+        % (name, roles, keys[0].decode())
+    if secret:
+        text += '    secret-key = "%s"\n' % keys[1].decode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o600 if secret else 0o644)
+    new.rename(path)
+
+
+def test_by_tcp_only_the_role_control_commands(bench):
+    server, admin, producer = (zmq.curve_keypair() for _ in range(3))
+    write_cert(bench.path("keys/self.key"), "hub", server, secret=True)
+    write_cert(bench.path("keys/self.pub"), "hub", server)
+    write_cert(bench.path("keys/peers/admin.pub"), "admin", admin, "control")
+    write_cert(bench.path("keys/peers/maker.pub"), "maker", producer, "produce")
+    live = start(bench, 'security { keys = "keys", control = "tcp://127.0.0.1:*" }\n' + SLOW)
+    endpoint = live.text().split("control endpoint=tcp://")[1].split()[0]
+
+    def dial(keys):
+        socket = zmq.Context.instance().socket(zmq.DEALER)
+        socket.linger, socket.rcvtimeo = 0, 1000 * helper.PATIENCE
+        socket.curve_serverkey = server[0]
+        socket.curve_publickey, socket.curve_secretkey = keys
+        socket.connect("tcp://" + endpoint)
+        return socket
+
+    def ask(socket, *frames):
+        socket.send_multipart([b"WEIR1", b"1", *frames])
+        return socket.recv_multipart()[2:]
+
+    good, bad, plain = dial(admin), dial(producer), zmq.Context.instance().socket(zmq.DEALER)
+    plain.linger = 0
+    plain.connect("tcp://" + endpoint)
+    assert ask(good, b"resume", b"good")[0] == b"ok"
+    live.wait_log("control command=resume node=good peer=admin result=ok")
+    for socket in (bad, plain):
+        socket.rcvtimeo = 500
+        with pytest.raises(zmq.Again):
+            ask(socket, b"version")
+    refusals = wait_for(lambda: json.loads(ask(good, b"refusals")[1])["refusals"],
+                        "the refusal is told")
+    assert any(r["name"] == "maker" and r["role"] == "control" for r in refusals), refusals
+
+    # Whoever loses the role loses what is open, too.
+    ask(good, b"version")
+    write_cert(bench.path("keys/peers/admin.pub"), "admin", admin, "produce")
+    good.rcvtimeo = 500
+
+    def is_refused():
+        try:
+            return ask(good, b"version")[0] == b"refused"
+        except zmq.Again:
+            return True
+    wait_for(is_refused, "the role is gone")
+    for socket in (good, bad, plain):
+        socket.close()
+    live.stop()
