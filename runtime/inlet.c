@@ -26,6 +26,7 @@ struct weir_peer {
     int fd;             // of the connection; -1: unknown
     char *name;         // authenticated; NULL: none; owned
     char address[64];   // of the present connection, for people; "" within a process
+    char *key;          // of the connection's certificate; NULL: none; owned
     uint64_t session;
     char node[64], outlet[128];
     uint64_t base;               // of its first HELLO
@@ -78,6 +79,7 @@ weir_inlet *weir_inlet_new(const weir_inlet_config *config)
 static void free_peer(weir_peer *peer)
 {
     free(peer->name);
+    free(peer->key);
     free(peer);
 }
 
@@ -131,9 +133,10 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
     return NULL;
 }
 
+/*  What a lost connection may still bring counts no more.                     */
 static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
 {
-    self->outstanding += credit - peer->credit;
+    if (!peer->lost) self->outstanding += credit - peer->credit;
     peer->credit = credit;
 }
 
@@ -146,12 +149,12 @@ static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
+    set_credit(self, peer, 0);
     if (!peer->lost) self->stats.connected--;
     weir_peer **at = id_bucket(self, peer->id, peer->id_size);
     while (*at != peer)
         at = &(*at)->next_id;
     *at = peer->next_id;
-    set_credit(self, peer, 0);
     peer->id_size = 0;
     peer->lost = false;
     peer->fd = -1;
@@ -320,11 +323,11 @@ static void close_peer(weir_inlet *self, weir_peer *peer, const char *code,
     end_peer(self, peer, code, text, false);
 }
 
-void weir_inlet_close_unless(weir_inlet *self, bool (*keep)(void *arg, const char *name),
-                             void *arg, const char *code, const char *text)
+void weir_inlet_close_unless(weir_inlet *self, weir_may_stay *keep, void *arg,
+                             const char *code, const char *text)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
-        if (!is_connected(p) || (keep && keep(arg, p->name))) continue;
+        if (!is_connected(p) || (keep && keep(arg, p->name, p->key))) continue;
         weir_log(WEIR_INFO, "link closed peer=%s outlet=%s code=%s", p->node, p->outlet,
                  code);
         end_peer(self, p, code, text, keep == NULL);
@@ -356,14 +359,13 @@ static void note_ended(weir_inlet *self, const void *id, size_t id_size)
 static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
                            const char *code, const char *text, bool retryable)
 {
-    const char *name = NULL, *address = "a neighbour";
-    int fd = -1;
+    weir_identity who = {.address = "a neighbour", .fd = -1};
     if (has_ended(self, id, id_size)) return;
     if (self->config.events->identify)
-        self->config.events->identify(self->config.arg, &name, &address, &fd);
-    complain(self, name ? name : address, NULL, code, text);
+        self->config.events->identify(self->config.arg, &who);
+    complain(self, who.name ? who.name : who.address, NULL, code, text);
     send_close(self, id, id_size, 0, code, text, retryable);
-    hang_up(self, fd);
+    hang_up(self, who.fd);
     if (self->config.foreign) note_ended(self, id, id_size); // else a new HELLO mends it
 }
 
@@ -371,9 +373,9 @@ void weir_inlet_lost(weir_inlet *self, int fd)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
         if (p->fd != fd || !p->id_size || p->lost) continue;
+        self->outstanding -= p->credit;
         p->lost = true;
         p->fd = -1;
-        set_credit(self, p, 0);
         self->stats.connected--;
     }
 }
@@ -406,10 +408,9 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
 /*  What every foreign peer may have, however many they are.                   */
 static uint64_t first_bytes(const weir_inlet *self)
 {
-    uint64_t share = self->config.total_bytes / (self->stats.connected + 1);
-    if (share > WEIR_INLET_FIRST_BYTES) share = WEIR_INLET_FIRST_BYTES;
-    if (share < least_first_bytes) share = least_first_bytes;
-    return share < self->config.window_bytes ? share : self->config.window_bytes;
+    bool room = self->outstanding + WEIR_INLET_FIRST_BYTES <= self->config.total_bytes;
+    uint64_t first = room ? WEIR_INLET_FIRST_BYTES : least_first_bytes;
+    return first < self->config.window_bytes ? first : self->config.window_bytes;
 }
 
 /*  What may be granted now: the target less what is held and what is unspent; beyond
@@ -473,6 +474,13 @@ void weir_inlet_flush(weir_inlet *self)
     }
 }
 
+weir_due weir_inlet_due(const weir_inlet *self)
+{
+    for (const weir_peer *p = self->dirty; p; p = p->next_dirty)
+        if (p->wanted || p->credit < p->target / 2) return WEIR_DUE_NOW;
+    return self->dirty ? WEIR_DUE_SOON : WEIR_NOTHING_DUE;
+}
+
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes)
 {
     assert(peer->held >= bytes);
@@ -513,30 +521,24 @@ static void leave_connection(weir_inlet *self, weir_peer *peer)
     note_ended(self, peer->id, peer->id_size);
 }
 
-/*  Whose HELLO it is.                                                          */
-typedef struct {
-    const void *id;
-    size_t id_size;
-    const char *address; // NULL: within the process
-    int fd;
-} caller;
-
-static void welcome(weir_inlet *self, weir_peer *peer, const caller *who)
+static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size,
+                    const weir_identity *who)
 {
     /*  A connection carries one session: an older one on it is at its end.    */
-    weir_peer *other = find_connection(self, who->id, who->id_size);
+    weir_peer *other = find_connection(self, id, id_size);
     if (other && other != peer) unset_id(self, other);
-    if (!has_id(peer, who->id, who->id_size)) leave_connection(self, peer);
-    set_id(self, peer, who->id, who->id_size);
+    if (!has_id(peer, id, id_size)) leave_connection(self, peer);
+    set_id(self, peer, id, id_size);
     unlink_peer(self, peer);
     link_peer(self, peer);
     snprintf(peer->address, sizeof peer->address, "%s", who->address ? who->address : "");
     peer->fd = who->fd;
+    free(peer->key);
+    peer->key = who->key ? strdup(who->key) : NULL;
     peer->closed = peer->discarding = false;
     peer->wanted = peer->spent = 0;
     peer->target = first_bytes(self);
     peer->safe_sent = peer->safe;
-    set_credit(self, peer, 0);
     if (!self->held) set_credit(self, peer, free_window(self, peer));
     send_to(self, peer,
             &(weir_frame){.type = WEIR_WELCOME,
@@ -557,10 +559,9 @@ static bool is_himself(const weir_frame *hello, const weir_peer *peer, const cha
 static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
                        const weir_frame *frame)
 {
-    const char *name = NULL, *address = NULL;
-    int fd = -1;
+    weir_identity who = {.fd = -1};
     if (self->config.foreign && self->config.events->identify)
-        self->config.events->identify(self->config.arg, &name, &address, &fd);
+        self->config.events->identify(self->config.arg, &who);
     weir_peer *peer = find_session(self, frame->session);
     if (frame->version != WEIR_WIRE_VERSION)
         close_stranger(self, id, id_size, "VERSION", "this inlet speaks version 1",
@@ -568,15 +569,18 @@ static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
     else if (frame->session == 0 || frame->base == 0)
         close_stranger(self, id, id_size, "HELLO", "session and base must not be 0",
                        false);
-    else if (!is_himself(frame, peer, name))
+    else if (who.revoked)
+        close_stranger(self, id, id_size, "REVOKED",
+                       "the certificate has no right to this any more", false);
+    else if (!is_himself(frame, peer, who.name))
         close_stranger(self, id, id_size, "IDENTITY",
                        "the node is not the one that the certificate names", false);
     else if (self->draining)
         close_stranger(self, id, id_size, "DRAINING", "this inlet is about to end", true);
-    else if (!peer && !(peer = add_peer(self, frame, name)))
+    else if (!peer && !(peer = add_peer(self, frame, who.name)))
         close_stranger(self, id, id_size, "PEERS", "this inlet has too many peers", true);
     else
-        welcome(self, peer, &(caller){id, id_size, address, fd});
+        welcome(self, peer, id, id_size, &who);
 }
 
 /* --- Receiving --------------------------------------------------------------------- */
