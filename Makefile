@@ -64,12 +64,13 @@ FUZZERS  = $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
 # What a C program may include: `#include "runtime/actor.h"` by `pkg-config weir`.
-HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h context.h \
-             dead.h delivery.h doc.h err.h filter.h frame.h framing.h intake.h json.h \
-             ledger.h link.h log.h loop.h options.h plan.h realm.h record.h screen.h utf8.h value.h \
-             vitals.h) \
-           $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
-             sink_stdout.h source_file.h source_generate.h source_stdin.h)
+HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h \
+             context.h dead.h delivery.h doc.h err.h filter.h frame.h framing.h intake.h \
+             json.h ledger.h link.h log.h loop.h options.h plan.h realm.h record.h \
+             refusals.h roster.h screen.h socket.h utf8.h value.h vitals.h) \
+           $(addprefix actors/,bus.h catalog.h engine.h program.h sink_file.h sink_link.h \
+             sink_null.h sink_stdout.h source_file.h source_generate.h source_link.h \
+             source_stdin.h)
 
 .PHONY: all demo test unit blackbox soak bench asan tsan fuzz fuzzers format layers docs \
         install uninstall clean deps need need-cmocka
@@ -90,9 +91,10 @@ $(ARCHIVES):
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/lib/libweir.so: $(LIB_OBJ)
+$(BUILD)/lib/libweir.so: $(LIB_OBJ) libweir.map
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-soname,libweir.so.$(SOVERSION) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(CC) -shared -Wl,-soname,libweir.so.$(SOVERSION) -Wl,--version-script=libweir.map \
+	  $(LDFLAGS) $(LIB_OBJ) $(LIBS) -o $@
 
 $(BUILD)/bin/weir: $(BUILD)/lua/host.o $(ARCHIVES)
 	@mkdir -p $(@D) bin
@@ -177,7 +179,7 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block clock engine ledger link sandbox sink_file source_file
+THREADED = actor block bus clock engine ledger link sandbox sink_file source_file
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"
