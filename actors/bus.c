@@ -31,7 +31,7 @@ typedef struct {
     weir_endpoint endpoint;
     weir_bus_queue *queue;
     int wake_fd; // eventfd: something to take
-    int told_fd; // eventfd: acknowledged
+    int told_fd; // eventfd, the host's: acknowledged, or down
 } bus_actor_config;
 
 struct weir_bus {
@@ -39,7 +39,7 @@ struct weir_bus {
     weir_realm *own_realm;         // NULL: lent, or none needed
     size_t record_max;
     weir_bus_queue *queue;
-    weir_vitals vitals; // its wake_fd is the host's descriptor
+    weir_vitals vitals;
     sem_t ended;
     weir_report report; // of the thread's start
     bus_actor_config config;
@@ -133,6 +133,7 @@ static void failed(void *arg)
 {
     bus_actor *self = arg;
     weir_bus_queue_close(self->config->queue);
+    eventfd_write(self->config->told_fd, 1);
 }
 
 static const weir_option no_options[] = {{.name = NULL}};
@@ -202,10 +203,9 @@ static weir_err open_realm(weir_bus *self, const weir_bus_config *c, weir_report
 
 static weir_err open_descriptors(weir_bus *self, weir_report *report)
 {
-    self->vitals.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    self->config.told_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     self->config.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    self->config.told_fd = self->vitals.wake_fd;
-    if (self->vitals.wake_fd >= 0 && self->config.wake_fd >= 0) return WEIR_OK;
+    if (self->config.told_fd >= 0 && self->config.wake_fd >= 0) return WEIR_OK;
     return weir_report_set(report, WEIR_ESYS, NULL, "cannot make an eventfd: %s",
                            strerror(errno));
 }
@@ -261,7 +261,7 @@ static void free_bus(weir_bus *self)
 {
     weir_bus_queue_destroy(&self->queue);
     weir_realm_destroy(&self->own_realm);
-    if (self->vitals.wake_fd >= 0) close(self->vitals.wake_fd);
+    if (self->config.told_fd >= 0) close(self->config.told_fd);
     if (self->config.wake_fd >= 0) close(self->config.wake_fd);
     pthread_mutex_destroy(&self->vitals.lock);
     sem_destroy(&self->ended);
@@ -281,7 +281,7 @@ weir_err weir_bus_new(weir_bus **self_p, const weir_bus_config *config,
     weir_bus *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->vitals = (weir_vitals)WEIR_VITALS_INIT;
-    self->config.wake_fd = -1;
+    self->config.wake_fd = self->config.told_fd = -1;
     sem_init(&self->ended, 0, 0);
     fill(self, config);
     err = open_descriptors(self, report);
@@ -360,7 +360,7 @@ uint64_t weir_bus_appended(const weir_bus *self)
 
 int weir_bus_fd(const weir_bus *self)
 {
-    return self->vitals.wake_fd;
+    return self->config.told_fd;
 }
 
 weir_bus_condition weir_bus_state(weir_bus *self, weir_report *report)

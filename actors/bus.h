@@ -54,7 +54,7 @@ extern const weir_bus_config weir_bus_defaults;
 
 /*  Starts the bus; its first attempt to connect goes on in its own thread. Errors, with
     a report: WEIR_EINVAL, WEIR_ENOTFOUND, WEIR_EREFUSED, WEIR_ESYS, for what no further
-    attempt would mend. That nobody listens (ipc, tcp) is none: see weir_bus_state.
+    attempt would mend. That nobody listens yet is none: see weir_bus_state.
     Does not block on the network.                                                  */
 weir_err weir_bus_new(weir_bus **self_p, const weir_bus_config *config,
                       weir_report *report);
@@ -87,7 +87,7 @@ uint64_t weir_bus_acked(const weir_bus *self);
 uint64_t weir_bus_appended(const weir_bus *self);
 
 /*  A descriptor (eventfd) for the host's own loop: readable when weir_bus_acked has
-    advanced or weir_bus_state may have become DOWN. Read 8 bytes to make it wait again,
+    advanced or weir_bus_state has become DOWN. Read 8 bytes to make it wait again,
     then ask. It lives as long as the bus, which alone writes to it and closes it.  */
 int weir_bus_fd(const weir_bus *self);
 

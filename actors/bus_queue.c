@@ -24,11 +24,17 @@ struct weir_bus_queue {
     int64_t opened_us;        // when its first record came
     pack *first, **end;       // list in the order of tickets, owned
     pack *next;               // the first of them that was not taken
+    int sealed;               // how many were not taken
     size_t kept_bytes;        // cost of all of them
     uint64_t appended, acked; // tickets
     bool asleep;              // the actor's thread found nothing to take
+    bool armed; // and will look again by itself, before a record waits for too long
     bool closed;
 };
+
+/*  So many full blocks wake the actor's thread; fewer wait until it looks by itself, as
+    records may anyway: a switch between threads costs as much as many appends. */
+static const int sealed_wake = 8;
 
 /*  A ledger that others fill does not tell when it has room again.            */
 static const int64_t ledger_look_us = 10000;
@@ -56,7 +62,10 @@ static void drop_first(weir_bus_queue *self)
     pack *first = self->first;
     self->first = first->next;
     if (!self->first) self->end = &self->first;
-    if (self->next == first) self->next = first->next;
+    if (self->next == first) {
+        self->next = first->next;
+        self->sealed--;
+    }
     self->kept_bytes -= first->cost;
     weir_block_destroy(&first->block);
     free(first);
@@ -119,6 +128,7 @@ static void seal(weir_bus_queue *self)
     *self->end = new;
     self->end = &new->next;
     if (!self->next) self->next = new;
+    self->sealed++;
     self->kept_bytes += new->cost;
 }
 
@@ -167,17 +177,21 @@ static weir_err enter(weir_bus_queue *self)
     return err;
 }
 
-/*  A record was added: numbers it, and lets go of the lock. The actor's thread is woken
-    for the first record of a block, to watch how long it lingers, and for a full one;
+static bool must_wake(weir_bus_queue *self)
+{
+    if (!self->asleep || (self->armed && self->sealed < sealed_wake)) return false;
+    self->asleep = false;
+    return true;
+}
+
+/*  A record was added: numbers it, and lets go of the lock. Wakes the actor's thread
     outside the lock, which it asks for at once.                               */
 static void leave(weir_bus_queue *self, uint64_t *ticket)
 {
-    bool full = weir_builder_full(&self->open), first = self->open.records == 1;
     uint64_t number = ++self->appended;
-    if (first && !full) self->opened_us = weir_clock_now_us();
-    if (full) seal(self);
-    bool wakes = self->asleep && (first || full);
-    if (wakes) self->asleep = false;
+    if (self->open.records == 1) self->opened_us = weir_clock_now_us();
+    if (weir_builder_full(&self->open)) seal(self);
+    bool wakes = must_wake(self);
     pthread_mutex_unlock(&self->lock);
     if (wakes) self->config.wake(self->config.arg);
     if (ticket) *ticket = number;
@@ -261,8 +275,10 @@ weir_block *weir_bus_queue_take(weir_bus_queue *self, uint64_t *last, int64_t *w
         *last = self->next->last;
         self->next->block = NULL;
         self->next = self->next->next;
+        self->sealed--;
     }
     self->asleep = !block;
+    self->armed = *wait_us > 0;
     pthread_mutex_unlock(&self->lock);
     return block;
 }

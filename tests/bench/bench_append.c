@@ -87,18 +87,29 @@ static double in_two_threads(void)
 
 /* --- The bus ----------------------------------------------------------------------- */
 
+/*  A name of its own each time: libzmq lets go of one some time after its socket.  */
+static zactor_t *open_sink(char endpoint[64])
+{
+    static int number;
+    static weir_sink_null_config config; // lent to the actor
+    config = weir_sink_null_defaults;
+    snprintf(endpoint, 64, "inproc://bench-%d", number++);
+    zactor_t *sink = zactor_new(weir_sink_null, &config);
+    if (weir_actor_ask(sink, NULL, "LISTEN", endpoint, NULL) ||
+        weir_actor_ask(sink, NULL, "START", NULL))
+        abort();
+    return sink;
+}
+
 static double through_bus(void)
 {
-    char payload[SIZE];
-    weir_sink_null_config to = weir_sink_null_defaults;
+    char payload[SIZE], endpoint[64];
     weir_bus_config config = weir_bus_defaults;
     weir_report report = {0};
     weir_bus *bus;
     memset(payload, 'x', SIZE);
-    zactor_t *sink = zactor_new(weir_sink_null, &to);
-    weir_actor_ask(sink, NULL, "LISTEN", "inproc://bench", NULL);
-    weir_actor_ask(sink, NULL, "START", NULL);
-    config.connect = "inproc://bench";
+    zactor_t *sink = open_sink(endpoint);
+    config.connect = endpoint;
     if (weir_bus_new(&bus, &config, &report)) {
         fprintf(stderr, "%s\n", report.text);
         exit(1);
