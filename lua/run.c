@@ -11,6 +11,7 @@
 #include "runtime/log.h"
 #include "runtime/report.h"
 #include "runtime/rundir.h"
+#include "runtime/socket.h"
 
 /*  Every thread inherits this: signals come by signalfd alone. A reader that goes
     away is an error of write (2), no death.                                   */
@@ -97,6 +98,7 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         return WEIR_EXIT_CHECK;
     }
     weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
+    weir_socket_prepare_program();
     if (weir_realm_new(&config.realm, s->keys, &report)) {
         fprintf(stderr, "weir: %s%s%s\n", report.where, *report.where ? ": " : "",
                 report.text);
