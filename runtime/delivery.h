@@ -71,3 +71,8 @@ void weir_delivery_safe(weir_delivery *self);
 
 /*  True when inputs wait for weir_delivery_written.                           */
 bool weir_delivery_waiting(const weir_delivery *self);
+
+/*  Appends the payload as a line, MessagePack as JSON; NULL, or why it can be none: then
+    nothing is appended. doc is scratch.                                       */
+const char *weir_delivery_put_line(weir_buffer *out, weir_doc *doc,
+                                   const weir_record *record);
