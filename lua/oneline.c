@@ -155,7 +155,8 @@ int weir_oneline_run(weir_topology *topology, const char *state,
 {
     weir_run_options own = *options;
     own.one_line = true;
-    if (topology->settings.log_level < WEIR_WARN) topology->settings.log_level = WEIR_WARN;
+    if (topology->settings.log_level < WEIR_WARN)
+        topology->settings.log_level = WEIR_WARN;
     if (state) {
         free(topology->settings.state);
         topology->settings.state = strdup(state);

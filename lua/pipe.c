@@ -75,6 +75,7 @@ int weir_cmd_pipe(const weir_command_line *line)
     weir_run_options options = {
         .quiet = weir_line_flag(line, "--quiet") || !isatty(STDERR_FILENO) ||
                  isatty(STDOUT_FILENO),
+        .has_end = true,
     };
     weir_run_block_signals();
     if (each && !is_chunk(each)) return code;

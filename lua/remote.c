@@ -23,9 +23,9 @@ struct weir_remote {
     bool local;
     char server[64];
     int64_t timeout_us;
-    unsigned number; // of the last request
-    zmq_msg_t body;  // of the last answer
-    weir_look_doc look;  // into body
+    unsigned number;    // of the last request
+    zmq_msg_t body;     // of the last answer
+    weir_look_doc look; // into body
 };
 
 /* --- Who runs ---------------------------------------------------------------------- */

@@ -110,6 +110,13 @@ int weir_run_topology(weir_topology *topology, const weir_run_options *options)
     if (!options->quiet) weir_progress_finish(&progress);
     if (options->is_meant && options->is_meant(options->arg))
         outcome = (weir_outcome){.dead = outcome.dead, .stuck = outcome.stuck};
+    if (options->has_end && outcome.interrupted && outcome.ending == WEIR_END_CLEAN) {
+        outcome.ending = WEIR_END_AT_ONCE;
+        weir_report_set(
+            &outcome.reason, WEIR_ESTOP, NULL,
+            "interrupted: all that was read is safe; the input may not have been "
+            "read to its end");
+    }
     if (options->json) print_report(topology);
     if (!options->quiet || outcome.ending != WEIR_END_CLEAN || options->one_line)
         print_outcome(&outcome, topology);

@@ -8,6 +8,7 @@ typedef struct {
     bool until_idle, quiet;
     bool json;     // print the final report on stdout
     bool one_line; // no control endpoint, and a log of warnings alone
+    bool has_end;  // all of the input is wanted: to be interrupted is a failure
     /*  Asked when it has ended otherwise than clean: true, that was meant.     */
     bool (*is_meant)(void *arg);
     void *arg;

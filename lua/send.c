@@ -49,13 +49,13 @@ static bool put_key(weir_buffer *out, const char *field)
     weir_buffer_put_text(out, "process \"key\" { from = \"input\", each = function (r) "
                               "local v = r ");
     for (size_t i = 0; i < path.count; i++) {
-        weir_buffer_put_text(out, "v = type (v) ~= \"table\" and type (v) ~= "
-                                  "\"userdata\" and nil or v[");
+        weir_buffer_put_text(out, "if type (v) == \"table\" or type (v) == "
+                                  "\"userdata\" then v = v[");
         if (path.steps[i].name)
             put_quoted(out, path.steps[i].name, path.steps[i].size);
         else
             weir_buffer_printf(out, "%u", path.steps[i].index + 1);
-        weir_buffer_put_text(out, "] ");
+        weir_buffer_put_text(out, "] else v = nil end ");
     }
     weir_buffer_put_text(out, "meta (r).key = v return r end } ");
     weir_path_fini(&path);
@@ -140,6 +140,7 @@ int weir_cmd_send(const weir_command_line *line)
     int code = WEIR_EXIT_CHECK;
     weir_run_options options = {
         .quiet = weir_line_flag(line, "--quiet") || !isatty(STDERR_FILENO),
+        .has_end = true,
     };
     weir_run_block_signals();
     if (state && !file) {
