@@ -80,7 +80,8 @@ weir_err weir_target_parse(weir_target *target, const char *text,
         snprintf(name, sizeof name, "%.*s", (int)size, text);
         return unknown(name, names, count, report);
     }
-    if (!slash && count != 1) return unknown(text, names, count, report);
+    if (!slash && (count != 1 || weir_nearest(text, names, count)))
+        return unknown(text, names, count, report);
     weir_err err = take_only_name(target, names, count, report);
     return err ? err : take_node(target, slash ? text + 1 : text, report);
 }

@@ -144,8 +144,9 @@ static void close_screen(top *self)
     than it shows.                                                             */
 static void draw(const weir_buffer *table)
 {
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
-    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_row || !size.ws_col)
+        size = (struct winsize){.ws_row = 24, .ws_col = 80};
     printf("\033[H");
     int row = 1, column = 0;
     for (size_t i = 0; i < table->size && row < size.ws_row; i++) {
