@@ -24,6 +24,11 @@ static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int backlog = 1024; // a flood must not make others wait for a second SYN
+
+/*  With -1, which means never, libzmq drops what came before the end of a connection and
+    was not read yet, such as the last acknowledgement.                         */
+static const int never_ms = 3600000;
+
 static const int64_t default_message_max = 16 << 20;
 static const int foreign_hwm = 8192; // a peer may send what nobody asked for
 
@@ -125,7 +130,7 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
     set_int(handle, ZMQ_SNDHWM, hwm);
     set_int(handle, ZMQ_RCVHWM, hwm);
     set_int(handle, ZMQ_LINGER, linger_ms);
-    set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : -1);
+    set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : never_ms);
     if (reconnects) set_int(handle, ZMQ_RECONNECT_IVL_MAX, 1000);
     int64_t message_max =
         endpoint->message_max ? endpoint->message_max : default_message_max;
