@@ -91,6 +91,37 @@ static const weir_flag json_flags[] = {
     {NULL, NULL, NULL},
 };
 
+#define KEYS_FLAG                                                                        \
+    {                                                                                    \
+        "--keys", "FOLDER", "where the keys are, instead of weir-keys"                   \
+    }
+
+static const weir_flag keys_flags[] = {
+    KEYS_FLAG,
+    {NULL, NULL, NULL},
+};
+
+static const weir_flag keys_json_flags[] = {
+    KEYS_FLAG,
+    {"--json", NULL, "as JSON"},
+    {NULL, NULL, NULL},
+};
+
+static const weir_flag allow_flags[] = {
+    KEYS_FLAG,
+    {"--role", "ROLES", "what it may do: produce,consume,peer,control, or none"},
+    {"--expires", "DATE", "until when, such as 2027-01-31 (UTC); else without end"},
+    {"--as", "NAME", "its name, if the certificate has none"},
+    {NULL, NULL, NULL},
+};
+
+static const weir_flag doctor_flags[] = {
+    KEYS_FLAG,
+    {"--server", "NAME", "whose certificate the other side has to have"},
+    {"--json", NULL, "the findings as JSON on stdout"},
+    {NULL, NULL, NULL},
+};
+
 static const weir_flag no_flags[] = {{NULL, NULL, NULL}};
 
 const weir_host_command weir_commands[] = {
@@ -102,6 +133,16 @@ const weir_host_command weir_commands[] = {
     {"audit", "FILE | FOLDER",
      "proves from the last run's report that every record is accounted for", json_flags,
      1, weir_cmd_audit},
+    {"keys init", "NAME", "makes this node's keys", keys_flags, 1, weir_cmd_keys_init},
+    {"keys show", "", "shows this node's public key and whom it trusts", keys_json_flags,
+     0, weir_cmd_keys_show},
+    {"keys allow", "FILE", "trusts the owner of a certificate", allow_flags, 1,
+     weir_cmd_keys_allow},
+    {"keys revoke", "NAME", "trusts it no more and ends its connections", keys_flags, 1,
+     weir_cmd_keys_revoke},
+    {"keys doctor", "[ENDPOINT]",
+     "says what is wrong with keys and certificates and why a peer is refused",
+     doctor_flags, 1, weir_cmd_keys_doctor},
     {"reference", "", "prints the reference of actors, options, counters and commands",
      no_flags, 0, weir_cmd_reference},
     {"version", "", "prints the version", json_flags, 0, cmd_version},
@@ -162,21 +203,34 @@ void weir_print_reports(const weir_reports *reports, bool json)
     weir_buffer_fini(&out);
 }
 
-static void print_usage(const weir_host_command *command, FILE *to)
+static void print_command(const weir_host_command *command, FILE *to)
 {
-    if (command) {
-        fprintf(to, "usage: weir %s%s%s%s\n\n%s\n", command->name,
-                command->flags[0].name ? " [options]" : "", *command->operands ? " " : "",
-                command->operands, command->help);
-        for (const weir_flag *f = command->flags; f->name; f++)
-            fprintf(to, "  %s %-*s %s\n", f->name, 24 - (int)strlen(f->name),
-                    f->argument ? f->argument : "", f->help);
-        fprintf(to, "  --help                   this text\n");
-        return;
-    }
-    fprintf(to, "usage: weir COMMAND ...\n\n");
+    fprintf(to, "usage: weir %s%s%s%s\n\n%s\n", command->name,
+            command->flags[0].name ? " [options]" : "", *command->operands ? " " : "",
+            command->operands, command->help);
+    for (const weir_flag *f = command->flags; f->name; f++)
+        fprintf(to, "  %s %-*s %s\n", f->name, 24 - (int)strlen(f->name),
+                f->argument ? f->argument : "", f->help);
+    fprintf(to, "  --help                   this text\n");
+}
+
+/*  Whether the command is that one of the group, or any of it (second NULL).   */
+static bool is_in_group(const weir_host_command *command, const char *group,
+                        const char *second)
+{
+    size_t size = strlen(group);
+    const char *name = command->name;
+    if (strncmp(name, group, size) || name[size] != ' ') return false;
+    return !second || strcmp(name + size + 1, second) == 0;
+}
+
+/*  All commands, or those of a group.                                         */
+static void print_commands(const char *group, FILE *to)
+{
+    fprintf(to, "usage: weir %s%sCOMMAND ...\n\n", group ? group : "", group ? " " : "");
     for (const weir_host_command *c = weir_commands; c->name; c++)
-        fprintf(to, "  %-10s %-14s %s\n", c->name, c->operands, c->help);
+        if (!group || is_in_group(c, group, NULL))
+            fprintf(to, "  %-12s %-14s %s\n", c->name, c->operands, c->help);
     fprintf(to,
             "\nweir COMMAND --help tells more. Exit codes: 0 clean, 1 stopped by\n"
             "failures or the deadline, 2 errors found by the check or in the command\n"
@@ -211,6 +265,14 @@ static const weir_flag *find_flag(const weir_host_command *command, const char *
     return NULL;
 }
 
+static int least_operands(const weir_host_command *command)
+{
+    int count = command->max_operands;
+    for (const char *at = command->operands; *at; at++)
+        count -= *at == '[';
+    return count;
+}
+
 /*  0: go on; else the exit code + 1.                                          */
 static int parse_line(const weir_host_command *command, int argc, char **argv,
                       weir_command_line *line)
@@ -225,7 +287,7 @@ static int parse_line(const weir_host_command *command, int argc, char **argv,
             continue;
         }
         if (!plain && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)) {
-            print_usage(command, stdout);
+            print_command(command, stdout);
             return 1 + WEIR_EXIT_OK;
         }
         if (!plain && word[0] == '-' && word[1]) {
@@ -243,31 +305,58 @@ static int parse_line(const weir_host_command *command, int argc, char **argv,
         }
         line->items[line->count++] = given;
     }
-    if (operands < command->max_operands)
+    if (operands < least_operands(command))
         return 1 + misuse(command, "%s is missing", command->operands, NULL);
     return 0;
 }
 
+static int run_command(const weir_host_command *command, int argc, char **argv)
+{
+    weir_command_line line = {calloc((size_t)argc + 1, sizeof *line.items), 0};
+    if (!line.items) abort();
+    int code = parse_line(command, argc, argv, &line);
+    code = code ? code - 1 : command->run(&line);
+    free(line.items);
+    return code;
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 ||
+           strcmp(word, "help") == 0;
+}
+
+/*  `weir GROUP word`, which is no command. word may be NULL.                  */
+static int explain_group(const char *group, const char *word, const char *const *names,
+                         size_t count)
+{
+    char full[128];
+    if (!word || is_help(word)) {
+        print_commands(group, word ? stdout : stderr);
+        return word ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
+    }
+    snprintf(full, sizeof full, "%s %s", group, word);
+    return misuse(NULL, "unknown command '%s'", full, weir_nearest(full, names, count));
+}
+
 int weir_main(int argc, char **argv)
 {
-    const char *word = argc > 1 ? argv[1] : "--help";
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 ||
-        strcmp(word, "help") == 0) {
-        print_usage(NULL, argc > 1 ? stdout : stderr);
+    const char *word = argc > 1 ? argv[1] : "--help", *second = argc > 2 ? argv[2] : NULL;
+    const char *names[64];
+    size_t count = 0;
+    bool group = false;
+    if (is_help(word)) {
+        print_commands(NULL, argc > 1 ? stdout : stderr);
         return argc > 1 ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
     }
     if (strcmp(word, "--version") == 0) word = "version";
-    const char *names[32];
-    size_t count = 0;
-    for (const weir_host_command *c = weir_commands; c->name; c++) {
+    for (const weir_host_command *c = weir_commands; c->name && count < 64; c++) {
         names[count++] = c->name;
-        if (strcmp(c->name, word)) continue;
-        weir_command_line line = {calloc((size_t)argc, sizeof *line.items), 0};
-        if (!line.items) abort();
-        int code = parse_line(c, argc - 2, argv + 2, &line);
-        code = code ? code - 1 : c->run(&line);
-        free(line.items);
-        return code;
+        if (strcmp(c->name, word) == 0) return run_command(c, argc - 2, argv + 2);
+        group = group || is_in_group(c, word, NULL);
+        if (second && is_in_group(c, word, second))
+            return run_command(c, argc - 3, argv + 3);
     }
+    if (group) return explain_group(word, second, names, count);
     return misuse(NULL, "unknown command '%s'", word, weir_nearest(word, names, count));
 }

@@ -28,9 +28,11 @@ typedef struct weir_command_line {
     size_t count;
 } weir_command_line;
 
+/*  A name of two words ("keys init") makes a group: `weir keys` lists its commands. An
+    operand in brackets may be left out.                                        */
 typedef struct {
     const char *name;
-    const char *operands;   // "FILE"
+    const char *operands;   // "FILE", "NAME [VALUE]"
     const char *help;       // one sentence
     const weir_flag *flags; // ends with a NULL name
     int max_operands;
@@ -55,3 +57,8 @@ void weir_print_reports(const weir_reports *reports, bool json);
 int weir_cmd_run(const weir_command_line *line);
 int weir_cmd_audit(const weir_command_line *line);
 int weir_cmd_reference(const weir_command_line *line);
+int weir_cmd_keys_init(const weir_command_line *line);
+int weir_cmd_keys_show(const weir_command_line *line);
+int weir_cmd_keys_allow(const weir_command_line *line);
+int weir_cmd_keys_revoke(const weir_command_line *line);
+int weir_cmd_keys_doctor(const weir_command_line *line);

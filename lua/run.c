@@ -10,6 +10,7 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/report.h"
+#include "runtime/rundir.h"
 #include "runtime/socket.h"
 
 /*  Every thread inherits this: signals come by signalfd alone. A reader that goes
@@ -32,11 +33,15 @@ static int exit_code(const weir_outcome *outcome)
     return outcome->dead ? WEIR_EXIT_DEAD : WEIR_EXIT_OK;
 }
 
-static bool reads_once(const weir_topology *topology)
+static const char *say_what_comes(const weir_topology *topology)
 {
-    for (size_t i = 0; i < topology->plan.node_count; i++)
-        if (topology->plan.nodes[i].class->once) return true;
-    return false;
+    bool once = false, forgets = false;
+    for (size_t i = 0; i < topology->plan.node_count; i++) {
+        once |= topology->plan.nodes[i].class->once;
+        forgets |= topology->plan.nodes[i].class->forgets;
+    }
+    if (forgets) return "what plain ZeroMQ peers sent cannot be read again";
+    return once ? "what came by a pipe cannot be read again" : "they will be read again";
 }
 
 static void print_outcome(const weir_outcome *outcome, const weir_topology *topology)
@@ -46,9 +51,7 @@ static void print_outcome(const weir_outcome *outcome, const weir_topology *topo
                 *outcome->reason.where ? ": " : "", outcome->reason.text);
     if (outcome->outstanding)
         fprintf(stderr, "weir: %llu records were read and are not safe; %s\n",
-                (unsigned long long)outcome->outstanding,
-                reads_once(topology) ? "what came by a pipe cannot be read again"
-                                     : "they will be read again");
+                (unsigned long long)outcome->outstanding, say_what_comes(topology));
     if (outcome->dead)
         fprintf(stderr, "weir: %llu dead letter%s in %s/dead.ndjson\n",
                 (unsigned long long)outcome->dead, outcome->dead == 1 ? "" : "s",
@@ -82,8 +85,14 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         .drain_us = s->drain,
         .stop_delay_us = s->stop_delay,
         .signals = true,
+        .control = s->control,
+        .notify = true,
+        .monitor = s->has_monitor ? &s->monitor : NULL,
         .until_idle = weir_line_flag(line, "--until-idle"),
     };
+    char run_dir[PATH_MAX];
+    weir_rundir_path(run_dir);
+    config.run_dir = run_dir;
     if (duration && weir_parse_time(&config.for_us, duration, &report)) {
         fprintf(stderr, "weir: --for: %s\n", report.text);
         return WEIR_EXIT_CHECK;

@@ -27,6 +27,7 @@ typedef struct {
     const char *server;   // to connect by CURVE: the name in the other's certificate
     int64_t heartbeat_us; // between heartbeats, three may be missed; 0: 1 s
     int64_t connect_us;   // for connecting and shaking hands; 0: 5 s
+    int64_t message_max;  // bytes of the largest frame that is received; 0: 16 MB
 } weir_endpoint;
 
 /*  True for endpoints that leave the process.                                  */
@@ -43,6 +44,15 @@ weir_err weir_endpoint_check(const weir_endpoint *self, bool listens,
     need that are no links. NULL: the report says why.                          */
 void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int hwm,
                       bool reconnects, weir_report *report);
+
+/*  Connects such a socket to one endpoint more. Both leave the process, by the same
+    transport.                                                                  */
+weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
+                                 weir_report *report);
+
+/*  Where a libzmq socket is bound in fact: with the port that the system chose, and an
+    IPv4 address as such. "": nowhere.                                          */
+void weir_socket_bound(void *handle, char endpoint[256]);
 
 /*  An inlet's end (ROUTER, mandatory) bound to the endpoint, an outlet's end
     (DEALER) connected to it: once, without reconnecting. Errors: WEIR_ESYS with a
@@ -98,9 +108,10 @@ typedef struct {
 } weir_message;
 weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block **body_p);
 
-/*  Of the message that was received last: the name in its sender's certificate, NULL
-    without one; its address for people; the descriptor of its connection, -1 for
-    inproc. The texts live until the next message.                              */
+/*  Of the message that was received last: the name and the key (Z85) in its sender's
+    certificate, NULL without one (only CURVE proves them); its address for people; the
+    descriptor of its connection, -1 for inproc. The texts live until the next message. */
 const char *weir_socket_sender(weir_socket *self);
+const char *weir_socket_sender_key(weir_socket *self);
 const char *weir_socket_sender_address(weir_socket *self);
 int weir_socket_sender_fd(weir_socket *self);
