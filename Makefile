@@ -53,7 +53,7 @@ TEST_SRC = $(wildcard tests/unit/test_*.c)
 FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC = $(wildcard tests/bench/bench_*.c)
 HELP_SRC = $(wildcard tests/unit/help_*.c)
-C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests tests/*))
+C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests tests/* examples/*))
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ  = $(call obj,$(LIB_SRC))
