@@ -40,10 +40,15 @@ void weir_actor_end(weir_actor *self)
     self->ending = true;
 }
 
+void weir_actor_leave(weir_actor *self)
+{
+    self->ending = self->leaving = true;
+}
+
 static void check_ended(weir_actor *self)
 {
     weir_vitals *vitals = self->node.vitals;
-    if (!self->ending || self->failed || self->book.open) return;
+    if (!self->ending || self->failed || (self->book.open && !self->leaving)) return;
     if (vitals->state != WEIR_STATE_ENDED)
         weir_vitals_set_state(vitals, WEIR_STATE_ENDED);
 }

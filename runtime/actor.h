@@ -153,6 +153,9 @@ void weir_actor_lane_fini(weir_actor *self, weir_lane *lane);
 /*  A source will read no more. When all it sent is safe it is ENDED.          */
 void weir_actor_end(weir_actor *self);
 
+/*  The same, but at once: what is not safe by then is given up and never acknowledged. */
+void weir_actor_leave(weir_actor *self);
+
 /*  The ack barrier: nothing more is taken, sent or acknowledged; the supervisor is
     told why and decides.                                                      */
 void weir_actor_fail(weir_actor *self, weir_err err, const char *where,

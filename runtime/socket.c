@@ -24,8 +24,13 @@ static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int backlog = 1024; // a flood must not make others wait for a second SYN
+
+/*  With -1, which means never, libzmq drops what came before the end of a connection and
+    was not read yet, such as the last acknowledgement.                         */
+static const int never_ms = 3600000;
+
 static const int64_t default_message_max = 16 << 20;
-static const int foreign_hwm = 8192; // of an inlet: a peer may send what nobody asked for
+static const int foreign_hwm = 8192; // a peer may send what nobody asked for
 
 /*  CZMQ puts its own handlers in the place of a host's when it begins. Its way of giving
     them back would put what it found at first in the place of what the host has set
@@ -125,7 +130,7 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
     set_int(handle, ZMQ_SNDHWM, hwm);
     set_int(handle, ZMQ_RCVHWM, hwm);
     set_int(handle, ZMQ_LINGER, linger_ms);
-    set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : -1);
+    set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : never_ms);
     if (reconnects) set_int(handle, ZMQ_RECONNECT_IVL_MAX, 1000);
     int64_t message_max =
         endpoint->message_max ? endpoint->message_max : default_message_max;
@@ -230,18 +235,16 @@ weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
     return cannot_attach(endpoint, false, report);
 }
 
-/*  Before the socket is attached, so that no event is missed. Its address is never used
-    again: libzmq lets go of that of a closed socket only a while later.       */
+/*  Before the socket is attached, so that no event is missed.                 */
 static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
 {
     static const int events =
         ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
         ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
-    static _Atomic uint64_t monitors;
     char address[64];
     if (!weir_endpoint_is_foreign(endpoint->endpoint)) return true;
-    snprintf(address, sizeof address, "inproc://weir-monitor-%" PRIu64, ++monitors);
+    snprintf(address, sizeof address, "inproc://weir-monitor-%p", (void *)self);
     if (zmq_socket_monitor(self->handle, address, events)) return false;
     self->monitor = zmq_socket(weir_realm_context(endpoint->realm), ZMQ_PAIR);
     if (!self->monitor) return false;
@@ -418,7 +421,6 @@ const char *weir_socket_sender_key(weir_socket *self)
 
 const char *weir_socket_sender_address(weir_socket *self)
 {
-    // IPv4, as a socket for both sees it
     const char *address = zmq_msg_gets(&self->head, "Peer-Address");
     if (address && begins(address, "::ffff:")) address += strlen("::ffff:");
     return address && *address ? address : "a local process";

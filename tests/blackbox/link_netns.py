@@ -82,9 +82,9 @@ def lossy(folder, luck, count):
 def parted(folder, luck, seconds):
     """A partition of so many seconds; gives what both used of a processor meanwhile, how
     much their memory grew, and after how many seconds they were at full speed."""
-    with Site(folder, luck, 40000, window="%dB" % WINDOW, delay=0.002, rate=RATE) as site:
-        wait_for(lambda: size_of(site.out) > RATE, "a second's worth", PATIENCE)
-        before = speed(site.out, 1)
+    with Site(folder, luck, 28000, window="%dB" % WINDOW, delay=0.002, rate=RATE) as site:
+        wait_for(lambda: size_of(site.out) > RATE // 2, "half a second's worth", PATIENCE)
+        before = speed(site.out, 0.5)
         site.tunnel.set(parted=1)
         site.lives[0].wait_log("link is down")
         used = [live.cpu_seconds() for live in site.lives]

@@ -14,7 +14,7 @@ from helper import rows, wait_for
 from linked import Cargo, HEARTBEAT, Wire, committed, free_port, make_pair, receiver, \
     sender, size_of
 
-RECORDS = 8000
+RECORDS = 6000
 EVENTS = 3  # in a round, at most
 WINDOW, BLOCK = 256 << 10, 16 << 10
 

@@ -3,7 +3,7 @@ import pytest
 from helper import chance
 from link_rounds import cuts_under_load, round_of_kills
 
-ROUNDS = 5
+ROUNDS = 4
 CUTS = 12
 
 
