@@ -724,18 +724,11 @@ static void fill_settings(weir_topology *self)
         abort();
 }
 
-bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
-                        size_t param_count, weir_reports *reports)
+/*  text and folder are there.                                                 */
+static bool load_text(weir_topology *self, weir_reports *reports)
 {
-    *self = (weir_topology){.params = params, .param_count = param_count};
-    self->path = strdup(path);
-    weir_options_copy(weir_settings_options, &self->settings, &weir_settings_defaults,
-                      sizeof self->settings);
-    weir_options_copy(weir_monitor_options, &self->settings.monitor,
-                      &weir_monitor_defaults, sizeof weir_monitor_defaults);
-    if (read_file(self, path, reports)) return false;
     loader load = {.topology = self, .reports = reports};
-    weir_language language = {params, param_count, declare, &load};
+    weir_language language = {self->params, self->param_count, declare, &load};
     weir_sandbox *sandbox = NULL;
     weir_report cause = {0};
     weir_err err =
@@ -763,6 +756,37 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     weir_source_destroy(&load.source);
     weir_sandbox_destroy(&sandbox);
     return reports->count == before;
+}
+
+static void begin(weir_topology *self, const char *path)
+{
+    *self = (weir_topology){.path = strdup(path)};
+    weir_options_copy(weir_settings_options, &self->settings, &weir_settings_defaults,
+                      sizeof self->settings);
+    weir_options_copy(weir_monitor_options, &self->settings.monitor,
+                      &weir_monitor_defaults, sizeof weir_monitor_defaults);
+}
+
+bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
+                        size_t param_count, weir_reports *reports)
+{
+    begin(self, path);
+    self->params = params;
+    self->param_count = param_count;
+    return read_file(self, path, reports) == WEIR_OK && load_text(self, reports);
+}
+
+bool weir_topology_load_text(weir_topology *self, const char *name, const char *text,
+                             weir_reports *reports)
+{
+    begin(self, name);
+    self->text = strdup(text);
+    self->size = strlen(text);
+    self->folder = realpath(".", NULL);
+    if (self->folder) return load_text(self, reports);
+    weir_reports_add(reports, WEIR_ESYS, ".", "cannot examine the folder: %s",
+                     strerror(errno));
+    return false;
 }
 
 void weir_topology_close(weir_topology *self)
