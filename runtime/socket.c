@@ -101,7 +101,7 @@ static int in_ms(int64_t us, int64_t fallback_us)
 static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
                       bool reconnects)
 {
-    set_int(handle, ZMQ_SNDHWM, hwm);
+    set_int(handle, ZMQ_SNDHWM, endpoint->send_hwm ? endpoint->send_hwm : hwm);
     set_int(handle, ZMQ_RCVHWM, hwm);
     set_int(handle, ZMQ_LINGER, linger_ms);
     set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : -1);
