@@ -88,7 +88,15 @@ def test_expected_output_of_the_nginx_lines_is_what_python_makes():
     assert [json.loads(line) for line in got] == made
 
 
-@pytest.mark.parametrize("example", ["access-log", "nginx-lines"])
+@pytest.mark.parametrize("kind", ["cpu", "mem"])
+def test_expected_output_of_the_fan_in_is_what_was_published(kind):
+    got = lines_of(EXAMPLES / "fan-in" / "expected" / (kind + ".ndjson"))
+    assert [json.loads(line) for line in got] == [
+        {"n": n, "value": n * 7 % 100, "topic": kind + ".load"}
+        for n in range(1, 1001) if n != 500]
+
+
+@pytest.mark.parametrize("example", ["access-log", "nginx-lines", "fan-in"])
 def test_example_runs_twice_from_a_fresh_state(example):
     for _ in range(2):
         out, code = run(example)
@@ -97,12 +105,13 @@ def test_example_runs_twice_from_a_fresh_state(example):
         assert "What happened" in out
 
 
-@pytest.mark.parametrize("example, file", [("access-log", "good.ndjson"),
-                                           ("nginx-lines", "access.ndjson")])
-def test_example_notices_output_that_is_not_expected(example, file, tmp_path):
+@pytest.mark.parametrize("example, file, text", [("access-log", "good.ndjson", "GET"),
+                                                 ("nginx-lines", "access.ndjson", "GET"),
+                                                 ("fan-in", "mem.ndjson", "load")])
+def test_example_notices_output_that_is_not_expected(example, file, text, tmp_path):
     subprocess.run(["cp", "-r", EXAMPLES / example, tmp_path], check=True)
     expected = tmp_path / example / "expected" / file
-    expected.write_text(expected.read_text(encoding="utf-8").replace("GET", "PUT", 1),
+    expected.write_text(expected.read_text(encoding="utf-8").replace(text, "PUT", 1),
                         encoding="utf-8")
     out, code = run(example, tmp_path)
     assert code == 1
