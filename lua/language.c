@@ -6,53 +6,27 @@
 
 /*  Words that declare a node, and words that declare something else.          */
 const char *const weir_language_declarers[] = {
-    "source.file",
-    "source.stdin",
-    "source.generate",
-    "sink.file",
-    "sink.stdout",
-    "sink.null",
-    "process",
-    "settings",
-    "supervise",
-    "source.link",
-    "source.zmq",
-    "source.http",
-    "source.redis",
-    "source.jetstream",
-    "source.bus",
-    "sink.link",
-    "sink.zmq",
-    "sink.redis",
-    "sink.jetstream",
-    "sink.http",
-    "bus",
-    "store",
-    "shuffle",
-    "lookup",
-    "test",
-    "actor",
-    "group",
-    "security",
-    "governor",
-    "signal",
-    "dead_letters",
-    "cluster",
-    "checkpoint",
-    NULL,
+    "source.file", "source.stdin", "source.generate", "sink.file",    "sink.stdout",
+    "sink.null",   "process",      "settings",        "supervise",    "monitor",
+    "source.link", "source.zmq",   "source.http",     "source.redis", "source.jetstream",
+    "source.bus",  "sink.link",    "sink.zmq",        "sink.redis",   "sink.jetstream",
+    "sink.http",   "bus",          "store",           "shuffle",      "lookup",
+    "test",        "actor",        "group",           "security",     "governor",
+    "signal",      "dead_letters", "cluster",         "checkpoint",   NULL,
 };
 
 /*  Of these, what exists now.                                                 */
 static const char *const present[] = {
-    "source.file", "source.stdin", "source.generate", "sink.file", "sink.stdout",
-    "sink.null",   "process",      "settings",        "supervise", "security",
-    "source.link", "sink.link",    "source.zmq",      "sink.zmq",  NULL,
+    "source.file", "source.stdin", "source.generate", "sink.file",
+    "sink.stdout", "sink.null",    "process",         "settings",
+    "supervise",   "security",     "source.link",     "sink.link",
+    "source.zmq",  "sink.zmq",     "monitor",         NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */
 static const char *const nameless[] = {
-    "settings",     "supervise", "security",   "governor", "signal",
-    "dead_letters", "cluster",   "checkpoint", NULL,
+    "settings", "supervise",    "monitor", "security",   "governor",
+    "signal",   "dead_letters", "cluster", "checkpoint", NULL,
 };
 
 /*  Words for values. `array`, `map` and `json` are also functions or modules of the

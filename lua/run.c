@@ -10,6 +10,7 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/report.h"
+#include "runtime/rundir.h"
 
 /*  Every thread inherits this: signals come by signalfd alone. A reader that goes
     away is an error of write (2), no death.                                   */
@@ -83,8 +84,14 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         .drain_us = s->drain,
         .stop_delay_us = s->stop_delay,
         .signals = true,
+        .control = s->control,
+        .notify = true,
+        .monitor = s->has_monitor ? &s->monitor : NULL,
         .until_idle = weir_line_flag(line, "--until-idle"),
     };
+    char run_dir[PATH_MAX];
+    weir_rundir_path(run_dir);
+    config.run_dir = run_dir;
     if (duration && weir_parse_time(&config.for_us, duration, &report)) {
         fprintf(stderr, "weir: --for: %s\n", report.text);
         return WEIR_EXIT_CHECK;

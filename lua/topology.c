@@ -27,7 +27,7 @@ typedef struct {
     weir_source *source;
     weir_reports *reports;
     lua_State *L;
-    int settings_line, supervise_line, security_line; // of the first one; 0: none yet
+    int first_lines[WEIR_WHOLE_WORDS]; // of the first of each; 0: none yet
 } loader;
 
 /*  One declaration whose options are being read.                              */
@@ -531,12 +531,20 @@ static void add_node(declaration *d, const weir_class *class, int table)
 }
 
 /*  Words that say something about the whole topology stand once.              */
-static void check_first(const declaration *d, int *line)
+static void read_whole(declaration *d, const weir_whole_word *whole, int table)
 {
+    weir_settings *settings = &d->load->topology->settings;
+    int *line = &d->load->first_lines[whole - weir_whole_words];
+    weir_report cause = {0};
     char text[80];
     snprintf(text, sizeof text, "is given twice (first at line %d)", *line);
     if (*line) complain(d, NULL, text);
     *line = *line ? *line : d->line;
+    d->options = whole->options;
+    d->config = (char *)settings + whole->offset;
+    read_options(d, NULL, table);
+    if (whole->check && whole->check(settings, &cause))
+        complain(d, cause.where, cause.text);
 }
 
 static void complain_unknown_word(const declaration *d)
@@ -560,21 +568,11 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     d.number = weir_source_find(self->source, line, word, name);
     if (d.number >= 0) d.line = weir_source_line(self->source, d.number);
     const weir_class *class = weir_catalog_find(word);
-    d.config = &self->topology->settings;
+    const weir_whole_word *whole = weir_whole_find(word);
     if (class) {
         add_node(&d, class, table);
-    } else if (strcmp(word, "settings") == 0) {
-        check_first(&d, &self->settings_line);
-        d.options = weir_settings_options;
-        read_options(&d, NULL, table);
-    } else if (strcmp(word, "supervise") == 0) {
-        check_first(&d, &self->supervise_line);
-        d.options = weir_supervise_options;
-        read_options(&d, NULL, table);
-    } else if (strcmp(word, "security") == 0) {
-        check_first(&d, &self->security_line);
-        d.options = weir_security_options;
-        read_options(&d, NULL, table);
+    } else if (whole) {
+        read_whole(&d, whole, table);
     } else if (weir_language_is_later(word)) {
         complain(&d, NULL, "is not available in this version; it comes with a later one");
     } else {
@@ -733,6 +731,8 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     self->path = strdup(path);
     weir_options_copy(weir_settings_options, &self->settings, &weir_settings_defaults,
                       sizeof self->settings);
+    weir_options_copy(weir_monitor_options, &self->settings.monitor,
+                      &weir_monitor_defaults, sizeof weir_monitor_defaults);
     if (read_file(self, path, reports)) return false;
     loader load = {.topology = self, .reports = reports};
     weir_language language = {params, param_count, declare, &load};
@@ -768,7 +768,9 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
 void weir_topology_close(weir_topology *self)
 {
     weir_plan_fini(&self->plan);
-    weir_options_free(weir_settings_options, &self->settings);
+    for (size_t i = 0; i < WEIR_WHOLE_WORDS; i++)
+        weir_options_free(weir_whole_words[i].options,
+                          (char *)&self->settings + weir_whole_words[i].offset);
     while (self->functions) {
         weir_function *function = self->functions;
         self->functions = function->next;

@@ -16,15 +16,16 @@ void weir_actor_fail(weir_actor *self, weir_err err, const char *where,
 {
     if (self->failed) return;
     self->failed = true;
-    char text[sizeof self->node.vitals->reason.text];
+    weir_report reason = {0};
+    char text[sizeof reason.text];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    weir_report_set(&self->node.vitals->reason, err, where, "%s", text);
+    weir_report_set(&reason, err, where, "%s", text);
     weir_log(WEIR_ERROR, "stopped cause=\"%s\"%s%s", text, where && *where ? " at=" : "",
              where ? where : "");
-    weir_vitals_set_state(self->node.vitals, WEIR_STATE_FAILED);
+    weir_vitals_fail(self->node.vitals, &reason);
 }
 
 bool weir_actor_failed(const weir_actor *self)
@@ -265,18 +266,12 @@ static bool work(weir_actor *self)
     return busy && !self->failed;
 }
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-    if (a < 0 || b < 0) return a < 0 ? b : a;
-    return a < b ? a : b;
-}
-
 static int64_t next_deadline(const weir_actor *self)
 {
     if (self->failed) return -1;
     int64_t ports =
-        earlier(weir_actor_links_deadline(self), weir_actor_inlet_deadline(self));
-    return earlier(weir_loop_deadline(&self->loop), ports);
+        weir_earlier(weir_actor_links_deadline(self), weir_actor_inlet_deadline(self));
+    return weir_earlier(weir_loop_deadline(&self->loop), ports);
 }
 
 weir_err weir_actor_watch(weir_actor *self, int fd, weir_handler *handler)
@@ -353,6 +348,7 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
                       .pipe = pipe,
                       .links_due_us = -1,
                       .look_us = -1,
+                      .answer_us = -1,
                       .revoked_fd = -1};
     weir_actor *self = &kit;
     weir_report report = {0};
@@ -406,24 +402,24 @@ static weir_err actor_is_gone(zactor_t *actor)
     return WEIR_ECLOSED;
 }
 
-weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
+/*  The pipe holds 1,000 messages; what does not answer gets no more than these.  */
+static const int owed_max = 16;
+
+static weir_err send_command(zactor_t *actor, const char *command, va_list arguments)
 {
-    if (reply) *reply = NULL;
     zmsg_t *message = zmsg_new();
     zmsg_addstr(message, command);
-    va_list arguments;
-    va_start(arguments, command);
     for (const char *text; (text = va_arg(arguments, const char *));)
         zmsg_addstr(message, text);
-    va_end(arguments);
     zsock_set_sndtimeo(actor, 0); // for ever, when the thread has left
-    if (zmsg_send(&message, actor)) {
-        zmsg_destroy(&message);
-        return WEIR_ECLOSED;
-    }
-    zmsg_t *answer;
-    while (!(answer = zmsg_recv(actor)) && errno == EINTR)
-        continue;
+    if (zmsg_send(&message, actor) == 0) return WEIR_OK;
+    zmsg_destroy(&message);
+    return WEIR_ECLOSED;
+}
+
+/*  Takes the answer: its code, and its other frames as the reply.               */
+static weir_err take_answer(zactor_t *actor, zmsg_t *answer, zmsg_t **reply)
+{
     if (answer && zmsg_signal(answer) >= 0) {
         zmsg_destroy(&answer);
         return actor_is_gone(actor);
@@ -436,6 +432,56 @@ weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ..
     else
         zmsg_destroy(&answer);
     return err;
+}
+
+weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
+{
+    if (reply) *reply = NULL;
+    va_list arguments;
+    va_start(arguments, command);
+    weir_err err = send_command(actor, command, arguments);
+    va_end(arguments);
+    if (err) return err;
+    zmsg_t *answer;
+    while (!(answer = zmsg_recv(actor)) && errno == EINTR)
+        continue;
+    return take_answer(actor, answer, reply);
+}
+
+/*  NULL: none has come until then.                                              */
+static zmsg_t *recv_until(zactor_t *actor, int64_t until_ms)
+{
+    zmq_pollitem_t item = {.socket = zsock_resolve(actor), .events = ZMQ_POLLIN};
+    for (;;) {
+        int64_t left_ms = until_ms - zclock_mono();
+        int count = zmq_poll(&item, 1, left_ms > 0 ? (long)left_ms : 0);
+        if (count > 0) return zmsg_recv(actor);
+        if (left_ms <= 0) return NULL;
+    }
+}
+
+weir_err weir_actor_ask_within(zactor_t *actor, weir_patience *patience, zmsg_t **reply,
+                               const char *command, ...)
+{
+    if (reply) *reply = NULL;
+    int64_t until_ms = zclock_mono() + patience->timeout_ms;
+    zmsg_t *answer;
+    while (patience->owed >= owed_max && (answer = recv_until(actor, 0))) {
+        zmsg_destroy(&answer);
+        patience->owed--;
+    }
+    if (patience->owed >= owed_max) return WEIR_ETIMEOUT;
+    va_list arguments;
+    va_start(arguments, command);
+    weir_err err = send_command(actor, command, arguments);
+    va_end(arguments);
+    if (err) return err;
+    patience->owed++;
+    while ((answer = recv_until(actor, until_ms))) {
+        if (--patience->owed == 0) return take_answer(actor, answer, reply);
+        zmsg_destroy(&answer);
+    }
+    return WEIR_ETIMEOUT;
 }
 
 static bool wait_for(sem_t *ended, int64_t wait_ms)

@@ -170,6 +170,18 @@ void weir_actor_timer(weir_actor *self, weir_handler *handler, int64_t delay_us)
 weir_err weir_actor_ask(zactor_t *actor, zmsg_t **reply, const char *command, ...)
     __attribute__((sentinel));
 
+/*  The same with a deadline, for an actor whose thread may be stuck. A reply that comes
+    after it is counted as owed, and not taken for that of a later command, so an actor
+    and its patience (owed 0 at first) belong together. timeout_ms 0: the command is sent
+    and its reply not waited for. WEIR_ETIMEOUT: no reply yet, or it owes too many
+    already and was not asked.                                                 */
+typedef struct {
+    int timeout_ms;
+    int owed;
+} weir_patience;
+weir_err weir_actor_ask_within(zactor_t *actor, weir_patience *patience, zmsg_t **reply,
+                               const char *command, ...) __attribute__((sentinel));
+
 /*  Ends the actor and waits until its thread has left, at most timeout_ms. *actor_p
     becomes NULL. WEIR_ETIMEOUT: it is stuck in a system call; the thread and what it
     uses stay, and *actor_p with them.                                         */

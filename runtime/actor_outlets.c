@@ -106,6 +106,7 @@ void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entr
 {
     uint32_t records = weir_block_records(*block_p);
     size_t bytes = weir_block_size(*block_p);
+    weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
         weir_block *block = weir_block_dup(*block_p);
@@ -265,7 +266,7 @@ static void note_due(weir_output *l)
 {
     int64_t due = weir_uplink_deadline(l->uplink);
     int64_t *next = &l->kit->links_due_us;
-    if (due >= 0 && (*next < 0 || due < *next)) *next = due;
+    *next = weir_earlier(*next, due);
 }
 
 static void run_due(weir_actor *self)
@@ -314,9 +315,7 @@ void weir_actor_flush_links(weir_actor *self, bool *busy)
 
 int64_t weir_actor_links_deadline(const weir_actor *self)
 {
-    int64_t due = self->links_due_us, look = self->look_us;
-    if (due < 0 || look < 0) return due < 0 ? look : due;
-    return due < look ? due : look;
+    return weir_earlier(self->links_due_us, self->look_us);
 }
 
 void weir_actor_free_links(weir_actor *self)

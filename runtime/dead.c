@@ -67,7 +67,7 @@ static bool put_json_payload(weir_buffer *line, const weir_record *record)
 
 /*  A payload that is JSON stays readable, so does text that is UTF-8 in a field of
     its own; everything else is base64 of its very bytes.                      */
-static void put_payload(weir_buffer *line, const weir_record *record)
+void weir_dead_put_payload(weir_buffer *line, const weir_record *record)
 {
     const char *text = (const char *)record->data;
     if (record->format == WEIR_JSON) {
@@ -132,7 +132,7 @@ weir_dead *weir_dead_new(const char *node, weir_dead_reason reason, const char *
     put_text(line, "label", label);
     put_value(line, "key", &record->key);
     put_headers(line, record);
-    put_payload(line, record);
+    weir_dead_put_payload(line, record);
     weir_buffer_put_text(line, "}\n");
     return self;
 }

@@ -27,6 +27,9 @@ typedef struct weir_dead {
 weir_dead *weir_dead_new(const char *node, weir_dead_reason reason, const char *error,
                          uint32_t attempts, const weir_record *record, const char *source,
                          const char *peer, const char *label);
+/*  Appends the payload as a line bears it: `,"payload":` with JSON, `,"text":` with
+    text, or one of these or `,"msgpack":` with {"base64": ...}.                  */
+void weir_dead_put_payload(weir_buffer *line, const weir_record *record);
 void weir_dead_destroy_list(weir_dead **first_p);
 
 /*  The file. Several actors may append to one path, each with its own.        */

@@ -8,6 +8,7 @@
 #define EMPTY_RECORDS_MAX 8192
 
 static const int64_t ledger_wait_us = 10000;
+static const int64_t calm_us = 1000000; // without waiting for so long it waits no more
 
 struct weir_intake {
     weir_actor *kit;
@@ -28,6 +29,9 @@ struct weir_intake {
     char label[320];                 // "name@offset" of the block's first record
     double records_left, bytes_left; // token buckets
     int64_t filled_us;               // when the buckets were last filled
+    bool waits;                      // noted in the vitals
+    weir_wait_kind waits_for;
+    int64_t waited_us; // when it last had to
 };
 
 const char *const weir_format_words[] = {"json", "msgpack", "text", "auto", NULL};
@@ -111,13 +115,39 @@ static int64_t rate_wait_us(weir_intake *self)
     return records_us > bytes_us ? records_us : bytes_us;
 }
 
+static void end_wait(weir_intake *self)
+{
+    if (self->waits) weir_vitals_flow(weir_actor_vitals(self->kit), self->waits_for, "");
+    self->waits = false;
+}
+
+/*  A limit that is reached again and again is one long wait.                   */
+static void note_wait(weir_intake *self, weir_wait_kind kind)
+{
+    self->waited_us = weir_clock_now_us();
+    if (self->waits && self->waits_for == kind) return;
+    end_wait(self);
+    self->waits = true;
+    self->waits_for = kind;
+    weir_vitals_wait(weir_actor_vitals(self->kit), kind, "", "%s", "");
+}
+
 bool weir_intake_ready(weir_intake *self, int64_t *wait_us)
 {
     *wait_us = 0;
-    if (self->records == 0 && !weir_actor_has_room(self->kit)) return false;
+    if (self->records == 0 && !weir_actor_has_room(self->kit)) {
+        end_wait(self); // its reader's turn
+        return false;
+    }
     *wait_us = rate_wait_us(self);
-    if (*wait_us) return false;
-    if (weir_builder_open(&self->builder)) *wait_us = ledger_wait_us;
+    if (*wait_us) {
+        note_wait(self, WEIR_WAIT_RATE);
+    } else if (weir_builder_open(&self->builder)) {
+        *wait_us = ledger_wait_us;
+        note_wait(self, WEIR_WAIT_LEDGER);
+    } else if (self->waits && weir_clock_now_us() - self->waited_us > calm_us) {
+        end_wait(self);
+    }
     return *wait_us == 0;
 }
 

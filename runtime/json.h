@@ -89,3 +89,7 @@ void weir_json_put_uint(weir_buffer *out, uint64_t value);
     from the number. Map keys that are not str, NaN, MISSING and extensions are
     WEIR_EINVAL; then out is as before.                                        */
 weir_err weir_json_put_value(weir_buffer *out, const weir_value *value);
+
+/*  Adds the member "name":"text" to the object that is being written, behind a comma
+    unless it is the first. A text that is not UTF-8 becomes "?".                 */
+void weir_json_put_member(weir_buffer *out, const char *name, const char *text);

@@ -310,3 +310,10 @@ weir_err weir_json_put_value(weir_buffer *out, const weir_value *value)
     if (err) out->size = start;
     return err;
 }
+
+void weir_json_put_member(weir_buffer *out, const char *name, const char *text)
+{
+    if (out->size && out->data[out->size - 1] != '{') weir_buffer_put_byte(out, ',');
+    weir_buffer_printf(out, "\"%s\":", name);
+    if (weir_json_put_string(out, text, strlen(text))) weir_buffer_put_text(out, "\"?\"");
+}

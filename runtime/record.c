@@ -1,4 +1,5 @@
 #include "runtime/record.h"
+#include "runtime/utf8.h"
 #include <xxhash.h>
 
 /* --- Reading ----------------------------------------------------------------------- */
@@ -107,10 +108,15 @@ static inline bool read_run(run *self, const uint8_t *at, const uint8_t *end)
     return true;
 }
 
-/*  Reads a trusted record of the shape that nearly all have: a time stamp of
-    today's size or none, a key that is str or bin or none, a payload that is str
-    or bin. False: read_parts must look at it; the reader stays.               */
-static bool read_usual(weir_record *self, weir_reader *reader)
+static inline bool is_text(const run *part, bool trusted)
+{
+    return trusted || part->type != WEIR_STR || weir_utf8_valid(part->data, part->size);
+}
+
+/*  Reads a record of the shape that nearly all have: a time stamp of today's size or
+    none, a key that is str or bin or none, a payload that is str or bin. False:
+    read_parts must look at it; the reader stays.                              */
+static bool read_usual(weir_record *self, weir_reader *reader, bool trusted)
 {
     const uint8_t *at = reader->at, *end = reader->end;
     if (end - at < 16 || at[0] != 0x94) return false;
@@ -130,19 +136,19 @@ static bool read_usual(weir_record *self, weir_reader *reader)
     if (*at == 0xc0) {
         at++;
     } else {
-        if (!read_run(&part, at, end)) return false;
+        if (!read_run(&part, at, end) || !is_text(&part, trusted)) return false;
         self->key = (weir_value){.type = part.type,
                                  .format = WEIR_MSGPACK,
                                  .data = part.data,
                                  .size = part.size};
         at = part.next;
     }
-    if (!read_run(&part, at, end)) return false;
+    if (!read_run(&part, at, end) || !is_text(&part, trusted)) return false;
     self->format = part.type == WEIR_STR ? WEIR_JSON : WEIR_TEXT;
     self->data = part.data;
     self->size = part.size;
     weir_reader after = {part.next, end};
-    if (read_headers(self, &after, true)) return false;
+    if (read_headers(self, &after, trusted)) return false;
     self->encoded = reader->at;
     self->encoded_size = (size_t)(after.at - reader->at);
     *reader = after;
@@ -151,7 +157,7 @@ static bool read_usual(weir_record *self, weir_reader *reader)
 
 weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted)
 {
-    if (trusted && read_usual(self, reader)) return WEIR_OK;
+    if (read_usual(self, reader, trusted)) return WEIR_OK;
     weir_reader after = *reader;
     weir_err err = read_parts(self, &after, trusted);
     if (err) return err;

@@ -24,6 +24,7 @@ typedef struct {
     int64_t heartbeat_us; // between heartbeats, three may be missed; 0: 1 s
     int64_t connect_us;   // for connecting and shaking hands; 0: 5 s
     int send_hwm;         // of weir_socket_raw, if it is not hwm
+    int64_t message_max;  // bytes of the largest frame that is received; 0: 16 MB
 } weir_endpoint;
 
 /*  True for endpoints that leave the process.                                  */
@@ -104,9 +105,10 @@ typedef struct {
 } weir_message;
 weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block **body_p);
 
-/*  Of the message that was received last: the name in its sender's certificate, NULL
-    without one; its address for people; the descriptor of its connection, -1 for
-    inproc. The texts live until the next message.                              */
+/*  Of the message that was received last: the name and the key (Z85) in its sender's
+    certificate, NULL without one (only CURVE proves them); its address for people; the
+    descriptor of its connection, -1 for inproc. The texts live until the next message. */
 const char *weir_socket_sender(weir_socket *self);
+const char *weir_socket_sender_key(weir_socket *self);
 const char *weir_socket_sender_address(weir_socket *self);
 int weir_socket_sender_fd(weir_socket *self);

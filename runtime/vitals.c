@@ -1,4 +1,5 @@
 #include "runtime/vitals.h"
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,17 @@ const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_MALFORMED] = {"malformed", "messages that could not be read"},
 };
 
+const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS] = {
+    [WEIR_WAIT_PAUSED] = {"paused", "a command has paused it", false},
+    [WEIR_WAIT_LINK] = {"link", "the other side of a link is not there", true},
+    [WEIR_WAIT_CREDIT] = {"credit", "a reader grants no more", false},
+    [WEIR_WAIT_ACK] = {"ack", "the window is full of what a reader has not made safe",
+                       false},
+    [WEIR_WAIT_LEDGER] = {"ledger", "the memory limit is reached", true},
+    [WEIR_WAIT_RATE] = {"rate", "its own rate limit", false},
+    [WEIR_WAIT_WRITE] = {"write", "what it writes to does not take it", true},
+};
+
 static const char *const state_names[] = {"new", "running", "ended", "failed"};
 
 void weir_vitals_wake(weir_vitals *self)
@@ -47,9 +59,65 @@ void weir_vitals_set_state(weir_vitals *self, weir_state state)
     weir_vitals_wake(self);
 }
 
+void weir_vitals_fail(weir_vitals *self, const weir_report *reason)
+{
+    pthread_mutex_lock(&self->lock);
+    self->reason = *reason;
+    pthread_mutex_unlock(&self->lock);
+    weir_vitals_set_state(self, WEIR_STATE_FAILED);
+}
+
+void weir_vitals_reason(weir_vitals *self, weir_report *reason)
+{
+    pthread_mutex_lock(&self->lock);
+    *reason = self->reason;
+    pthread_mutex_unlock(&self->lock);
+}
+
+void weir_vitals_recall(weir_vitals *self)
+{
+    pthread_mutex_lock(&self->lock);
+    uint64_t resident = weir_count_get(self, WEIR_COUNT_RESIDENT);
+    weir_count_add(self, WEIR_COUNT_IN, -resident);
+    weir_count_add(self, WEIR_COUNT_RESIDENT, -resident);
+    self->recalled += resident;
+    self->open = 0;
+    self->wait_count = 0;
+    self->step_us = 0;
+    pthread_mutex_unlock(&self->lock);
+}
+
+uint64_t weir_vitals_entered(weir_vitals *self)
+{
+    pthread_mutex_lock(&self->lock);
+    uint64_t entered = weir_count_get(self, WEIR_COUNT_IN) + self->recalled;
+    pthread_mutex_unlock(&self->lock);
+    return entered;
+}
+
 const char *weir_state_name(weir_state state)
 {
     return state_names[state];
+}
+
+int64_t weir_counts_imbalance(const uint64_t counts[WEIR_COUNTS])
+{
+    uint64_t left = counts[WEIR_COUNT_IN];
+    for (int i = WEIR_COUNT_DONE; i <= WEIR_COUNT_RESIDENT; i++)
+        left -= counts[i];
+    return (int64_t)left;
+}
+
+/*  A node changes several counters one after the other, without a lock. A copy that
+    does not balance was taken in between, and is taken again.                   */
+void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        for (int i = 0; i < WEIR_COUNTS; i++)
+            counts[i] = weir_count_get(self, (weir_count)i);
+        if (weir_counts_imbalance(counts) == 0) return;
+        sched_yield();
+    }
 }
 
 /* --- Waiting ----------------------------------------------------------------------- */

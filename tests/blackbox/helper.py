@@ -124,7 +124,8 @@ class Live:
         self.bench = bench
         self.started = time.monotonic()
         self.child = subprocess.Popen(command, cwd=bench.folder, stdin=stdin, stdout=out,
-                                      stderr=subprocess.PIPE, env=env)
+                                      stderr=subprocess.PIPE,
+                                      env=env or bench.environment(None))
         self.pid = self.child.pid
         self.log, self._changed = [], threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -258,10 +259,9 @@ class Bench:
                    done.stderr.decode("utf-8", "replace"), time.monotonic() - started,
                    None)
 
-    @staticmethod
-    def environment(more):
-        """The tests' own environment, and more."""
-        return {**os.environ, **(more or {})}
+    def environment(self, more):
+        """The tests' own environment, a run folder of its own, and more."""
+        return {**os.environ, "WEIR_RUN": str(self.folder / "run"), **(more or {})}
 
     def topology(self, text):
         """Writes t.lua unless text is None."""

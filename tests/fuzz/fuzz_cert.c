@@ -20,6 +20,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(!*cert.name || weir_peer_name_is_good(cert.name));
     size_t printed = weir_cert_print(&cert, text);
     CHECK(weir_cert_parse(&again, text, printed, "x.pub", &report) == WEIR_OK);
-    CHECK(memcmp(&cert, &again, sizeof cert) == 0);
+    CHECK(strcmp(cert.name, again.name) == 0 && cert.roles == again.roles);
+    CHECK(strcmp(cert.public_key, again.public_key) == 0);
+    CHECK(strcmp(cert.secret_key, again.secret_key) == 0);
+    CHECK(cert.expires_ms == again.expires_ms);
     return 0;
 }
