@@ -127,7 +127,7 @@ static bool speaks_ipv6(const char *endpoint, bool listens)
 static void configure(void *handle, const weir_endpoint *endpoint, bool listens, int hwm,
                       bool reconnects)
 {
-    set_int(handle, ZMQ_SNDHWM, hwm);
+    set_int(handle, ZMQ_SNDHWM, endpoint->send_hwm ? endpoint->send_hwm : hwm);
     set_int(handle, ZMQ_RCVHWM, hwm);
     set_int(handle, ZMQ_LINGER, linger_ms);
     set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : never_ms);
