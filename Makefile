@@ -28,9 +28,10 @@ FUZZ_SECONDS = 60
 PYTHON   = /usr/bin/python3
 
 PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
-           libpcre2-dev libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
+           libpcre2-dev libmicrohttpd-dev prometheus \
+           libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
-           valgrind
+           valgrind iproute2
 
 WARN     = -Wall -Wextra -Wshadow -Werror
 OPT_release = -O2 -g
@@ -43,7 +44,7 @@ CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
-LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lm
+LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -lm
 LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
@@ -65,8 +66,9 @@ BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
 # What a C program may include: `#include "runtime/actor.h"` by `pkg-config weir`.
 HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h context.h \
-             dead.h delivery.h doc.h err.h filter.h frame.h framing.h intake.h json.h \
-             ledger.h link.h log.h loop.h options.h plan.h realm.h record.h screen.h utf8.h value.h \
+             dead.h delivery.h doc.h err.h filter.h frame.h framing.h health.h intake.h \
+             json.h ledger.h link.h log.h loop.h metrics.h monitor.h options.h plan.h realm.h \
+             record.h refusals.h roster.h rundir.h screen.h socket.h tap.h utf8.h value.h \
              vitals.h) \
            $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
              sink_stdout.h source_file.h source_generate.h source_stdin.h)
@@ -112,6 +114,15 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 
 # --- what must be there -------------------------------------------------------
 
+# The tests start Prometheus themselves: its package must start no service, neither now
+# nor with the machine.
+unit_of_prometheus = /etc/systemd/system/prometheus.service
+policy     = /usr/sbin/policy-rc.d
+no_service = [ -e $(unit_of_prometheus) ] || $$sudo mkdir -p $(dir $(unit_of_prometheus)); \
+  [ -e $(unit_of_prometheus) ] || $$sudo ln -s /dev/null $(unit_of_prometheus); \
+  [ -e $(policy) ] || { printf '\043!/bin/sh\nexit 101\n' | $$sudo tee $(policy) >/dev/null; \
+    $$sudo chmod 755 $(policy); trap "$$sudo rm -f $(policy)" EXIT; }
+
 deps:
 	@missing=""; for p in $(PACKAGES); do \
 	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' \
@@ -119,12 +130,13 @@ deps:
 	if [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  case "$$missing" in *prometheus*) $(no_service) ;; esac; \
 	  $$sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 	  $$sudo apt-get install -y -q --no-install-recommends $$missing; fi
 
 need:
 	@$(call tools,$(CC) pkg-config)
-	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash)
+	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd)
 
 # Both are shell commands that fail when something is missing, and say what.
 hint = { echo "Weir needs $$t, which is not installed: run 'make deps'" >&2; exit 1; }
@@ -177,7 +189,8 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block clock engine ledger link sandbox sink_file source_file
+THREADED = actor block clock engine ledger link realm sandbox sink_file source_file tap \
+           uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"
@@ -217,14 +230,17 @@ install: all
 	ln -sf libweir.so.$(SOVERSION) $(TO)/lib/libweir.so
 	for h in $(HEADERS); do install -D -m 644 $$h $(TO)/include/weir/$$h || exit 1; done
 	install -D -m 644 -t $(TO)/share/doc/weir $(DOCS)
-	mkdir -p $(TO)/lib/pkgconfig
+	mkdir -p $(TO)/lib/pkgconfig $(TO)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|g' packaging/weir@.service \
+	  >$(TO)/lib/systemd/system/weir@.service
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' weir.pc.in \
 	  >$(TO)/lib/pkgconfig/weir.pc
 	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 uninstall:
 	rm -f $(TO)/bin/weir $(TO)/lib/libweir.a $(TO)/lib/libweir.so \
-	  $(TO)/lib/libweir.so.$(SOVERSION) $(TO)/lib/pkgconfig/weir.pc
+	  $(TO)/lib/libweir.so.$(SOVERSION) $(TO)/lib/pkgconfig/weir.pc \
+	  $(TO)/lib/systemd/system/weir@.service
 	rm -rf $(TO)/include/weir $(TO)/share/doc/weir
 
 clean:

@@ -197,6 +197,8 @@ static void hold(sink_file *self)
     weir_log(WEIR_WARN, "cannot write, trying again path=%s cause=\"%s\" wait_ms=%d",
              c->path, strerror(error), (int)(wait_us / 1000));
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_RETRIES, 1);
+    weir_vitals_wait(weir_actor_vitals(self->kit), WEIR_WAIT_WRITE, c->path,
+                     "cannot write %s: %s", c->path, strerror(error));
     self->holding = true;
     weir_actor_timer(self->kit, retry, wait_us);
 }
@@ -277,6 +279,9 @@ static void write_all(sink_file *self)
         hold(self);
         return;
     }
+    if (self->attempts)
+        weir_vitals_flow(weir_actor_vitals(self->kit), WEIR_WAIT_WRITE,
+                         self->config->path);
     self->attempts = 0;
     if (self->config->fsync_us == WEIR_ALWAYS) {
         sync_file(self);

@@ -6,40 +6,13 @@
 
 /*  Words that declare a node, and words that declare something else.          */
 const char *const weir_language_declarers[] = {
-    "source.file",
-    "source.stdin",
-    "source.generate",
-    "sink.file",
-    "sink.stdout",
-    "sink.null",
-    "process",
-    "settings",
-    "supervise",
-    "source.link",
-    "source.zmq",
-    "source.http",
-    "source.redis",
-    "source.jetstream",
-    "source.bus",
-    "sink.link",
-    "sink.zmq",
-    "sink.redis",
-    "sink.jetstream",
-    "sink.http",
-    "bus",
-    "store",
-    "shuffle",
-    "lookup",
-    "test",
-    "actor",
-    "group",
-    "security",
-    "governor",
-    "signal",
-    "dead_letters",
-    "cluster",
-    "checkpoint",
-    NULL,
+    "source.file", "source.stdin", "source.generate", "sink.file",    "sink.stdout",
+    "sink.null",   "process",      "settings",        "supervise",    "monitor",
+    "source.link", "source.zmq",   "source.http",     "source.redis", "source.jetstream",
+    "source.bus",  "sink.link",    "sink.zmq",        "sink.redis",   "sink.jetstream",
+    "sink.http",   "bus",          "store",           "shuffle",      "lookup",
+    "test",        "actor",        "group",           "security",     "governor",
+    "signal",      "dead_letters", "cluster",         "checkpoint",   NULL,
 };
 
 /*  Of these, what exists now.                                                 */
@@ -47,13 +20,13 @@ static const char *const present[] = {
     "source.file", "source.stdin", "source.generate", "sink.file",
     "sink.stdout", "sink.null",    "process",         "settings",
     "supervise",   "security",     "source.link",     "sink.link",
-    NULL,
+    "source.zmq",  "sink.zmq",     "monitor",         NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */
 static const char *const nameless[] = {
-    "settings",     "supervise", "security",   "governor", "signal",
-    "dead_letters", "cluster",   "checkpoint", NULL,
+    "settings", "supervise",    "monitor", "security",   "governor",
+    "signal",   "dead_letters", "cluster", "checkpoint", NULL,
 };
 
 /*  Words for values. `array`, `map` and `json` are also functions or modules of the
@@ -62,7 +35,8 @@ static const char *const values[] = {
     "drop",       "dead",     "stop",        "pass",  "otherwise", "lazy",  "eager",
     "ndjson",     "lines",    "blob",        "text",  "msgpack",   "auto",  "none",
     "all",        "forever",  "always",      "never", "follow",    "start", "disk",
-    "throughput", "balanced", "low_latency", "array", "map",       "json",  NULL,
+    "throughput", "balanced", "low_latency", "array", "map",       "json",  "pull",
+    "sub",        "router",   "push",        "pub",   "dealer",    "safe",  NULL,
 };
 
 typedef struct {

@@ -81,9 +81,10 @@ static size_t read_greeting(int fd, uint8_t greeting[GREETING])
     return have;
 }
 
+/*  Our mechanism is held back: who has another would hang up before telling his. */
 static weir_probe_result greet(int fd, char detail[128])
 {
-    uint8_t own[GREETING] = {0xff, [SIGNATURE_END] = 0x7f, 3, 1, 'C', 'U', 'R', 'V', 'E'};
+    static const uint8_t own[MECHANISM] = {0xff, [SIGNATURE_END] = 0x7f, 3, 1};
     uint8_t theirs[GREETING + 1] = {0};
     send(fd, own, sizeof own, MSG_NOSIGNAL);
     size_t have = read_greeting(fd, theirs);
@@ -134,7 +135,8 @@ static void set_int(void *handle, int option, int value)
 static weir_probe_result shake_hands(void *context, int type, const char *endpoint,
                                      const weir_cert *own, const char *server_key)
 {
-    static const char address[] = "inproc://weir-probe";
+    char address[32];
+    snprintf(address, sizeof address, "inproc://monitor-%d", type);
     void *handle = zmq_socket(context, type), *monitor = zmq_socket(context, ZMQ_PAIR);
     weir_probe_result result = WEIR_PROBE_ENDPOINT;
     set_int(handle, ZMQ_LINGER, 0);

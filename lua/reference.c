@@ -4,6 +4,7 @@
 #include "actors/catalog.h"
 #include "lua/command.h"
 #include "lua/settings.h"
+#include "runtime/metrics.h"
 
 static void put_cell(const weir_buffer *cell)
 {
@@ -68,6 +69,39 @@ static void put_commands(void)
     }
 }
 
+static void put_metrics(void)
+{
+    char name[64];
+    printf("## Metrics\n\nIn Prometheus' text format, by `monitor`.\n\n"
+           "metric | type | labels | meaning\n-|-|-|-\n");
+    for (int i = 0; i < WEIR_COUNTS; i++) {
+        weir_metric_name((weir_count)i, name);
+        printf("`%s` | %s | node, actor | %s\n", name,
+               weir_count_is_gauge((weir_count)i) ? "gauge" : "counter",
+               weir_count_infos[i].help);
+    }
+    for (const weir_metric *m = weir_metrics; m->name; m++)
+        printf("`%s` | %s | %s | %s\n", m->name, m->counter ? "counter" : "gauge",
+               m->labels, m->help);
+    printf("\n`kind` of `weir_waiting_seconds`:\n\nkind | what it waits for | health\n"
+           "-|-|-\n");
+    for (int i = 0; i < WEIR_WAIT_KINDS; i++)
+        printf("`%s` | %s | %s\n", weir_wait_infos[i].name, weir_wait_infos[i].help,
+               weir_wait_infos[i].degrades ? "degraded" : "ok");
+    printf("\n");
+}
+
+static void put_control(void)
+{
+    printf("## Control\n\nWhat a running weir answers at its control endpoint; "
+           "[control.md](control.md) is the protocol.\n\ncommand | arguments | "
+           "what it does\n-|-|-\n");
+    for (const weir_context_command *c = weir_context_commands; c->name; c++)
+        printf("`%s` | %s%s%s | %s\n", c->name, *c->args ? "`" : "", c->args,
+               *c->args ? "`" : "", c->help);
+    printf("\n");
+}
+
 int weir_cmd_reference(const weir_command_line *line)
 {
     (void)line;
@@ -75,12 +109,12 @@ int weir_cmd_reference(const weir_command_line *line)
         "# Reference\n\nPrinted by `weir reference` from the tables that the code "
         "uses.\n\nTimes and sizes are texts with a unit: `\"10ms\"`, `\"64MB\"` (powers "
         "of 1024). Words such as `drop` stand without quotes. A dot is a nested table: "
-        "`retry.first` is `retry = { first = \"1s\" }`.\n\n## settings\n\n");
-    put_options(weir_settings_options, &weir_settings_defaults);
-    printf("## supervise\n\n");
-    put_options(weir_supervise_options, &weir_settings_defaults);
-    printf("## security\n\n");
-    put_options(weir_security_options, &weir_settings_defaults);
+        "`retry.first` is `retry = { first = \"1s\" }`.\n\n");
+    for (size_t i = 0; i < WEIR_WHOLE_WORDS; i++) {
+        const weir_whole_word *whole = &weir_whole_words[i];
+        printf("## %s\n\n%s", whole->word, whole->help);
+        put_options(whole->options, whole->defaults);
+    }
     put_actors();
     printf("## Counters\n\nOf each node, in reports and `weir audit`. At all times "
            "in = done + dropped + filtered + dead + skipped + shed + resident.\n\n"
@@ -88,6 +122,8 @@ int weir_cmd_reference(const weir_command_line *line)
     for (int i = 0; i < WEIR_COUNTS; i++)
         printf("`%s` | %s\n", weir_count_infos[i].name, weir_count_infos[i].help);
     printf("\n");
+    put_metrics();
+    put_control();
     put_commands();
     printf("Exit codes: 0 clean; 1 stopped by failures, by the deadline of the drain, or "
            "unequal sums; 2 errors in the topology or the command line, nothing was "

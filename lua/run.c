@@ -31,11 +31,15 @@ static int exit_code(const weir_outcome *outcome)
     return outcome->dead ? WEIR_EXIT_DEAD : WEIR_EXIT_OK;
 }
 
-static bool reads_once(const weir_topology *topology)
+static const char *say_what_comes(const weir_topology *topology)
 {
-    for (size_t i = 0; i < topology->plan.node_count; i++)
-        if (topology->plan.nodes[i].class->once) return true;
-    return false;
+    bool once = false, forgets = false;
+    for (size_t i = 0; i < topology->plan.node_count; i++) {
+        once |= topology->plan.nodes[i].class->once;
+        forgets |= topology->plan.nodes[i].class->forgets;
+    }
+    if (forgets) return "what plain ZeroMQ peers sent cannot be read again";
+    return once ? "what came by a pipe cannot be read again" : "they will be read again";
 }
 
 static void print_outcome(const weir_outcome *outcome, const weir_topology *topology)
@@ -45,9 +49,7 @@ static void print_outcome(const weir_outcome *outcome, const weir_topology *topo
                 *outcome->reason.where ? ": " : "", outcome->reason.text);
     if (outcome->outstanding)
         fprintf(stderr, "weir: %llu records were read and are not safe; %s\n",
-                (unsigned long long)outcome->outstanding,
-                reads_once(topology) ? "what came by a pipe cannot be read again"
-                                     : "they will be read again");
+                (unsigned long long)outcome->outstanding, say_what_comes(topology));
     if (outcome->dead)
         fprintf(stderr, "weir: %llu dead letter%s in %s/dead.ndjson\n",
                 (unsigned long long)outcome->dead, outcome->dead == 1 ? "" : "s",
@@ -79,6 +81,8 @@ static void fill_config(weir_context_config *config, const weir_settings *s,
         .stop_delay_us = s->stop_delay,
         .signals = true,
         .control = s->control,
+        .notify = !options->one_line,
+        .monitor = s->has_monitor ? &s->monitor : NULL,
         .until_idle = options->until_idle,
     };
 }

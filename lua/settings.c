@@ -53,3 +53,24 @@ const weir_option weir_security_options[] = {
      "tcp://ADDRESS:PORT where peers with the role control may command"},
     {.name = NULL},
 };
+
+static weir_err check_monitor(weir_settings *settings, weir_report *report)
+{
+    settings->has_monitor = true;
+    return weir_monitor_check(&settings->monitor, report);
+}
+
+const weir_whole_word weir_whole_words[WEIR_WHOLE_WORDS] = {
+    {"settings", weir_settings_options, 0, &weir_settings_defaults, "", NULL},
+    {"supervise", weir_supervise_options, 0, &weir_settings_defaults, "", NULL},
+    {"security", weir_security_options, 0, &weir_settings_defaults, "", NULL},
+    {"monitor", weir_monitor_options, AT(monitor), &weir_monitor_defaults,
+     "Metrics and health over HTTP, when this word is there.\n\n", check_monitor},
+};
+
+const weir_whole_word *weir_whole_find(const char *word)
+{
+    for (size_t i = 0; i < WEIR_WHOLE_WORDS; i++)
+        if (strcmp(weir_whole_words[i].word, word) == 0) return &weir_whole_words[i];
+    return NULL;
+}

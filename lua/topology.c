@@ -5,6 +5,7 @@
 #include "actors/catalog.h"
 #include "actors/engine.h"
 #include "lua/bind/record.h"
+#include "lua/blank.h"
 #include "lua/nearest.h"
 #include "lua/program.h"
 #include "lua/sandbox.h"
@@ -27,7 +28,7 @@ typedef struct {
     weir_source *source;
     weir_reports *reports;
     lua_State *L;
-    int settings_line, supervise_line, security_line; // of the first one; 0: none yet
+    int first_lines[WEIR_WHOLE_WORDS]; // of the first of each; 0: none yet
 } loader;
 
 /*  One declaration whose options are being read.                              */
@@ -114,86 +115,6 @@ static void complain_unknown(const declaration *d, const char *option)
         text[0] = 0;
     complain_at(d->load, option_line(d, option), "%s: unknown option '%.80s'%s", title,
                 option, text);
-}
-
-/* --- Unknown names ----------------------------------------------------------------- */
-
-static const char blank_key;
-
-/*  Whatever is done with a blank gives the blank. Upvalue 1 is the blank.     */
-static int give_blank(lua_State *L)
-{
-    lua_pushvalue(L, lua_upvalueindex(1));
-    return 1;
-}
-
-static bool is_blank(lua_State *L, int index)
-{
-    lua_pushvalue(L, index);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &blank_key);
-    bool same = !lua_isnil(L, -1) && lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-    return same;
-}
-
-static bool is_written(const weir_source *source, const char *name);
-
-static bool is_read(const weir_source *source, const char *name)
-{
-    weir_source_global g;
-    for (int i = 0; weir_source_global_at(source, i, &g); i++)
-        if (!g.write && strcmp(g.name, name) == 0) return true;
-    return false;
-}
-
-/*  __index of the globals. Upvalues: the loader, the blank.                   */
-static int unknown_global(lua_State *L)
-{
-    const loader *self = lua_touserdata(L, lua_upvalueindex(1));
-    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
-    if (name && is_read(self->source, name) && !is_written(self->source, name))
-        lua_pushvalue(L, lua_upvalueindex(2));
-    else
-        lua_pushnil(L);
-    return 1;
-}
-
-/*  While the file runs, a name that the file takes for a global, and that nothing sets,
-    is a blank: check_globals will complain about it, and what comes behind is checked
-    as well.                                                                   */
-static void stand_in_for_unknown(loader *self)
-{
-    static const char *const events[] = {
-        "__call", "__index", "__newindex", "__concat", "__add", "__sub", "__mul",
-        "__div",  "__idiv",  "__mod",      "__unm",    "__lt",  "__le",  NULL,
-    };
-    lua_State *L = self->L;
-    lua_newtable(L); // the blank
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &blank_key);
-    lua_newtable(L);
-    for (const char *const *event = events; *event; event++) {
-        lua_pushvalue(L, -2);
-        lua_pushcclosure(L, give_blank, 1);
-        lua_setfield(L, -2, *event);
-    }
-    lua_setmetatable(L, -2);
-    lua_pushglobaltable(L);
-    lua_newtable(L);
-    lua_pushlightuserdata(L, self);
-    lua_pushvalue(L, -4);
-    lua_pushcclosure(L, unknown_global, 2);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, -2);
-    lua_pop(L, 2);
-}
-
-static void end_stand_in(loader *self)
-{
-    lua_pushglobaltable(self->L);
-    lua_pushnil(self->L);
-    lua_setmetatable(self->L, -2);
-    lua_pop(self->L, 1);
 }
 
 /* --- Options ----------------------------------------------------------------------- */
@@ -401,7 +322,7 @@ static bool has_nested(const declaration *d, const char *prefix)
 static void apply_option(declaration *d, const char *name, int value)
 {
     const weir_option *option = weir_option_find(d->options, name);
-    bool blank = is_blank(d->load->L, value);
+    bool blank = weir_blank_is(d->load->L, value);
     if (option && blank)
         d->given[option - d->options] = true;
     else if (option)
@@ -531,12 +452,20 @@ static void add_node(declaration *d, const weir_class *class, int table)
 }
 
 /*  Words that say something about the whole topology stand once.              */
-static void check_first(const declaration *d, int *line)
+static void read_whole(declaration *d, const weir_whole_word *whole, int table)
 {
+    weir_settings *settings = &d->load->topology->settings;
+    int *line = &d->load->first_lines[whole - weir_whole_words];
+    weir_report cause = {0};
     char text[80];
     snprintf(text, sizeof text, "is given twice (first at line %d)", *line);
     if (*line) complain(d, NULL, text);
     *line = *line ? *line : d->line;
+    d->options = whole->options;
+    d->config = (char *)settings + whole->offset;
+    read_options(d, NULL, table);
+    if (whole->check && whole->check(settings, &cause))
+        complain(d, cause.where, cause.text);
 }
 
 static void complain_unknown_word(const declaration *d)
@@ -560,21 +489,11 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     d.number = weir_source_find(self->source, line, word, name);
     if (d.number >= 0) d.line = weir_source_line(self->source, d.number);
     const weir_class *class = weir_catalog_find(word);
-    d.config = &self->topology->settings;
+    const weir_whole_word *whole = weir_whole_find(word);
     if (class) {
         add_node(&d, class, table);
-    } else if (strcmp(word, "settings") == 0) {
-        check_first(&d, &self->settings_line);
-        d.options = weir_settings_options;
-        read_options(&d, NULL, table);
-    } else if (strcmp(word, "supervise") == 0) {
-        check_first(&d, &self->supervise_line);
-        d.options = weir_supervise_options;
-        read_options(&d, NULL, table);
-    } else if (strcmp(word, "security") == 0) {
-        check_first(&d, &self->security_line);
-        d.options = weir_security_options;
-        read_options(&d, NULL, table);
+    } else if (whole) {
+        read_whole(&d, whole, table);
     } else if (weir_language_is_later(word)) {
         complain(&d, NULL, "is not available in this version; it comes with a later one");
     } else {
@@ -595,14 +514,6 @@ static void check_duplicates(loader *self)
                     weir_source_word(self->source, dup.declaration), named ? " \"" : "",
                     named ? name : "", named ? "\"" : "", dup.path, dup.first_line);
     }
-}
-
-static bool is_written(const weir_source *source, const char *name)
-{
-    weir_source_global g;
-    for (int i = 0; weir_source_global_at(source, i, &g); i++)
-        if (g.write && strcmp(g.name, name) == 0) return true;
-    return false;
 }
 
 static void check_global(loader *self, const weir_source_global *g)
@@ -629,7 +540,7 @@ static void check_globals(loader *self)
 {
     weir_source_global g, earlier;
     for (int i = 0; weir_source_global_at(self->source, i, &g); i++) {
-        bool seen = g.write || is_written(self->source, g.name);
+        bool seen = g.write || weir_blank_is_written(self->source, g.name);
         for (int j = 0; j < i && !seen; j++)
             seen = weir_source_global_at(self->source, j, &earlier) &&
                    strcmp(earlier.name, g.name) == 0 && earlier.line == g.line;
@@ -670,11 +581,11 @@ static bool run_file(loader *self, weir_sandbox *sandbox)
         complain_at(self, 0, "%s", cause.text);
         return false;
     }
-    if (good) stand_in_for_unknown(self);
+    if (good) weir_blank_stand_in(L, self->source);
     weir_sandbox_start(sandbox);
     good = good && weir_sandbox_call(sandbox, 0, 0) == LUA_OK;
     weir_sandbox_stop(sandbox);
-    end_stand_in(self);
+    weir_blank_end(L);
     if (!good) complain_lua(self, lua_tostring(L, -1));
     lua_settop(L, 0);
     if (self->source) {
@@ -765,6 +676,8 @@ static void begin(weir_topology *self, const char *path)
     *self = (weir_topology){.path = strdup(path)};
     weir_options_copy(weir_settings_options, &self->settings, &weir_settings_defaults,
                       sizeof self->settings);
+    weir_options_copy(weir_monitor_options, &self->settings.monitor,
+                      &weir_monitor_defaults, sizeof weir_monitor_defaults);
 }
 
 bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
@@ -792,7 +705,9 @@ bool weir_topology_load_text(weir_topology *self, const char *name, const char *
 void weir_topology_close(weir_topology *self)
 {
     weir_plan_fini(&self->plan);
-    weir_options_free(weir_settings_options, &self->settings);
+    for (size_t i = 0; i < WEIR_WHOLE_WORDS; i++)
+        weir_options_free(weir_whole_words[i].options,
+                          (char *)&self->settings + weir_whole_words[i].offset);
     while (self->functions) {
         weir_function *function = self->functions;
         self->functions = function->next;

@@ -16,15 +16,16 @@ void weir_actor_fail(weir_actor *self, weir_err err, const char *where,
 {
     if (self->failed) return;
     self->failed = true;
-    char text[sizeof self->node.vitals->reason.text];
+    weir_report reason = {0};
+    char text[sizeof reason.text];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    weir_report_set(&self->node.vitals->reason, err, where, "%s", text);
+    weir_report_set(&reason, err, where, "%s", text);
     weir_log(WEIR_ERROR, "stopped cause=\"%s\"%s%s", text, where && *where ? " at=" : "",
              where ? where : "");
-    weir_vitals_set_state(self->node.vitals, WEIR_STATE_FAILED);
+    weir_vitals_fail(self->node.vitals, &reason);
 }
 
 bool weir_actor_failed(const weir_actor *self)
@@ -270,18 +271,12 @@ static bool work(weir_actor *self)
     return busy && !self->failed;
 }
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-    if (a < 0 || b < 0) return a < 0 ? b : a;
-    return a < b ? a : b;
-}
-
 static int64_t next_deadline(const weir_actor *self)
 {
     if (self->failed) return -1;
     int64_t ports =
-        earlier(weir_actor_links_deadline(self), weir_actor_inlet_deadline(self));
-    return earlier(weir_loop_deadline(&self->loop), ports);
+        weir_earlier(weir_actor_links_deadline(self), weir_actor_inlet_deadline(self));
+    return weir_earlier(weir_loop_deadline(&self->loop), ports);
 }
 
 weir_err weir_actor_watch(weir_actor *self, int fd, weir_handler *handler)
@@ -358,6 +353,7 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
                       .pipe = pipe,
                       .links_due_us = -1,
                       .look_us = -1,
+                      .answer_us = -1,
                       .revoked_fd = -1};
     weir_actor *self = &kit;
     weir_report report = {0};

@@ -58,6 +58,8 @@ typedef struct {
     bool inlet;                   // takes blocks
     bool source;                  // brings records in: drains, and then has ended
     bool once;                    // a source that cannot go back: its path cannot restart
+    bool forgets;                 // a source that cannot go back, and whose path restarts
+                                  // all the same: what was not safe is shed
     /*  What the option table alone cannot tell; optional. An error fills the report:
         where is the name of the option.                                       */
     weir_err (*check)(const void *config, weir_report *report);

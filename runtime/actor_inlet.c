@@ -15,8 +15,12 @@ static const size_t foreign_slack = 1 << 20;
 /*  All foreign peers of an inlet together may use so many windows.            */
 #define FOREIGN_WINDOWS 4
 
-static const size_t unfinished_max = 256;    // connections that shake hands
+static const size_t silent_max = 256;        // connections without a first message
 static const int64_t look_again_us = 100000; // at a ledger that is full
+
+/*  Acknowledgements to other processes are gathered for so long: each message wakes
+    three threads on its way.                                                  */
+static const int64_t gather_us = 1000;
 
 /* --- Inlet's events ---------------------------------------------------------------- */
 
@@ -100,15 +104,25 @@ static void read_connections(weir_actor *self)
     }
 }
 
+static bool may_stay(void *arg, const char *name, const char *key)
+{
+    weir_actor *self = arg;
+    return name && weir_realm_allows_key(self->node.realm, name, key, self->role);
+}
+
 /*  A descriptor may be that of an earlier connection, whose end must be known before
     the new one is.                                                            */
-static void identify(void *arg, const char **name, const char **address, int *fd)
+static void identify(void *arg, weir_identity *who)
 {
     weir_actor *self = arg;
     read_connections(self);
-    *name = self->plaintext ? NULL : weir_socket_sender(self->inlet_socket);
-    *address = weir_socket_sender_address(self->inlet_socket);
-    *fd = weir_socket_sender_fd(self->inlet_socket);
+    who->address = weir_socket_sender_address(self->inlet_socket);
+    who->fd = weir_socket_sender_fd(self->inlet_socket);
+    weir_doorman_spoke(self->doorman, who->fd);
+    if (self->plaintext) return;
+    who->name = weir_socket_sender(self->inlet_socket);
+    who->key = weir_socket_sender_key(self->inlet_socket);
+    who->revoked = !may_stay(self, who->name, who->key);
 }
 
 static void hang_up(void *arg, int fd)
@@ -156,12 +170,6 @@ static void wake_connections(void *arg)
     self->inlet_changed = true;
 }
 
-static bool may_stay(void *arg, const char *name)
-{
-    weir_actor *self = arg;
-    return name && weir_realm_allows(self->node.realm, name, self->role);
-}
-
 static void somebody_was_revoked(void *arg)
 {
     weir_actor *self = arg;
@@ -182,7 +190,7 @@ static weir_err watch_realm(weir_actor *self)
 static weir_err watch_foreign(weir_actor *self, const weir_endpoint *endpoint)
 {
     bool secure = !endpoint->plaintext && strncmp(endpoint->endpoint, "tcp://", 6) == 0;
-    self->doorman = weir_doorman_new(unfinished_max);
+    self->doorman = weir_doorman_new(silent_max);
     self->role = endpoint->role;
     self->plaintext = !secure;
     weir_vitals_set_endpoint(self->node.vitals, weir_socket_endpoint(self->inlet_socket));
@@ -282,15 +290,28 @@ void weir_actor_read_inlet(weir_actor *self, bool *busy)
 {
     if (!self->inlet || (self->doorman && !self->started)) return;
     if (self->inlet_changed) read_connections(self);
-    if (self->doorman) weir_doorman_run_due(self->doorman);
     if (self->inlet_hot) *busy |= read_inlet(self);
+    if (self->doorman) weir_doorman_run_due(self->doorman);
+}
+
+static bool may_answer(weir_actor *self)
+{
+    if (!self->doorman || self->draining) return true;
+    weir_due due = weir_inlet_due(self->inlet);
+    if (due != WEIR_DUE_SOON) return true;
+    int64_t now = weir_clock_now_us();
+    if (self->answer_us < 0) self->answer_us = now + gather_us;
+    return now >= self->answer_us;
 }
 
 void weir_actor_flush_inlet(weir_actor *self, bool *busy)
 {
     if (!self->inlet) return;
     if (self->doorman) weir_actor_hold_inlet(self);
-    weir_inlet_flush(self->inlet);
+    if (may_answer(self)) {
+        self->answer_us = -1;
+        weir_inlet_flush(self->inlet);
+    }
     if (self->inlet_hot && (self->started || !self->doorman))
         *busy |= (self->inlet_hot = weir_socket_readable(self->inlet_socket));
 }
@@ -300,8 +321,7 @@ int64_t weir_actor_inlet_deadline(const weir_actor *self)
     if (!self->doorman) return -1;
     int64_t due = weir_doorman_deadline(self->doorman);
     int64_t look = self->memory_short ? weir_clock_now_us() + look_again_us : -1;
-    if (due < 0 || look < 0) return due < 0 ? look : due;
-    return due < look ? due : look;
+    return weir_earlier(weir_earlier(due, look), self->answer_us);
 }
 
 /*  Peers and their lanes end together; entries still open are given up, which

@@ -266,7 +266,7 @@ static void note_due(weir_output *l)
 {
     int64_t due = weir_uplink_deadline(l->uplink);
     int64_t *next = &l->kit->links_due_us;
-    if (due >= 0 && (*next < 0 || due < *next)) *next = due;
+    *next = weir_earlier(*next, due);
 }
 
 static void run_due(weir_actor *self)
@@ -315,9 +315,7 @@ void weir_actor_flush_links(weir_actor *self, bool *busy)
 
 int64_t weir_actor_links_deadline(const weir_actor *self)
 {
-    int64_t due = self->links_due_us, look = self->look_us;
-    if (due < 0 || look < 0) return due < 0 ? look : due;
-    return due < look ? due : look;
+    return weir_earlier(self->links_due_us, self->look_us);
 }
 
 void weir_actor_free_links(weir_actor *self)

@@ -52,7 +52,8 @@ struct weir_actor {
     int revoked_fd;        // eventfd of the realm; -1: none
     bool held;             // the inlet grants nothing: paused, or memory is short
     bool memory_short;
-    char **ports; // names, owned
+    int64_t answer_us; // when what has gathered for foreign peers is sent; -1
+    char **ports;      // names, owned
     int port_count;
     weir_output *links;   // all
     weir_output *active;  // those with something to do

@@ -376,14 +376,14 @@ weir_err weir_cert_read(weir_cert *self, const char *path, weir_report *report)
     return err;
 }
 
-static int print(const weir_cert *self, char *text, size_t size)
+size_t weir_cert_print(const weir_cert *self, char text[WEIR_CERT_TEXT_MAX])
 {
     char roles_text[WEIR_ROLES_TEXT_MAX], expiry[WEIR_EXPIRY_TEXT_MAX] = "";
     weir_roles_print(self->roles, roles_text);
     if (self->expires_ms) weir_expiry_print(self->expires_ms, expiry);
     bool secret = *self->secret_key, named = *self->name;
-    return snprintf(
-        text, size,
+    int size = snprintf(
+        text, WEIR_CERT_TEXT_MAX,
         "#   %s\n\nmetadata\n%s%s%s    roles = \"%s\"\n%s%s%scurve\n"
         "    public-key = \"%s\"\n%s%s%s",
         secret ? "Weir: a CURVE certificate with its secret. Keep it to yourself."
@@ -392,15 +392,16 @@ static int print(const weir_cert *self, char *text, size_t size)
         *expiry ? "    expires = \"" : "", expiry, *expiry ? "\"\n" : "",
         self->public_key, secret ? "    secret-key = \"" : "", self->secret_key,
         secret ? "\"\n" : "");
+    assert(size > 0 && size < WEIR_CERT_TEXT_MAX);
+    return (size_t)size;
 }
 
 weir_err weir_cert_write(const weir_cert *self, const char *path, weir_report *report)
 {
-    char text[1024];
-    int size = print(self, text, sizeof text);
-    assert(size > 0 && (size_t)size < sizeof text);
-    weir_err err = weir_replace_file(path, text, (size_t)size,
-                                     *self->secret_key ? 0600 : 0644, true);
+    char text[WEIR_CERT_TEXT_MAX];
+    size_t size = weir_cert_print(self, text);
+    weir_err err =
+        weir_replace_file(path, text, size, *self->secret_key ? 0600 : 0644, true);
     sodium_memzero(text, sizeof text);
     if (err) cannot("write", path, report);
     return err;

@@ -70,3 +70,7 @@ weir_err weir_cert_read(weir_cert *self, const char *path, weir_report *report);
 
 /*  Writes it anew by rename, 0600 with a secret and else 0644. WEIR_ESYS.         */
 weir_err weir_cert_write(const weir_cert *self, const char *path, weir_report *report);
+
+/*  The text of its file; gives the size. It holds the secret, if there is one.      */
+#define WEIR_CERT_TEXT_MAX 1024
+size_t weir_cert_print(const weir_cert *self, char text[WEIR_CERT_TEXT_MAX]);

@@ -20,6 +20,13 @@ bool weir_clock_is_virtual(void);
 weir_err weir_clock_watch(int eventfd);
 void weir_clock_unwatch(int eventfd);
 
+/*  The earlier of two instants, where a negative one means never.             */
+static inline int64_t weir_earlier(int64_t a, int64_t b)
+{
+    if (a < 0 || b < 0) return a < 0 ? b : a;
+    return a < b ? a : b;
+}
+
 /*  Milliseconds for epoll_wait until the instant: 0 when it has passed, -1 for
     "no deadline" (deadline_us < 0) and in virtual time, where the watcher wakes. */
 int weir_clock_timeout_ms(int64_t deadline_us);

@@ -27,6 +27,13 @@ const weir_context_config weir_context_defaults = {
 static const int64_t idle_us = 300000;      // nothing to read for so long is idle
 static const int64_t idle_look_us = 100000; // how often until_idle looks
 
+void weir_context_enter(context *self, weir_phase phase, const char *news)
+{
+    self->phase = phase;
+    if (self->monitor) weir_monitor_set_phase(self->monitor, phase);
+    weir_systemd_say(&self->systemd, "%s", news);
+}
+
 /* --- Folder ------------------------------------------------------------------------ */
 
 static weir_err make_folders(const char *path, weir_report *report)
@@ -105,6 +112,7 @@ void weir_context_ask_drain(context *self, int64_t after_us)
 {
     if (self->draining || self->drain_at_us >= 0) return;
     int64_t now = weir_clock_now_us();
+    weir_context_enter(self, WEIR_PHASE_DRAINING, "STOPPING=1\nSTATUS=draining");
     self->drain_at_us = now + after_us;
     self->deadline_us = now + after_us + self->config->drain_us;
 }
@@ -227,6 +235,7 @@ static int64_t next_deadline(const context *self)
     earliest(&next, self->drain_at_us);
     earliest(&next, self->deadline_us);
     earliest(&next, self->tap_at_us);
+    earliest(&next, self->systemd.beat_at_us);
     if (self->config->until_idle) earliest(&next, weir_clock_now_us() + idle_look_us);
     for (size_t p = 0; p < self->plan->node_count; p++)
         earliest(&next, self->parts[p].at_us);
@@ -241,6 +250,7 @@ static bool due(int64_t at_us)
 static void run_due(context *self)
 {
     weir_context_run_restarts(self);
+    weir_systemd_beat(&self->systemd);
     if (due(self->for_at_us)) {
         self->for_at_us = -1;
         weir_context_ask_drain(self, 0);
@@ -316,6 +326,14 @@ static weir_err open_context(context *self, weir_report *report)
     return lock_folder(self, report);
 }
 
+static weir_err open_monitor(context *self, weir_report *report)
+{
+    const weir_view view = {self->config->name, self->plan, self->vitals, self->ledger,
+                            WEIR_PHASE_STARTING};
+    if (!self->config->monitor) return WEIR_OK;
+    return weir_monitor_new(&self->monitor, self->config->monitor, &view, report);
+}
+
 static void start_all(context *self)
 {
     weir_report report = {0};
@@ -323,13 +341,14 @@ static void start_all(context *self)
     for (size_t p = 0; p < self->plan->node_count && !err; p++)
         if (self->plan->parts[p] == p) err = weir_context_start_part(self, p, &report);
     if (!err) err = weir_context_open_control(self, &report);
-    self->ready = !err;
-    if (err)
+    if (err) {
         weir_context_give_up(self, WEIR_END_START, &report);
-    else
-        weir_log(WEIR_INFO, "ready name=%s nodes=%zu links=%zu ms=%d", self->config->name,
-                 self->plan->node_count, self->plan->link_count,
-                 (int)((weir_clock_now_us() - self->started_us) / 1000));
+        return;
+    }
+    weir_context_enter(self, WEIR_PHASE_RUNNING, "READY=1\nSTATUS=running");
+    weir_log(WEIR_INFO, "ready name=%s nodes=%zu links=%zu ms=%d", self->config->name,
+             self->plan->node_count, self->plan->link_count,
+             (int)((weir_clock_now_us() - self->started_us) / 1000));
 }
 
 static void close_context(context *self)
@@ -409,8 +428,13 @@ void weir_context_run(weir_plan *plan, const weir_context_config *config,
     weir_err err = open_context(self, &outcome->reason);
     for (size_t i = 0; i < count; i++)
         fill_node(self, i);
+    weir_systemd_open(&self->systemd, config->notify);
+    if (!err) err = open_monitor(self, &outcome->reason);
     if (!err) start_all(self);
     if (!err) supervise(self);
+    weir_context_enter(self, WEIR_PHASE_DRAINING, "STOPPING=1");
+    weir_monitor_destroy(&self->monitor);
     sum_up(self);
+    weir_systemd_close(&self->systemd);
     close_context(self);
 }

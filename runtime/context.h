@@ -5,6 +5,7 @@
     barrier, all of them end and start again after a wait, and the sources go back to
     what was last committed; other parts go on undisturbed.                    */
 #pragma once
+#include "runtime/monitor.h"
 #include "runtime/plan.h"
 
 typedef struct {
@@ -16,11 +17,13 @@ typedef struct {
     const char *control; // a further one: "tcp://*:7777", for the role control; or NULL
     int64_t intensity, period_us;    // restarts allowed in a period
     int64_t drain_us, stop_delay_us; // deadline of the drain; wait before it
-    bool signals;    // SIGINT, SIGTERM drain (a second one ends at once), SIGHUP opens
-                     // files anew; the caller has blocked them in all threads
-    int64_t for_us;  // drain after so long; 0: never
-    bool until_idle; // drain when there is nothing left to read
-    int64_t tick_us; // how often tick is called; 0: never
+    bool signals; // SIGINT, SIGTERM drain (a second one ends at once), SIGHUP opens
+                  // files anew; the caller has blocked them in all threads
+    bool notify;  // tell the service manager behind $NOTIFY_SOCKET (systemd.h)
+    const weir_monitor_config *monitor; // metrics and health over HTTP; NULL: none
+    int64_t for_us;                     // drain after so long; 0: never
+    bool until_idle;                    // drain when there is nothing left to read
+    int64_t tick_us;                    // how often tick is called; 0: never
     void (*tick)(void *arg, weir_plan *plan, weir_vitals *const *vitals);
     void *arg;
 } weir_context_config;

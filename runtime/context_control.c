@@ -3,6 +3,7 @@
 #include "runtime/context_private.h"
 #include "runtime/json.h"
 #include "runtime/log.h"
+#include "runtime/metrics.h"
 #include "runtime/report.h"
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -86,8 +87,10 @@ static void put_node_head(const context *self, weir_buffer *out, size_t i)
     weir_json_put_member(out, "state", state_of(self, i));
     put_number(out, "part", (int64_t)self->plan->parts[i]);
     if (*endpoint) weir_json_put_member(out, "endpoint", endpoint);
-    if (self->vitals[i]->state == WEIR_STATE_FAILED)
-        weir_json_put_member(out, "reason", self->vitals[i]->reason.text);
+    weir_report reason;
+    if (self->vitals[i]->state != WEIR_STATE_FAILED) return;
+    weir_vitals_reason(self->vitals[i], &reason);
+    weir_json_put_member(out, "reason", reason.text);
 }
 
 static weir_err cmd_list(context *self, const weir_request *request, weir_buffer *body,
@@ -109,13 +112,6 @@ static weir_err cmd_list(context *self, const weir_request *request, weir_buffer
     return weir_context_check_args(request, 0, 0, report);
 }
 
-static const char *const wait_names[] = {
-    [WEIR_WAIT_PAUSED] = "paused", [WEIR_WAIT_LINK] = "link",
-    [WEIR_WAIT_CREDIT] = "credit", [WEIR_WAIT_ACK] = "ack",
-    [WEIR_WAIT_LEDGER] = "memory", [WEIR_WAIT_RATE] = "rate",
-    [WEIR_WAIT_WRITE] = "write",
-};
-
 static void put_waits(weir_buffer *out, weir_vitals *vitals)
 {
     weir_wait waits[WEIR_WAITS_MAX];
@@ -124,7 +120,7 @@ static void put_waits(weir_buffer *out, weir_vitals *vitals)
     weir_buffer_put_text(out, ",\"waits\":[");
     for (size_t i = 0; i < count; i++) {
         weir_buffer_put_text(out, i ? ",{" : "{");
-        weir_json_put_member(out, "for", wait_names[waits[i].kind]);
+        weir_json_put_member(out, "for", weir_wait_infos[waits[i].kind].name);
         weir_json_put_member(out, "subject", waits[i].subject);
         weir_json_put_member(out, "text", waits[i].text);
         put_number(out, "since_ms", (now - waits[i].since_us) / 1000);
@@ -207,37 +203,31 @@ static weir_err cmd_audit(context *self, const weir_request *request, weir_buffe
     return weir_context_check_args(request, 0, 0, report);
 }
 
-static void put_reason(weir_buffer *out, const char *node, const char *what,
-                       const char *cause)
+static weir_view view_of(const context *self)
 {
-    char text[sizeof((weir_report *)NULL)->text + 128];
-    snprintf(text, sizeof text, "%s %s%s%s", node, what, *cause ? ": " : "", cause);
-    if (out->data[out->size - 1] != '[') weir_buffer_put_byte(out, ',');
-    if (weir_json_put_string(out, text, strlen(text))) weir_buffer_put_text(out, "\"?\"");
+    return (weir_view){self->config->name, self->plan, self->vitals, self->ledger,
+                       self->phase};
 }
 
-/*  Healthy: nothing has failed. Ready: everything runs and takes records.        */
 static weir_err cmd_health(context *self, const weir_request *request, weir_buffer *body,
                            weir_report *report)
 {
-    bool healthy = true;
-    weir_buffer_put_text(body, "{\"reasons\":[");
-    for (size_t i = 0; i < self->plan->node_count; i++) {
-        const member *m = &self->members[i];
-        const part *p = &self->parts[self->plan->parts[i]];
-        bool failed = m->vitals.state == WEIR_STATE_FAILED;
-        healthy &= !failed && p->at_us < 0;
-        if (failed)
-            put_reason(body, m->plan->name, "has stopped", m->vitals.reason.text);
-        else if (p->at_us >= 0)
-            put_reason(body, m->plan->name, "waits to start again", p->reason.text);
-    }
-    bool draining = self->draining || self->drain_at_us >= 0;
-    if (draining) put_reason(body, self->config->name, "drains", "");
-    weir_buffer_put_byte(body, ']');
-    put_bool(body, "healthy", healthy);
-    put_bool(body, "ready", healthy && self->ready && !draining);
+    const weir_view view = view_of(self);
+    weir_health_put(&view, body);
+    return weir_context_check_args(request, 0, 0, report);
+}
+
+static weir_err cmd_metrics(context *self, const weir_request *request, weir_buffer *body,
+                            weir_report *report)
+{
+    const weir_view view = view_of(self);
+    weir_buffer text = {0};
+    weir_metrics_put(&view, &text);
+    weir_buffer_put_byte(&text, 0);
+    weir_buffer_put_byte(body, '{');
+    weir_json_put_member(body, "text", (const char *)text.data);
     weir_buffer_put_byte(body, '}');
+    weir_buffer_fini(&text);
     return weir_context_check_args(request, 0, 0, report);
 }
 
@@ -329,6 +319,7 @@ const weir_context_command weir_context_commands[] = {
      false},
     {"health", "", cmd_health, "whether it is healthy and ready, and if not, why", false,
      false},
+    {"metrics", "", cmd_metrics, "all metrics in Prometheus' text format", false, false},
     {"why", "[NODE]", weir_context_cmd_why,
      "what holds what back, and since when: a sentence for each path", false, false},
     {"refusals", "", cmd_refusals, "the peers that were refused last, and why", false,

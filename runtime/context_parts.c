@@ -122,23 +122,31 @@ void weir_context_stop_part(context *self, size_t part_number)
         if (self->plan->parts[i] != part_number) continue;
         if (weir_actor_stop(&m->actor, &m->ended, stop_timeout_ms))
             self->outcome->stuck = true;
-        else
-            weir_vitals_forget(&m->vitals);
     }
 }
 
+/*  What a source had not made safe when its path stopped, and will not see again.  */
+static void shed_residents(weir_vitals *vitals, const char *name)
+{
+    uint64_t records = weir_count_get(vitals, WEIR_COUNT_RESIDENT);
+    weir_count_add(vitals, WEIR_COUNT_SHED, records);
+    weir_count_add(vitals, WEIR_COUNT_RESIDENT, -records);
+    weir_vitals_recall(vitals); // nothing is left of them to recall
+    if (records) weir_log(WEIR_WARN, "given up node=%s records=%" PRIu64, name, records);
+}
+
 /*  Records of a part that starts again are not resident any more: they will come in
-    a second time.                                                             */
+    a second time, unless their source cannot go back.                         */
 static void forget_residents(context *self, size_t part_number)
 {
     for (size_t i = 0; i < self->plan->node_count; i++) {
         weir_vitals *vitals = &self->members[i].vitals;
         if (self->plan->parts[i] != part_number) continue;
-        uint64_t resident = weir_count_get(vitals, WEIR_COUNT_RESIDENT);
-        weir_count_add(vitals, WEIR_COUNT_IN, -resident);
-        weir_count_add(vitals, WEIR_COUNT_RESIDENT, -resident);
+        if (self->plan->nodes[i].class->forgets)
+            shed_residents(vitals, self->plan->nodes[i].name);
+        else
+            weir_vitals_recall(vitals);
         weir_count_add(vitals, WEIR_COUNT_RESTARTS, 1);
-        vitals->open = 0;
     }
 }
 
@@ -179,6 +187,7 @@ static void schedule_restart(context *self, size_t part_number, const weir_repor
     p->in_a_row++;
     self->restarts_us[self->restart_count++ % WEIR_CONTEXT_RESTARTS_MAX] = now;
     self->outcome->restarts++;
+    weir_systemd_say(&self->systemd, "STATUS=restarting: %s", reason->text);
     weir_log(WEIR_WARN, "restart cause=\"%s\" wait_ms=%d", reason->text,
              (int)(wait_us / 1000));
 }
@@ -204,7 +213,8 @@ void weir_context_look_for_failures(context *self)
     for (size_t i = 0; i < self->plan->node_count && !self->over; i++) {
         member *m = &self->members[i];
         if (!m->actor || m->vitals.state != WEIR_STATE_FAILED) continue;
-        weir_report reason = m->vitals.reason;
+        weir_report reason;
+        weir_vitals_reason(&m->vitals, &reason);
         name_node(&reason, m->plan->name);
         part_failed(self, self->plan->parts[i], &reason);
     }
@@ -230,5 +240,7 @@ void weir_context_run_restarts(context *self)
             part_failed(self, p, &report);
         else if (self->draining)
             weir_context_drain_part(self, p);
+        else
+            weir_context_enter(self, WEIR_PHASE_RUNNING, "STATUS=running");
     }
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "runtime/context.h"
 #include "runtime/control.h"
+#include "runtime/systemd.h"
 
 #define WEIR_CONTEXT_RESTARTS_MAX 1001
 
@@ -42,6 +43,8 @@ struct weir_context {
     weir_vitals **vitals; // of the members, for tick
     weir_part *parts;     // indexed by plan->parts[node]
     weir_ledger *ledger;
+    weir_monitor *monitor; // NULL: none
+    weir_systemd systemd;
     unsigned generation; // of endpoints: each start binds anew
     int lock_fd, wake_fd, signal_fd, epoll_fd;
     int64_t restarts_us[WEIR_CONTEXT_RESTARTS_MAX]; // when the last ones were, a ring
@@ -50,7 +53,7 @@ struct weir_context {
     int64_t drain_at_us;   // when sources are told to stop; -1: not yet asked
     int64_t deadline_us;   // of the drain; -1: none
     int64_t idle_since_us; // -1: busy
-    bool ready;            // everything has been started
+    weir_phase phase;
     bool draining, over;
     weir_control *control; // NULL: none
     weir_tapper tappers[WEIR_CONTROL_STREAMS_MAX];
@@ -62,6 +65,9 @@ typedef weir_member member;
 typedef weir_part part;
 
 /* --- Supervision: context.c -------------------------------------------------------- */
+
+/*  Tells those outside: the monitor's readers, and the service manager.         */
+void weir_context_enter(context *self, weir_phase phase, const char *news);
 
 /*  Ends the run; the first reason counts.                                       */
 void weir_context_give_up(context *self, weir_ending ending, const weir_report *reason);

@@ -134,8 +134,12 @@ static bool serve(weir_tapper *tapper, const weir_buffer *lines, uint64_t skippe
     tapper->skipped += skipped;
     for (size_t at = 0; weir_tap_next(lines, &at, &outlet, &line);) {
         if (*tapper->outlet && !streq(tapper->outlet, outlet)) continue;
-        if (!weir_stream_send(tapper->stream, line, strlen(line))) return false;
-        if (++tapper->sent == tapper->count) return false;
+        weir_err err = weir_stream_send(tapper->stream, line, strlen(line));
+        if (err == WEIR_ECLOSED) return false;
+        if (err == WEIR_EFULL)
+            tapper->skipped++;
+        else if (++tapper->sent == tapper->count)
+            return false;
     }
     return true;
 }

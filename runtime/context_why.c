@@ -20,7 +20,7 @@ static void take_node(context *self, size_t i, snapshot *s)
                          .open = vitals->open,
                          .step_us = vitals->step_us,
                          .reason = s->reasons[i].text};
-    if (n->state == WEIR_STATE_FAILED) s->reasons[i] = vitals->reason;
+    if (n->state == WEIR_STATE_FAILED) weir_vitals_reason(vitals, &s->reasons[i]);
     n->wait_count = weir_vitals_waits(vitals, n->waits);
 }
 

@@ -17,9 +17,11 @@
 
 static const int queue_max = 64; // messages to a client that does not read
 static const int64_t complain_us = 60000000;
+static const int64_t stalled_max_us = 5000000; // without reading, a stream's client
 
 typedef struct {
     void *socket;
+    bool secured; // by CURVE: a message bears the name and the key of its sender
     char endpoint[256];
 } port;
 
@@ -27,8 +29,9 @@ struct weir_stream {
     weir_control *control; // NULL: this one is free
     uint8_t address[ADDRESS_MAX];
     uint8_t id[WEIR_CONTROL_ID_MAX];
-    char peer[WEIR_PEER_NAME_MAX];
-    weir_request to; // points to the above
+    char peer[WEIR_PEER_NAME_MAX], key[41];
+    int64_t stalled_us; // since when its client's queue is full; 0: it is not
+    weir_request to;    // points to the above
 };
 
 struct weir_control {
@@ -55,6 +58,7 @@ static weir_err open_port(weir_control *self, const char *endpoint, weir_report 
     zmq_setsockopt(p->socket, ZMQ_ROUTER_MANDATORY, &(int){1}, sizeof(int));
     size_t size = sizeof p->endpoint;
     zmq_getsockopt(p->socket, ZMQ_LAST_ENDPOINT, p->endpoint, &size);
+    p->secured = strncmp(endpoint, "tcp://", 6) == 0;
     self->port_count++;
     return WEIR_OK;
 }
@@ -182,23 +186,36 @@ weir_stream *weir_control_stream(weir_control *self, const weir_request *request
         s++;
     if (s == self->streams + WEIR_CONTROL_STREAMS_MAX) return NULL;
     s->control = self;
+    s->stalled_us = 0;
     s->to = (weir_request){.port = request->port, .delimited = request->delimited};
     s->to.address = keep(s->address, sizeof s->address, &request->address);
     s->to.id = keep(s->id, sizeof s->id, &request->id);
     snprintf(s->peer, sizeof s->peer, "%s", request->peer ? request->peer : "");
+    snprintf(s->key, sizeof s->key, "%s", request->key ? request->key : "");
     return s;
 }
 
-static bool is_allowed(const weir_control *self, const char *peer)
+/*  A connection outlives the certificate that it was made with.                  */
+static bool is_allowed(const weir_control *self, int number, const char *peer,
+                       const char *key)
 {
-    return !peer || !*peer ||
-           weir_realm_allows(self->config.realm, peer, WEIR_ROLE_CONTROL);
+    return !self->ports[number].secured ||
+           (peer &&
+            weir_realm_allows_key(self->config.realm, peer, key, WEIR_ROLE_CONTROL));
 }
 
-bool weir_stream_send(weir_stream *self, const void *json, size_t size)
+weir_err weir_stream_send(weir_stream *self, const void *json, size_t size)
 {
-    return is_allowed(self->control, self->peer) &&
-           send_reply(self->control, &self->to, "more", json, size);
+    weir_control *control = self->control;
+    if (!is_allowed(control, self->to.port, self->peer, self->key)) return WEIR_ECLOSED;
+    if (send_reply(control, &self->to, "more", json, size)) {
+        self->stalled_us = 0;
+        return WEIR_OK;
+    }
+    int64_t now = weir_clock_now_us();
+    if (errno != EAGAIN) return WEIR_ECLOSED;
+    if (!self->stalled_us) self->stalled_us = now;
+    return now - self->stalled_us > stalled_max_us ? WEIR_ECLOSED : WEIR_EFULL;
 }
 
 void weir_stream_end(weir_stream **self_p, const weir_buffer *body)
@@ -273,11 +290,14 @@ static void answer(weir_control *self, int number, message *m)
     weir_err err = weir_request_parse(&request, frames + 1, m->count - 1, &report);
     request.address = frames[0];
     request.port = number;
-    request.peer = zmq_msg_gets(&m->parts[m->count - 1], "User-Id");
-    if (!err && !is_allowed(self, request.peer))
+    if (self->ports[number].secured) { // else it could say anything
+        request.peer = zmq_msg_gets(&m->parts[m->count - 1], "User-Id");
+        request.key = zmq_msg_gets(&m->parts[m->count - 1], "Weir-Key");
+    }
+    if (!err && !is_allowed(self, number, request.peer, request.key))
         err = weir_report_set(&report, WEIR_EREFUSED, NULL,
                               "the certificate of '%s' has not the role control any more",
-                              request.peer);
+                              request.peer ? request.peer : "nobody");
     if (err) {
         complain(self, &request, &report);
         weir_control_reply(self, &request, err, NULL, &report);

@@ -5,7 +5,7 @@
         reply    [""] "WEIR1" id code body          the body is JSON
 
     One thread uses it, the owner's; nothing blocks. A client that does not read is
-    not waited for: its replies are dropped, its streams end.                     */
+    not waited for: its replies are dropped, and soon its streams end.            */
 #pragma once
 #include "runtime/buffer.h"
 #include "runtime/realm.h"
@@ -28,6 +28,7 @@ typedef struct weir_request {
     const char *args[WEIR_CONTROL_ARGS_MAX + 1]; // ends with a NULL
     size_t arg_count;
     const char *peer; // the name in the sender's certificate; NULL: by the local socket
+    const char *key;  // its key; NULL as peer is
     bool delimited;   // began with an empty frame; so does the reply
     weir_control_frame id;
     weir_control_frame address; // of the connection
@@ -92,9 +93,10 @@ typedef struct weir_stream weir_stream;
 /*  NULL: WEIR_CONTROL_STREAMS_MAX are open. Owned by the endpoint until it ends. */
 weir_stream *weir_control_stream(weir_control *self, const weir_request *request);
 
-/*  False: the client is gone, does not read, or may not any more; only
+/*  WEIR_EFULL: the client has not read what it was sent before, this one is left out.
+    WEIR_ECLOSED: it is gone, has not read for some seconds, or may not any more; only
     weir_stream_end is left.                                                      */
-bool weir_stream_send(weir_stream *self, const void *json, size_t size);
+weir_err weir_stream_send(weir_stream *self, const void *json, size_t size);
 
 /*  Sends the last reply, "ok", and ends. *self_p becomes NULL.                  */
 void weir_stream_end(weir_stream **self_p, const weir_buffer *body);

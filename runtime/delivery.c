@@ -13,7 +13,6 @@ struct weir_delivery {
 };
 
 const char *const weir_delivery_framing_words[] = {"lines", "blob", NULL};
-const char *const weir_on_error_words[] = {"drop", "dead", "stop", NULL};
 
 /*  A buffer that one large record has blown up is not kept.                   */
 static const size_t output_keep_max = 4 << 20;
@@ -97,8 +96,9 @@ static void add_dead(weir_entry *entry, weir_dead *dead)
     entry->fates.dead++;
 }
 
-static void refuse(weir_delivery *self, weir_entry *entry, const weir_subject *subject,
-                   const weir_run *origin, const char *error)
+void weir_delivery_refuse(weir_delivery *self, weir_entry *entry,
+                          const weir_subject *subject, const weir_run *origin,
+                          const char *error)
 {
     const char *node = weir_actor_node(self->kit)->name;
     switch ((weir_on_error)self->config->on_error) {
@@ -115,23 +115,30 @@ static void refuse(weir_delivery *self, weir_entry *entry, const weir_subject *s
     }
 }
 
+bool weir_delivery_wants(weir_delivery *self, weir_entry *entry, weir_subject *subject,
+                         const weir_run *origin)
+{
+    subject->source = origin->source;
+    subject->peer = origin->peer;
+    subject->state = WEIR_UNPARSED;
+    weir_judgement judgement =
+        self->open ? WEIR_PASS : weir_screen_judge(self->screen, subject);
+    if (judgement == WEIR_PASS) return true;
+    if (judgement == WEIR_FILTERED)
+        entry->fates.filtered++;
+    else
+        add_dead(entry, weir_screen_dead(judgement, weir_actor_node(self->kit)->name,
+                                         subject, origin));
+    return false;
+}
+
 static void take_record(weir_delivery *self, weir_entry *entry, weir_subject *subject,
                         const weir_run *origin)
 {
-    weir_judgement judgement =
-        self->open ? WEIR_PASS : weir_screen_judge(self->screen, subject);
-    if (judgement == WEIR_FILTERED) {
-        entry->fates.filtered++;
-        return;
-    }
-    if (judgement != WEIR_PASS) {
-        add_dead(entry, weir_screen_dead(judgement, weir_actor_node(self->kit)->name,
-                                         subject, origin));
-        return;
-    }
+    if (!weir_delivery_wants(self, entry, subject, origin)) return;
     const char *error = render(self, &subject->record);
     if (error)
-        refuse(self, entry, subject, origin, error);
+        weir_delivery_refuse(self, entry, subject, origin, error);
     else
         entry->fates.done++;
 }
@@ -152,12 +159,8 @@ void weir_delivery_take(weir_delivery *self, weir_entry *entry, weir_block *bloc
     weir_subject subject = {.doc = &self->doc};
     const weir_run *origin;
     while (!weir_actor_failed(self->kit) &&
-           weir_iterator_next(&walk, &subject.record, &origin)) {
-        subject.source = origin->source;
-        subject.peer = origin->peer;
-        subject.state = WEIR_UNPARSED;
+           weir_iterator_next(&walk, &subject.record, &origin))
         take_record(self, entry, &subject, origin);
-    }
     keep_waiting(self, entry);
 }
 

@@ -10,13 +10,6 @@ typedef enum {
     WEIR_DELIVERY_BLOB,      // payloads as they are, nothing between
 } weir_delivery_framing;
 
-/*  on_error of a sink: for a record that it cannot take.                      */
-typedef enum {
-    WEIR_ON_ERROR_DROP = 0,
-    WEIR_ON_ERROR_DEAD,
-    WEIR_ON_ERROR_STOP
-} weir_on_error;
-
 typedef struct {
     int framing;  // weir_delivery_framing
     int on_error; // weir_on_error
@@ -30,7 +23,6 @@ typedef struct {
     }
 
 extern const char *const weir_delivery_framing_words[]; // lines blob
-extern const char *const weir_on_error_words[];         // drop dead stop
 
 #define WEIR_DELIVERY_OPTIONS(config, member)                                            \
     {"framing",                                                                          \
@@ -76,3 +68,12 @@ bool weir_delivery_waiting(const weir_delivery *self);
     nothing is appended. doc is scratch.                                       */
 const char *weir_delivery_put_line(weir_buffer *out, weir_doc *doc,
                                    const weir_record *record);
+
+/*  For a sink that sends record by record instead of rendering blocks: whether the
+    record is to be sent, and what becomes of one that cannot be. If it is not sent the
+    entry knows its fate, or the actor has failed. The subject is made ready, too.  */
+bool weir_delivery_wants(weir_delivery *self, weir_entry *entry, weir_subject *subject,
+                         const weir_run *origin);
+void weir_delivery_refuse(weir_delivery *self, weir_entry *entry,
+                          const weir_subject *subject, const weir_run *origin,
+                          const char *error);

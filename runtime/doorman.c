@@ -10,36 +10,39 @@
 
 #define ENDING_MAX 64
 
-static const int64_t handshake_us = 3500000; // libzmq itself ends it after 3 s
-static const int64_t flush_us = 200000;      // for a CLOSE to leave
+static const int64_t silent_us = 5000000; // libzmq itself ends a handshake after 3 s
+static const int64_t look_us = 20000;     // between looks at those that are silent
+static const int64_t flush_us = 200000;   // for a CLOSE to leave
 static const int64_t log_again_us = 60000000;
 
-/*  What a client has sent when its handshake is over: a greeting of 64 bytes, and a
-    first command (ZMTP 3.1, RFC 37).                                           */
+/*  A greeting of ZMTP 3.1 (RFC 37); and more than a greeting, a handshake and a HELLO.
+    libzmq keeps what a frame claims to hold, and every part of an unfinished message,
+    before we see any of it.                                                    */
 static const uint64_t greeting_bytes = 64;
+static const uint64_t silent_bytes_max = 128 << 10;
 
 typedef struct {
     int fd;
     ino_t inode;
-    int64_t us; // unfinished: when it came; ending: when it is to end
+    int64_t us; // silent: when it came; ending: when it is to end
 } connection;
 
 struct weir_doorman {
-    connection *unfinished; // in the order of coming
+    connection *silent; // no message yet; in the order of coming
     size_t count, max;
     connection ending[ENDING_MAX];
     size_t ending_count;
     uint64_t turned_away;
-    int64_t logged_us;
+    int64_t looked_us, logged_us;
 };
 
-weir_doorman *weir_doorman_new(size_t unfinished_max)
+weir_doorman *weir_doorman_new(size_t silent_max)
 {
     weir_doorman *self = calloc(1, sizeof *self);
     if (!self) abort();
-    self->max = unfinished_max;
-    self->unfinished = calloc(unfinished_max + 1, sizeof *self->unfinished);
-    if (!self->unfinished) abort();
+    self->max = silent_max;
+    self->silent = calloc(silent_max + 1, sizeof *self->silent);
+    if (!self->silent) abort();
     return self;
 }
 
@@ -48,7 +51,7 @@ void weir_doorman_destroy(weir_doorman **self_p)
     weir_doorman *self = *self_p;
     *self_p = NULL;
     if (!self) return;
-    free(self->unfinished);
+    free(self->silent);
     free(self);
 }
 
@@ -70,56 +73,75 @@ static void end(const connection *c)
     if (is_same(c)) shutdown(c->fd, SHUT_RDWR);
 }
 
-/*  It has sent more than a greeting, so it speaks our protocol; or it has gone.  */
-static bool is_finished(const connection *c)
+/*  What it has sent so far; 0 for sockets that do not count.                    */
+static uint64_t bytes_of(const connection *c)
 {
     struct tcp_info info = {0};
     socklen_t size = sizeof info;
-    if (!is_same(c) || weir_clock_now_us() - c->us > handshake_us) return true;
-    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size)) return true;
-    return info.tcpi_bytes_received > greeting_bytes;
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size)) return 0;
+    return info.tcpi_bytes_received;
 }
 
-static void sweep(weir_doorman *self)
+static void drop_silent(weir_doorman *self, size_t i)
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < self->count; i++)
-        if (!is_finished(&self->unfinished[i]))
-            self->unfinished[kept++] = self->unfinished[i];
-    self->count = kept;
+    self->count--;
+    memmove(&self->silent[i], &self->silent[i + 1],
+            (self->count - i) * sizeof *self->silent);
 }
 
-static void turn_away_oldest(weir_doorman *self)
+static void turn_away(weir_doorman *self, size_t i)
 {
     int64_t now = weir_clock_now_us();
-    end(&self->unfinished[0]);
-    self->count--;
-    memmove(self->unfinished, self->unfinished + 1,
-            self->count * sizeof *self->unfinished);
+    end(&self->silent[i]);
+    drop_silent(self, i);
     self->turned_away++;
     if (self->logged_us && now - self->logged_us < log_again_us) return;
     self->logged_us = now;
-    weir_log(WEIR_WARN, "connections that do not shake hands are turned away most=%zu",
+    weir_log(WEIR_WARN, "connections that do not say HELLO are turned away most=%zu",
              self->max);
+}
+
+static void look_at_silent(weir_doorman *self, int64_t now)
+{
+    if (now - self->looked_us < look_us) return;
+    self->looked_us = now;
+    for (size_t i = self->count; i-- > 0;) {
+        const connection *c = &self->silent[i];
+        if (!is_same(c))
+            drop_silent(self, i);
+        else if (now - c->us > silent_us || bytes_of(c) > silent_bytes_max)
+            turn_away(self, i);
+    }
+}
+
+/*  Who has begun to shake hands is spared while there are others.              */
+static size_t find_worst(const weir_doorman *self)
+{
+    for (size_t i = 0; i < self->count; i++)
+        if (bytes_of(&self->silent[i]) <= greeting_bytes) return i;
+    return 0;
 }
 
 void weir_doorman_accepted(weir_doorman *self, int fd)
 {
-    self->unfinished[self->count++] = (connection){fd, inode_of(fd), weir_clock_now_us()};
-    if (self->count <= self->max) return;
-    sweep(self);
-    if (self->count > self->max) turn_away_oldest(self);
+    self->silent[self->count++] = (connection){fd, inode_of(fd), weir_clock_now_us()};
+    if (self->count > self->max) turn_away(self, find_worst(self));
+}
+
+static void forget(weir_doorman *self, int fd)
+{
+    for (size_t i = self->count; i-- > 0;)
+        if (self->silent[i].fd == fd) drop_silent(self, i);
+}
+
+void weir_doorman_spoke(weir_doorman *self, int fd)
+{
+    forget(self, fd);
 }
 
 void weir_doorman_lost(weir_doorman *self, int fd)
 {
-    for (size_t i = 0; i < self->count; i++) {
-        if (self->unfinished[i].fd != fd) continue;
-        self->count--;
-        memmove(&self->unfinished[i], &self->unfinished[i + 1],
-                (self->count - i) * sizeof *self->unfinished);
-        return;
-    }
+    forget(self, fd);
 }
 
 /* --- Ending ------------------------------------------------------------------------ */
@@ -142,7 +164,7 @@ void weir_doorman_end(weir_doorman *self, int fd)
 
 int64_t weir_doorman_deadline(const weir_doorman *self)
 {
-    int64_t next = -1;
+    int64_t next = self->count ? self->looked_us + look_us : -1;
     for (size_t i = 0; i < self->ending_count; i++)
         if (next < 0 || self->ending[i].us < next) next = self->ending[i].us;
     return next;
@@ -151,6 +173,7 @@ int64_t weir_doorman_deadline(const weir_doorman *self)
 void weir_doorman_run_due(weir_doorman *self)
 {
     int64_t now = weir_clock_now_us();
+    look_at_silent(self, now);
     for (size_t i = self->ending_count; i-- > 0;) {
         if (self->ending[i].us > now) continue;
         end(&self->ending[i]);

@@ -222,6 +222,16 @@ static void get_runs(fields *f, weir_frame *frame, weir_buffer *scratch)
     frame->run_count = count;
 }
 
+/*  Records of which nothing is said.                                          */
+static void put_one_run(weir_frame *frame, weir_buffer *scratch)
+{
+    weir_run run = {.records = frame->records};
+    scratch->size = 0;
+    weir_buffer_put(scratch, &run, sizeof run);
+    frame->runs = (weir_run *)scratch->data;
+    frame->run_count = 1;
+}
+
 static void get_block(fields *f, weir_frame *frame, weir_buffer *scratch)
 {
     uint32_t count = 0;
@@ -238,7 +248,8 @@ static void get_block(fields *f, weir_frame *frame, weir_buffer *scratch)
         else
             f->err = weir_read_skip(&f->in);
     }
-    if (!f->err && frame->run_count == 0) f->err = WEIR_EMALFORMED;
+    if (!f->err && frame->records == 0) f->err = WEIR_EMALFORMED;
+    if (!f->err && frame->run_count == 0) put_one_run(frame, scratch);
 }
 
 static void get_refusal(fields *f, weir_frame *frame)
@@ -298,6 +309,17 @@ static void get_fields(fields *f, weir_frame *frame, weir_buffer *scratch)
     }
 }
 
+/*  A HELLO says its version first, and of another one nothing else is known: it can be
+    answered.                                                                  */
+static bool is_of_another_version(weir_frame *self, fields f)
+{
+    uint32_t version = get_u32(&f);
+    if (f.err || version == WEIR_WIRE_VERSION) return false;
+    self->type = WEIR_HELLO;
+    self->version = version;
+    return true;
+}
+
 weir_err weir_frame_read(weir_frame *self, const uint8_t *data, size_t size,
                          weir_buffer *scratch)
 {
@@ -308,6 +330,7 @@ weir_err weir_frame_read(weir_frame *self, const uint8_t *data, size_t size,
     f.err = weir_read_array(&f.in, &count);
     uint64_t type = get_uint(&f);
     if (f.err) return f.err;
+    if (type == WEIR_HELLO && is_of_another_version(self, f)) return WEIR_OK;
     if (type < WEIR_HELLO || type > WEIR_TOKEN || count != elements[type])
         return WEIR_EMALFORMED;
     self->type = (weir_frame_type)type;

@@ -25,8 +25,11 @@ struct weir_peer {
     bool dirty;         // has something for weir_inlet_flush
     int fd;             // of the connection; -1: unknown
     char *name;         // authenticated; NULL: none; owned
+    char address[64];   // of the present connection, for people; "" within a process
+    char *key;          // of the connection's certificate; NULL: none; owned
     uint64_t session;
     char node[64], outlet[128];
+    uint64_t base;               // of its first HELLO
     uint64_t received;           // last sequence taken in order
     uint64_t safe;               // last sequence acknowledged by the owner
     uint64_t safe_sent;          // last sequence told to the peer
@@ -76,6 +79,7 @@ weir_inlet *weir_inlet_new(const weir_inlet_config *config)
 static void free_peer(weir_peer *peer)
 {
     free(peer->name);
+    free(peer->key);
     free(peer);
 }
 
@@ -129,9 +133,23 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
     return NULL;
 }
 
+/*  What a lost connection may still bring counts no more.                     */
+static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
+{
+    if (!peer->lost) self->outstanding += credit - peer->credit;
+    peer->credit = credit;
+}
+
+static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
+{
+    self->outstanding += held - peer->held;
+    peer->held = held;
+}
+
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
+    set_credit(self, peer, 0);
     if (!peer->lost) self->stats.connected--;
     weir_peer **at = id_bucket(self, peer->id, peer->id_size);
     while (*at != peer)
@@ -174,16 +192,10 @@ static void unlink_peer(weir_inlet *self, weir_peer *peer)
         self->peers = peer->next;
 }
 
-static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
+/*  Nothing before its base was ever ours.                                     */
+static bool is_all_safe(const weir_peer *peer)
 {
-    self->outstanding += credit - peer->credit;
-    peer->credit = credit;
-}
-
-static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
-{
-    self->outstanding += held - peer->held;
-    peer->held = held;
+    return peer->received < peer->base || peer->safe >= peer->received;
 }
 
 /*  A session that may never come back, all of it safe, makes room for a new one: the
@@ -191,12 +203,11 @@ static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
 static bool forget_one(weir_inlet *self)
 {
     weir_peer *peer = self->last_peer;
-    while (peer && (is_connected(peer) || peer->dirty || peer->safe < peer->received))
+    while (peer && (is_connected(peer) || peer->dirty || !is_all_safe(peer)))
         peer = peer->previous;
     if (!peer) return false;
     if (self->config.events->forget) self->config.events->forget(self->config.arg, peer);
     unset_id(self, peer);
-    set_credit(self, peer, 0);
     set_held(self, peer, 0);
     weir_peer **at = session_bucket(self, peer->session);
     while (*at != peer)
@@ -216,6 +227,7 @@ static weir_peer *add_peer(weir_inlet *self, const weir_frame *hello, const char
     if (!peer) abort();
     peer->fd = -1;
     peer->session = hello->session;
+    peer->base = hello->base;
     peer->received = hello->base - 1;
     peer->name = name ? strdup(name) : NULL;
     memcpy(peer->node, hello->node, sizeof peer->node);
@@ -238,8 +250,9 @@ static void mark_dirty(weir_inlet *self, weir_peer *peer)
 
 /* --- Ending ------------------------------------------------------------------------ */
 
-/*  The same refusal of the same peer is logged once a minute.                 */
-static void complain(weir_inlet *self, const char *who, const char *outlet,
+/*  The same refusal of the same peer is logged once a minute. Who has no certificate is
+    known by his address: what he says of himself may be another name each time.  */
+static void complain(weir_inlet *self, const char *who, const weir_peer *peer,
                      const char *code, const char *text)
 {
     uint64_t hash =
@@ -252,8 +265,16 @@ static void complain(weir_inlet *self, const char *who, const char *outlet,
         return;
     self->complaints[i].hash = hash;
     self->complaints[i].us = now;
-    weir_log(WEIR_WARN, "link closed peer=%s%s%s code=%s text=\"%s\"", who,
-             outlet ? " outlet=" : "", outlet ? outlet : "", code, text);
+    weir_log(WEIR_WARN, "link closed peer=%s%s%s%s%s code=%s text=\"%s\"", who,
+             peer ? " node=" : "", peer ? peer->node : "", peer ? " outlet=" : "",
+             peer ? peer->outlet : "", code, text);
+}
+
+static void complain_of(weir_inlet *self, const weir_peer *peer, const char *code,
+                        const char *text)
+{
+    const char *address = *peer->address ? peer->address : peer->node;
+    complain(self, peer->name ? peer->name : address, peer, code, text);
 }
 
 static void hang_up(weir_inlet *self, int fd)
@@ -269,7 +290,7 @@ static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
         self->config.events->send(self->config.arg, peer->id, peer->id_size, frame);
     if (!err) return;
     if (err == WEIR_EFULL) {
-        complain(self, peer->node, peer->outlet, "DEAF", "it does not read");
+        complain_of(self, peer, "DEAF", "it does not read");
         peer->closed = true;
         hang_up(self, peer->fd);
     } else {
@@ -298,15 +319,15 @@ static void end_peer(weir_inlet *self, weir_peer *peer, const char *code,
 static void close_peer(weir_inlet *self, weir_peer *peer, const char *code,
                        const char *text)
 {
-    complain(self, peer->node, peer->outlet, code, text);
+    complain_of(self, peer, code, text);
     end_peer(self, peer, code, text, false);
 }
 
-void weir_inlet_close_unless(weir_inlet *self, bool (*keep)(void *arg, const char *name),
-                             void *arg, const char *code, const char *text)
+void weir_inlet_close_unless(weir_inlet *self, weir_may_stay *keep, void *arg,
+                             const char *code, const char *text)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
-        if (!is_connected(p) || (keep && keep(arg, p->name))) continue;
+        if (!is_connected(p) || (keep && keep(arg, p->name, p->key))) continue;
         weir_log(WEIR_INFO, "link closed peer=%s outlet=%s code=%s", p->node, p->outlet,
                  code);
         end_peer(self, p, code, text, keep == NULL);
@@ -318,34 +339,43 @@ void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text)
     weir_inlet_close_unless(self, NULL, NULL, code, text);
 }
 
+static bool has_ended(const weir_inlet *self, const void *id, size_t id_size)
+{
+    for (size_t i = 0; i < ENDED_MAX; i++)
+        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
+            return true;
+    return false;
+}
+
+static void note_ended(weir_inlet *self, const void *id, size_t id_size)
+{
+    size_t i = self->ended_count++ % ENDED_MAX;
+    memcpy(self->ended[i].id, id, id_size);
+    self->ended[i].id_size = id_size;
+}
+
 /*  A connection that is no peer's has done something wrong. What still comes from it
     is dropped: answering again and again would fill its queue.                */
 static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
                            const char *code, const char *text, bool retryable)
 {
-    const char *name = NULL, *address = "a neighbour";
-    int fd = -1;
-    for (size_t i = 0; i < ENDED_MAX; i++)
-        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
-            return;
+    weir_identity who = {.address = "a neighbour", .fd = -1};
+    if (has_ended(self, id, id_size)) return;
     if (self->config.events->identify)
-        self->config.events->identify(self->config.arg, &name, &address, &fd);
-    complain(self, name ? name : address, NULL, code, text);
+        self->config.events->identify(self->config.arg, &who);
+    complain(self, who.name ? who.name : who.address, NULL, code, text);
     send_close(self, id, id_size, 0, code, text, retryable);
-    hang_up(self, fd);
-    if (!self->config.foreign) return; // there, a new HELLO mends it
-    size_t i = self->ended_count++ % ENDED_MAX;
-    memcpy(self->ended[i].id, id, id_size);
-    self->ended[i].id_size = id_size;
+    hang_up(self, who.fd);
+    if (self->config.foreign) note_ended(self, id, id_size); // else a new HELLO mends it
 }
 
 void weir_inlet_lost(weir_inlet *self, int fd)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
         if (p->fd != fd || !p->id_size || p->lost) continue;
+        self->outstanding -= p->credit;
         p->lost = true;
         p->fd = -1;
-        set_credit(self, p, 0);
         self->stats.connected--;
     }
 }
@@ -378,10 +408,9 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
 /*  What every foreign peer may have, however many they are.                   */
 static uint64_t first_bytes(const weir_inlet *self)
 {
-    uint64_t share = self->config.total_bytes / (self->stats.connected + 1);
-    if (share > WEIR_INLET_FIRST_BYTES) share = WEIR_INLET_FIRST_BYTES;
-    if (share < least_first_bytes) share = least_first_bytes;
-    return share < self->config.window_bytes ? share : self->config.window_bytes;
+    bool room = self->outstanding + WEIR_INLET_FIRST_BYTES <= self->config.total_bytes;
+    uint64_t first = room ? WEIR_INLET_FIRST_BYTES : least_first_bytes;
+    return first < self->config.window_bytes ? first : self->config.window_bytes;
 }
 
 /*  What may be granted now: the target less what is held and what is unspent; beyond
@@ -445,6 +474,13 @@ void weir_inlet_flush(weir_inlet *self)
     }
 }
 
+weir_due weir_inlet_due(const weir_inlet *self)
+{
+    for (const weir_peer *p = self->dirty; p; p = p->next_dirty)
+        if (p->wanted || p->credit < p->target / 2) return WEIR_DUE_NOW;
+    return self->dirty ? WEIR_DUE_SOON : WEIR_NOTHING_DUE;
+}
+
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes)
 {
     assert(peer->held >= bytes);
@@ -475,21 +511,34 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
 
 /* --- HELLO ------------------------------------------------------------------------- */
 
+/*  The session goes on over another connection. What the old one has sent may still be
+    read, and its descriptor may be the new one's by then: it is no stranger.  */
+static void leave_connection(weir_inlet *self, weir_peer *peer)
+{
+    if (!self->config.foreign || !peer->id_size) return;
+    end_peer(self, peer, "REPLACED", "the session goes on over another connection",
+             false);
+    note_ended(self, peer->id, peer->id_size);
+}
+
 static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id_size,
-                    int fd)
+                    const weir_identity *who)
 {
     /*  A connection carries one session: an older one on it is at its end.    */
     weir_peer *other = find_connection(self, id, id_size);
     if (other && other != peer) unset_id(self, other);
+    if (!has_id(peer, id, id_size)) leave_connection(self, peer);
     set_id(self, peer, id, id_size);
     unlink_peer(self, peer);
     link_peer(self, peer);
-    peer->fd = fd;
+    snprintf(peer->address, sizeof peer->address, "%s", who->address ? who->address : "");
+    peer->fd = who->fd;
+    free(peer->key);
+    peer->key = who->key ? strdup(who->key) : NULL;
     peer->closed = peer->discarding = false;
     peer->wanted = peer->spent = 0;
     peer->target = first_bytes(self);
     peer->safe_sent = peer->safe;
-    set_credit(self, peer, 0);
     if (!self->held) set_credit(self, peer, free_window(self, peer));
     send_to(self, peer,
             &(weir_frame){.type = WEIR_WELCOME,
@@ -510,10 +559,9 @@ static bool is_himself(const weir_frame *hello, const weir_peer *peer, const cha
 static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
                        const weir_frame *frame)
 {
-    const char *name = NULL, *address = NULL;
-    int fd = -1;
+    weir_identity who = {.fd = -1};
     if (self->config.foreign && self->config.events->identify)
-        self->config.events->identify(self->config.arg, &name, &address, &fd);
+        self->config.events->identify(self->config.arg, &who);
     weir_peer *peer = find_session(self, frame->session);
     if (frame->version != WEIR_WIRE_VERSION)
         close_stranger(self, id, id_size, "VERSION", "this inlet speaks version 1",
@@ -521,15 +569,18 @@ static void recv_hello(weir_inlet *self, const void *id, size_t id_size,
     else if (frame->session == 0 || frame->base == 0)
         close_stranger(self, id, id_size, "HELLO", "session and base must not be 0",
                        false);
-    else if (!is_himself(frame, peer, name))
+    else if (who.revoked)
+        close_stranger(self, id, id_size, "REVOKED",
+                       "the certificate has no right to this any more", false);
+    else if (!is_himself(frame, peer, who.name))
         close_stranger(self, id, id_size, "IDENTITY",
                        "the node is not the one that the certificate names", false);
     else if (self->draining)
         close_stranger(self, id, id_size, "DRAINING", "this inlet is about to end", true);
-    else if (!peer && !(peer = add_peer(self, frame, name)))
+    else if (!peer && !(peer = add_peer(self, frame, who.name)))
         close_stranger(self, id, id_size, "PEERS", "this inlet has too many peers", true);
     else
-        welcome(self, peer, id, id_size, fd);
+        welcome(self, peer, id, id_size, &who);
 }
 
 /* --- Receiving --------------------------------------------------------------------- */

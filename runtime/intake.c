@@ -25,6 +25,7 @@ struct weir_intake {
     weir_fates fates;
     weir_dead *dead, **dead_end;
     weir_run origin;
+    const weir_envelope *envelope;   // lent; of the records that come
     char label[320];                 // "name@offset" of the block's first record
     double records_left, bytes_left; // token buckets
     int64_t filled_us;               // when the buckets were last filled
@@ -177,14 +178,49 @@ static void add_dead(weir_intake *self, weir_dead *dead)
     self->fates.dead++;
 }
 
-static void add_bad(weir_intake *self, weir_dead_reason reason, const char *error,
-                    const weir_piece *piece)
+/*  The record that the piece and the envelope make.                            */
+static weir_record record_of(const weir_intake *self, weir_format format,
+                             const weir_piece *piece)
 {
-    weir_record record = {.format = WEIR_TEXT, .data = piece->data, .size = piece->size};
-    weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_PARSE_ERRORS,
-                   reason == WEIR_DEAD_PARSE);
+    weir_record record = {.format = format, .data = piece->data, .size = piece->size};
+    if (!self->envelope) return record;
+    record.key = self->envelope->key;
+    record.headers = self->envelope->headers;
+    record.headers_size = self->envelope->headers_size;
+    return record;
+}
+
+static void add_dead_piece(weir_intake *self, weir_dead_reason reason, const char *error,
+                           const weir_piece *piece)
+{
+    weir_record record = record_of(self, WEIR_TEXT, piece);
     add_dead(self, weir_dead_new(self->origin.source, reason, error, 0, &record,
-                                 self->origin.source, NULL, self->label));
+                                 self->origin.source, self->origin.peer, self->label));
+}
+
+/*  What came before the piece was read, and the piece, too: an entry that stays open. */
+static void fail(weir_intake *self, const char *error)
+{
+    self->records--;
+    weir_intake_flush(self);
+    weir_actor_open(self->kit, self->lane, 1, self->position, self->token);
+    weir_actor_fail(self->kit, WEIR_EMALFORMED, self->label, "%s", error);
+}
+
+static void add_bad(weir_intake *self, const char *error, const weir_piece *piece)
+{
+    weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_PARSE_ERRORS, 1);
+    switch ((weir_on_error)self->config->parse_error) {
+    case WEIR_ON_ERROR_DROP:
+        self->fates.skipped++;
+        break;
+    case WEIR_ON_ERROR_DEAD:
+        add_dead_piece(self, WEIR_DEAD_PARSE, error, piece);
+        break;
+    case WEIR_ON_ERROR_STOP:
+        fail(self, error);
+        break;
+    }
 }
 
 /*  A MessagePack payload is walked here, since a block's body must be well-formed. */
@@ -199,8 +235,9 @@ static bool is_document(const weir_piece *piece)
 static void add_screened(weir_intake *self, weir_format format, const weir_piece *piece)
 {
     weir_subject subject = {
-        .record = {.format = format, .data = piece->data, .size = piece->size},
+        .record = record_of(self, format, piece),
         .source = self->origin.source,
+        .peer = self->origin.peer,
         .doc = &self->doc,
     };
     weir_judgement judgement = weir_screen_judge(self->screen, &subject);
@@ -219,14 +256,26 @@ static void add_record(weir_intake *self, const weir_piece *piece)
 {
     weir_format format = payload_format(self, piece);
     if (format == WEIR_MSGPACK && !is_document(piece)) {
-        add_bad(self, WEIR_DEAD_PARSE, "the payload is no MessagePack map", piece);
-    } else if (self->open && format != WEIR_MSGPACK) {
+        add_bad(self, "the payload is no MessagePack map", piece);
+    } else if (self->open && format != WEIR_MSGPACK && !self->envelope) {
         weir_builder_add_payload(&self->builder, format, piece->data, piece->size,
                                  &self->origin);
         self->fates.done++;
     } else {
         add_screened(self, format, piece);
     }
+}
+
+void weir_intake_envelope(weir_intake *self, const weir_envelope *envelope)
+{
+    self->envelope = envelope;
+    self->origin.peer = envelope ? envelope->peer : NULL;
+}
+
+void weir_intake_mark(weir_intake *self, weir_lane *lane, int token, uint64_t position)
+{
+    weir_intake_flush(self);
+    weir_actor_done(self->kit, weir_actor_open(self->kit, lane, 0, position, token));
 }
 
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
@@ -251,10 +300,10 @@ void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char
         snprintf(text, sizeof text,
                  "a record of %" PRIu64 " bytes is above record_max; these are its first",
                  piece->whole_size);
-        add_bad(self, WEIR_DEAD_OVERSIZE, text, piece);
+        add_dead_piece(self, WEIR_DEAD_OVERSIZE, text, piece);
         break;
     case WEIR_PIECE_BAD:
-        add_bad(self, WEIR_DEAD_PARSE, piece->error, piece);
+        add_bad(self, piece->error, piece);
         break;
     }
     if (weir_builder_full(&self->builder) || self->records >= EMPTY_RECORDS_MAX)
@@ -263,7 +312,7 @@ void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char
 
 void weir_intake_flush(weir_intake *self)
 {
-    if (self->records == 0) return;
+    if (self->records == 0 || weir_actor_failed(self->kit)) return;
     weir_entry *entry = weir_actor_open(self->kit, self->lane, self->records,
                                         self->position, self->token);
     entry->fates = self->fates;

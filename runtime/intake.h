@@ -22,14 +22,17 @@ typedef struct {
     double rate_records; // a second; WEIR_NONE: unlimited
     int64_t rate_bytes;  // a second; WEIR_NONE: unlimited
     int64_t rate_burst;  // us
+    int parse_error;     // weir_on_error
     weir_screen_config screen;
 } weir_intake_config;
 
-#define WEIR_INTAKE_DEFAULTS                                                             \
+#define WEIR_INTAKE_DEFAULTS WEIR_INTAKE_DEFAULTS_WITH(WEIR_FRAMING_NDJSON)
+#define WEIR_INTAKE_DEFAULTS_WITH(how)                                                   \
     {                                                                                    \
-        .format = WEIR_INTAKE_AUTO, .framing = WEIR_FRAMING_NDJSON,                      \
-        .lines_max = 1 << 20, .lines_wait = 2000000, .rate_records = WEIR_NONE,          \
-        .rate_bytes = WEIR_NONE, .rate_burst = 1000000, .screen = WEIR_SCREEN_DEFAULTS   \
+        .format = WEIR_INTAKE_AUTO, .framing = how, .lines_max = 1 << 20,                \
+        .lines_wait = 2000000, .rate_records = WEIR_NONE, .rate_bytes = WEIR_NONE,       \
+        .rate_burst = 1000000, .parse_error = WEIR_ON_ERROR_DEAD,                        \
+        .screen = WEIR_SCREEN_DEFAULTS                                                   \
     }
 
 extern const char *const weir_format_words[];  // json msgpack text auto
@@ -113,10 +116,26 @@ weir_err weir_intake_framer(const weir_intake *self, weir_framer **framer,
     or the rate or the ledger says wait; then *wait_us > 0 is for how long.    */
 bool weir_intake_ready(weir_intake *self, int64_t *wait_us);
 
+/*  What a source knows of a record beside its payload.                          */
+typedef struct {
+    weir_value key;         // MISSING: none
+    const uint8_t *headers; // an encoded map, or NULL
+    size_t headers_size;
+    const char *peer; // authenticated name; NULL: none. Lent until the intake ends
+} weir_envelope;
+
+/*  Of the pieces that follow; lent until it is set anew. NULL, as at first: nothing. */
+void weir_intake_envelope(weir_intake *self, const weir_envelope *envelope);
+
 /*  Takes one piece. lane, token and piece->end name the position behind it; label
-    is the stream's name for people. Bad and oversize pieces become dead letters. */
+    is the stream's name for people. parse_error decides about bad pieces; oversize
+    ones become dead letters.                                                  */
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
                        const weir_piece *piece);
+
+/*  The position has moved without a record: it is committed when all that was taken
+    before is safe.                                                            */
+void weir_intake_mark(weir_intake *self, weir_lane *lane, int token, uint64_t position);
 
 /*  Sends what has gathered, however little.                                   */
 void weir_intake_flush(weir_intake *self);

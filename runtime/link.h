@@ -95,6 +95,16 @@ const char *weir_outlet_name(const weir_outlet *self);
 typedef struct weir_inlet weir_inlet;
 typedef struct weir_peer weir_peer; // one upstream outlet, known by its session
 
+/*  Who is at the other end of a foreign connection. The texts live until the inlet
+    returns.                                                                   */
+typedef struct {
+    const char *name;    // in the certificate; NULL: there is none
+    const char *key;     // of the certificate; NULL: there is none
+    const char *address; // for people
+    int fd;              // of the connection; -1: unknown
+    bool revoked;        // the certificate has lost its right since the handshake
+} weir_identity;
+
 typedef struct {
     /*  Sends to the connection with this routing id. WEIR_EFULL: it does not read. */
     weir_err (*send)(void *arg, const void *id, size_t id_size, const weir_frame *frame);
@@ -106,10 +116,8 @@ typedef struct {
     /*  A token in order; its answer is weir_inlet_ack of its sequence.        */
     void (*token)(void *arg, weir_peer *peer, uint64_t sequence, weir_token_kind kind,
                   uint64_t argument);
-    /*  Foreign inlets only. Who sent the HELLO that is being received: the name in the
-        certificate (NULL: there is none), an address for people, and the connection's
-        descriptor (-1: unknown). The texts live until the inlet returns.      */
-    void (*identify)(void *arg, const char **name, const char **address, int *fd);
+    /*  Foreign inlets only. Who sent the HELLO that is being received.        */
+    void (*identify)(void *arg, weir_identity *identity);
     /*  Foreign inlets only: end this connection, after what is queued for it. */
     void (*hang_up)(void *arg, int fd);
     /*  A peer is forgotten to make room: nothing of it is unsafe. Frees the owner's
@@ -155,8 +163,9 @@ void weir_inlet_drain(weir_inlet *self);
 
 /*  Ends the connections of all peers, or of those for whom keep is false, with CLOSE. */
 void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text);
-void weir_inlet_close_unless(weir_inlet *self, bool (*keep)(void *arg, const char *name),
-                             void *arg, const char *code, const char *text);
+typedef bool weir_may_stay(void *arg, const char *name, const char *key);
+void weir_inlet_close_unless(weir_inlet *self, weir_may_stay *keep, void *arg,
+                             const char *code, const char *text);
 
 /*  Everything up to the sequence is safe. Cumulative.                         */
 void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence);
@@ -171,6 +180,11 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
 /*  Sends the grants and acknowledgements that have gathered; the owner calls it
     once a turn of its loop.                                                   */
 void weir_inlet_flush(weir_inlet *self);
+
+/*  What has gathered: nothing, something that may wait a moment for more of its kind,
+    or something that a sender will soon lack.                                 */
+typedef enum { WEIR_NOTHING_DUE, WEIR_DUE_SOON, WEIR_DUE_NOW } weir_due;
+weir_due weir_inlet_due(const weir_inlet *self);
 
 const char *weir_peer_node(const weir_peer *self);
 const char *weir_peer_outlet(const weir_peer *self);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /*  In libzmq since 4.3.0, in its header only among what is not final. A library without
@@ -379,10 +380,26 @@ static weir_err start(weir_realm *self, weir_report *report)
     return cannot(self, "start a thread", report);
 }
 
+/*  Who may write it decides who is trusted.                                   */
+static weir_err check_folder(const weir_realm *self, const char *name,
+                             weir_report *report)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    path_in(self, name, path);
+    if (stat(path, &st) || !(st.st_mode & 002)) return WEIR_OK;
+    return weir_report_set(report, WEIR_EREFUSED, path,
+                           "everybody may write it, and so decide who is trusted: "
+                           "chmod 700 %s",
+                           path);
+}
+
 static weir_err open_keys(weir_realm *self, weir_report *report)
 {
     char path[PATH_MAX];
-    weir_err err = read_own(self, report);
+    weir_err err = check_folder(self, "", report);
+    if (!err) err = check_folder(self, "peers", report);
+    if (!err) err = read_own(self, report);
     if (!err && weir_loop_init(&self->loop, self)) err = cannot(self, "wait", report);
     if (!err) err = open_handles(self, report);
     if (err) return err;

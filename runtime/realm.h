@@ -23,8 +23,8 @@ typedef struct weir_realm weir_realm;
 
 /*  keys: the folder; NULL: no identity, the realm carries ipc and plaintext only.
     Reads it, starts the ZAP thread. Errors with a report: no such folder, a secret
-    that others may read, a certificate that is none. What is wrong in peers/ is logged
-    and keeps nobody else out.                                                    */
+    that others may read, a folder that everybody may write, a certificate that is none.
+    What is wrong in peers/ is logged and keeps nobody else out.                  */
 weir_err weir_realm_new(weir_realm **self_p, const char *keys, weir_report *report);
 
 /*  After all its sockets are closed. Blocks until they have lingered. NULL is accepted.

@@ -1,4 +1,5 @@
 #include "runtime/record.h"
+#include "runtime/utf8.h"
 #include <xxhash.h>
 
 /* --- Reading ----------------------------------------------------------------------- */
@@ -107,10 +108,15 @@ static inline bool read_run(run *self, const uint8_t *at, const uint8_t *end)
     return true;
 }
 
-/*  Reads a trusted record of the shape that nearly all have: a time stamp of
-    today's size or none, a key that is str or bin or none, a payload that is str
-    or bin. False: read_parts must look at it; the reader stays.               */
-static bool read_usual(weir_record *self, weir_reader *reader)
+static inline bool is_text(const run *part, bool trusted)
+{
+    return trusted || part->type != WEIR_STR || weir_utf8_valid(part->data, part->size);
+}
+
+/*  Reads a record of the shape that nearly all have: a time stamp of today's size or
+    none, a key that is str or bin or none, a payload that is str or bin. False:
+    read_parts must look at it; the reader stays.                              */
+static bool read_usual(weir_record *self, weir_reader *reader, bool trusted)
 {
     const uint8_t *at = reader->at, *end = reader->end;
     if (end - at < 16 || at[0] != 0x94) return false;
@@ -130,19 +136,19 @@ static bool read_usual(weir_record *self, weir_reader *reader)
     if (*at == 0xc0) {
         at++;
     } else {
-        if (!read_run(&part, at, end)) return false;
+        if (!read_run(&part, at, end) || !is_text(&part, trusted)) return false;
         self->key = (weir_value){.type = part.type,
                                  .format = WEIR_MSGPACK,
                                  .data = part.data,
                                  .size = part.size};
         at = part.next;
     }
-    if (!read_run(&part, at, end)) return false;
+    if (!read_run(&part, at, end) || !is_text(&part, trusted)) return false;
     self->format = part.type == WEIR_STR ? WEIR_JSON : WEIR_TEXT;
     self->data = part.data;
     self->size = part.size;
     weir_reader after = {part.next, end};
-    if (read_headers(self, &after, true)) return false;
+    if (read_headers(self, &after, trusted)) return false;
     self->encoded = reader->at;
     self->encoded_size = (size_t)(after.at - reader->at);
     *reader = after;
@@ -151,7 +157,7 @@ static bool read_usual(weir_record *self, weir_reader *reader)
 
 weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted)
 {
-    if (trusted && read_usual(self, reader)) return WEIR_OK;
+    if (read_usual(self, reader, trusted)) return WEIR_OK;
     weir_reader after = *reader;
     weir_err err = read_parts(self, &after, trusted);
     if (err) return err;
@@ -193,8 +199,6 @@ static void put_text(const weir_value *value, weir_buffer *out)
     weir_buffer_fini(&scratch);
 }
 
-static void put_value(const weir_value *value, weir_buffer *out);
-
 static void put_json_container(const weir_value *value, weir_buffer *out)
 {
     weir_value key, child;
@@ -206,40 +210,40 @@ static void put_json_container(const weir_value *value, weir_buffer *out)
     else
         weir_put_array(out, count);
     for (weir_walk walk = {0}; weir_value_next(value, &walk, &key, &child);) {
-        if (value->type == WEIR_MAP) put_value(&key, out);
-        put_value(&child, out);
+        if (value->type == WEIR_MAP) weir_value_put(&key, out);
+        weir_value_put(&child, out);
     }
 }
 
-/*  Writes any value as MessagePack. JSON nests at most WEIR_DEPTH_MAX deep.   */
-static void put_value(const weir_value *value, weir_buffer *out)
+/*  JSON nests at most WEIR_DEPTH_MAX deep.                                    */
+void weir_value_put(const weir_value *self, weir_buffer *out)
 {
-    switch (value->type) {
+    switch (self->type) {
     case WEIR_BOOL:
-        weir_put_bool(out, value->boolean);
+        weir_put_bool(out, self->boolean);
         return;
     case WEIR_INT:
-        weir_put_int(out, value->integer);
+        weir_put_int(out, self->integer);
         return;
     case WEIR_UINT:
-        weir_put_uint(out, value->natural);
+        weir_put_uint(out, self->natural);
         return;
     case WEIR_FLOAT:
-        weir_put_float(out, value->real);
+        weir_put_float(out, self->real);
         return;
     case WEIR_STR:
-        put_text(value, out);
+        put_text(self, out);
         return;
     case WEIR_BIN:
-        weir_put_bin(out, value->data, value->size);
+        weir_put_bin(out, self->data, self->size);
         return;
     case WEIR_ARRAY:
     case WEIR_MAP:
     case WEIR_EXT:
-        if (value->format == WEIR_MSGPACK)
-            weir_buffer_put(out, value->data, value->size);
+        if (self->format == WEIR_MSGPACK)
+            weir_buffer_put(out, self->data, self->size);
         else
-            put_json_container(value, out);
+            put_json_container(self, out);
         return;
     default:
         weir_put_nil(out);
@@ -253,7 +257,7 @@ void weir_record_put(const weir_record *self, weir_buffer *out)
         weir_put_int(out, self->ts_ms);
     else
         weir_put_nil(out);
-    put_value(&self->key, out);
+    weir_value_put(&self->key, out);
     switch (self->format) {
     case WEIR_JSON:
         weir_put_str(out, self->data, self->size);

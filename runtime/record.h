@@ -30,6 +30,10 @@ weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted);
     str that is not UTF-8, because of a lone surrogate, as bin).               */
 void weir_record_put(const weir_record *self, weir_buffer *out);
 
+/*  Appends any value as MessagePack. A JSON str that is not UTF-8, because of a lone
+    surrogate, becomes bin.                                                    */
+void weir_value_put(const weir_value *self, weir_buffer *out);
+
 /*  The value of a header, MISSING when there is none of that name.            */
 void weir_record_header(const weir_record *self, const char *name, size_t size,
                         weir_value *value);

@@ -14,6 +14,7 @@ struct weir_screen {
     size_t rule_count;
 };
 
+const char *const weir_on_error_words[] = {"drop", "dead", "stop", NULL};
 const char *const weir_action_words[] = {"drop", "dead", NULL};
 const char *const weir_unknown_words[] = {"drop", "dead", "pass", NULL};
 

@@ -7,6 +7,15 @@
 #include "runtime/filter.h"
 #include "runtime/options.h"
 
+/*  on_error and parse_error: what becomes of a record that is not usable.       */
+typedef enum {
+    WEIR_ON_ERROR_DROP = 0,
+    WEIR_ON_ERROR_DEAD,
+    WEIR_ON_ERROR_STOP
+} weir_on_error;
+
+extern const char *const weir_on_error_words[]; // drop dead stop
+
 /*  on_unknown, and what it does with a record that no expression can judge.   */
 typedef enum {
     WEIR_UNKNOWN_DROP = 0,

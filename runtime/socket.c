@@ -10,6 +10,7 @@ struct weir_socket {
     void *handle;  // libzmq's
     void *monitor; // PAIR: what becomes of its connections; NULL for inproc
     bool router;
+    bool secured;        // by CURVE
     char endpoint[256];  // of a bound socket
     weir_buffer out;     // encoding of the frame that is being sent
     weir_buffer scratch; // runs of the frame that was received
@@ -19,13 +20,15 @@ struct weir_socket {
 static const int64_t default_heartbeat_us = 1000000;
 static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
+static const int unbind_ms = 1000;    // for a listener to end
+static const int linger_ms = 1000;    // what is queued may still leave at close
+static const int backlog = 1024; // a flood must not make others wait for a second SYN
 /*  With -1, which means never, libzmq drops what came before the end of a connection and
     was not read yet, such as the last acknowledgement.                         */
 static const int never_ms = 3600000;
 
-static const int linger_ms = 1000; // what is queued may still leave at close
 static const int64_t default_message_max = 16 << 20;
-static const int foreign_hwm = 8192; // of an inlet: a peer may break its credit
+static const int foreign_hwm = 8192; // a peer may send what nobody asked for
 
 /*  zsys_set_max_sockets would abort a host that has sockets already; on the context
     itself the limit is without effect then, and else the same.                */
@@ -99,9 +102,15 @@ static int in_ms(int64_t us, int64_t fallback_us)
     return (int)((us ? us : fallback_us) / 1000);
 }
 
+/*  A listener at an IPv4 address is left at that, so that its name stays as given.  */
+static bool speaks_ipv6(const char *endpoint, bool listens)
+{
+    return !listens || strchr(endpoint, '[') || strchr(endpoint, '*');
+}
+
 /*  HWMs are counts and credit bounds bytes, so links have none: a link's window
     divided by the 512 bytes that every block costs bounds the count, too.     */
-static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
+static void configure(void *handle, const weir_endpoint *endpoint, bool listens, int hwm,
                       bool reconnects)
 {
     set_int(handle, ZMQ_SNDHWM, hwm);
@@ -120,13 +129,19 @@ static void configure(void *handle, const weir_endpoint *endpoint, int hwm,
     set_int(handle, ZMQ_CONNECT_TIMEOUT, connect_ms);
     set_int(handle, ZMQ_HEARTBEAT_IVL, heartbeat_ms);
     set_int(handle, ZMQ_HEARTBEAT_TIMEOUT, 3 * heartbeat_ms);
-    set_int(handle, ZMQ_IPV6, 1);
+    set_int(handle, ZMQ_IPV6, speaks_ipv6(endpoint->endpoint, listens));
+    set_int(handle, ZMQ_BACKLOG, backlog);
+}
+
+static bool is_secured(const weir_endpoint *endpoint)
+{
+    return !endpoint->plaintext && begins(endpoint->endpoint, "tcp://");
 }
 
 static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
                        weir_report *report)
 {
-    if (endpoint->plaintext || !begins(endpoint->endpoint, "tcp://")) return WEIR_OK;
+    if (!is_secured(endpoint)) return WEIR_OK;
     return listens ? weir_realm_serve(endpoint->realm, handle, endpoint->role, report)
                    : weir_realm_join(endpoint->realm, handle, endpoint->server, report);
 }
@@ -159,7 +174,7 @@ static void *open_raw(int type, const weir_endpoint *endpoint, bool listens, int
                         zmq_strerror(errno));
         return NULL;
     }
-    configure(handle, endpoint, hwm, reconnects);
+    configure(handle, endpoint, listens, hwm, reconnects);
     if (secure(handle, endpoint, listens, report) == WEIR_OK) return handle;
     zmq_close(handle);
     return NULL;
@@ -180,6 +195,30 @@ void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int
     cannot_attach(endpoint, listens, report);
     zmq_close(handle);
     return NULL;
+}
+
+/*  A socket that may speak IPv6 tells of "[::ffff:10.0.0.1]" where it means 10.0.0.1.  */
+void weir_socket_bound(void *handle, char endpoint[256])
+{
+    static const char mapped[] = "tcp://[::ffff:";
+    size_t size = 256;
+    endpoint[0] = 0;
+    zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, endpoint, &size);
+    char *end = strchr(endpoint, ']');
+    if (!begins(endpoint, mapped) || !end || !strchr(endpoint + sizeof mapped - 1, '.'))
+        return;
+    memmove(end, end + 1, strlen(end));
+    char *address = endpoint + sizeof mapped - 1;
+    memmove(endpoint + strlen("tcp://"), address, strlen(address) + 1);
+}
+
+weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
+                                 weir_report *report)
+{
+    weir_err err = weir_endpoint_check(endpoint, false, report);
+    if (!err) err = secure(handle, endpoint, false, report);
+    if (err || attach(handle, endpoint->endpoint, false) == 0) return err;
+    return cannot_attach(endpoint, false, report);
 }
 
 /*  Before the socket is attached, so that no event is missed.                 */
@@ -212,17 +251,18 @@ static weir_err open_socket(weir_socket **self_p, bool router,
     if (!self) abort();
     self->handle = handle;
     self->router = router;
+    self->secured = is_secured(endpoint);
     zmq_msg_init(&self->id);
     zmq_msg_init(&self->head);
     if (router) set_int(handle, ZMQ_ROUTER_MANDATORY, 1);
     if (!router) set_int(handle, ZMQ_LINGER, 0); // what is not acknowledged is kept
+    if (!router && foreign) set_int(handle, ZMQ_RCVHWM, foreign_hwm);
     if (!open_monitor(self, endpoint) || attach(handle, endpoint->endpoint, router)) {
         weir_err err = cannot_attach(endpoint, router, report);
         weir_socket_close(&self);
         return err;
     }
-    size_t size = sizeof self->endpoint;
-    if (router) zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, self->endpoint, &size);
+    if (router) weir_socket_bound(handle, self->endpoint);
     *self_p = self;
     return WEIR_OK;
 }
@@ -239,11 +279,63 @@ weir_err weir_socket_connect(weir_socket **self_p, const weir_endpoint *endpoint
     return open_socket(self_p, false, endpoint, report);
 }
 
+/* --- Monitor ----------------------------------------------------------------------- */
+
+static weir_connection_change change_of(int event)
+{
+    switch (event) {
+    case ZMQ_EVENT_ACCEPTED:
+        return WEIR_CONNECTION_ACCEPTED;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        return WEIR_CONNECTION_READY;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        return WEIR_CONNECTION_REFUSED;
+    case ZMQ_EVENT_DISCONNECTED:
+        return WEIR_CONNECTION_LOST;
+    default:
+        return WEIR_CONNECTION_FAILED;
+    }
+}
+
+/*  An event is two frames: number (16 bits) and value (32 bits) in the machine's own
+    order, then the address (zmq_socket_monitor (3)).                          */
+static bool recv_event(weir_socket *self, int *number, weir_connection_event *event)
+{
+    uint8_t head[6];
+    uint16_t code;
+    int32_t value;
+    if (zmq_recv(self->monitor, head, sizeof head, ZMQ_DONTWAIT) != sizeof head)
+        return false;
+    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT);
+    memcpy(&code, head, sizeof code);
+    memcpy(&value, head + sizeof code, sizeof value);
+    *number = code;
+    *event = (weir_connection_event){change_of(code), value};
+    return true;
+}
+
+/*  libzmq ends a listener in another thread. Waits until that is done, so that the
+    endpoint can be bound again at once.                                       */
+static void unbind(weir_socket *self)
+{
+    if (!self->monitor || !*self->endpoint || zmq_unbind(self->handle, self->endpoint))
+        return;
+    int64_t until_ms = zclock_mono() + unbind_ms;
+    for (int number = 0; number != ZMQ_EVENT_CLOSED;) {
+        int64_t left_ms = until_ms - zclock_mono();
+        zmq_pollitem_t item = {.socket = self->monitor, .events = ZMQ_POLLIN};
+        if (left_ms <= 0 || zmq_poll(&item, 1, left_ms) <= 0) return;
+        weir_connection_event event;
+        if (!recv_event(self, &number, &event)) return;
+    }
+}
+
 void weir_socket_close(weir_socket **self_p)
 {
     weir_socket *self = *self_p;
     *self_p = NULL;
     if (!self) return;
+    unbind(self);
     if (self->monitor) {
         zmq_socket_monitor(self->handle, NULL, 0);
         zmq_close(self->monitor);
@@ -291,47 +383,32 @@ int weir_socket_monitor_fd(const weir_socket *self)
     return self->monitor ? fd_of(self->monitor) : -1;
 }
 
-static weir_connection_change change_of(int event)
-{
-    switch (event) {
-    case ZMQ_EVENT_ACCEPTED:
-        return WEIR_CONNECTION_ACCEPTED;
-    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        return WEIR_CONNECTION_READY;
-    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-        return WEIR_CONNECTION_REFUSED;
-    case ZMQ_EVENT_DISCONNECTED:
-        return WEIR_CONNECTION_LOST;
-    default:
-        return WEIR_CONNECTION_FAILED;
-    }
-}
-
-/*  An event is two frames: number (16 bits) and value (32 bits) in the machine's own
-    order, then the address (zmq_socket_monitor (3)).                          */
 bool weir_socket_next_event(weir_socket *self, weir_connection_event *event)
 {
-    uint8_t head[6];
-    uint16_t number;
-    int32_t value;
-    if (!self->monitor) return false;
-    if (zmq_recv(self->monitor, head, sizeof head, ZMQ_DONTWAIT) != sizeof head)
-        return false;
-    zmq_recv(self->monitor, NULL, 0, ZMQ_DONTWAIT);
-    memcpy(&number, head, sizeof number);
-    memcpy(&value, head + sizeof number, sizeof value);
-    *event = (weir_connection_event){change_of(number), value};
-    return true;
+    int number;
+    return self->monitor && recv_event(self, &number, event);
+}
+
+/*  Without CURVE a peer can put any property into the handshake.              */
+static const char *property(weir_socket *self, const char *name)
+{
+    return self->secured ? zmq_msg_gets(&self->head, name) : NULL;
 }
 
 const char *weir_socket_sender(weir_socket *self)
 {
-    return zmq_msg_gets(&self->head, "User-Id");
+    return property(self, "User-Id");
+}
+
+const char *weir_socket_sender_key(weir_socket *self)
+{
+    return property(self, "Weir-Key");
 }
 
 const char *weir_socket_sender_address(weir_socket *self)
 {
     const char *address = zmq_msg_gets(&self->head, "Peer-Address");
+    if (address && begins(address, "::ffff:")) address += strlen("::ffff:");
     return address && *address ? address : "a local process";
 }
 

@@ -41,6 +41,15 @@ weir_err weir_endpoint_check(const weir_endpoint *self, bool listens,
 void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int hwm,
                       bool reconnects, weir_report *report);
 
+/*  Connects such a socket to one endpoint more. Both leave the process, by the same
+    transport.                                                                  */
+weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
+                                 weir_report *report);
+
+/*  Where a libzmq socket is bound in fact: with the port that the system chose, and an
+    IPv4 address as such. "": nowhere.                                          */
+void weir_socket_bound(void *handle, char endpoint[256]);
+
 /*  An inlet's end (ROUTER, mandatory) bound to the endpoint, an outlet's end
     (DEALER) connected to it: once, without reconnecting. Errors: WEIR_ESYS with a
     report (no descriptors, endpoint in use, no such endpoint), and those of
@@ -95,9 +104,10 @@ typedef struct {
 } weir_message;
 weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block **body_p);
 
-/*  Of the message that was received last: the name in its sender's certificate, NULL
-    without one; its address for people; the descriptor of its connection, -1 for
-    inproc. The texts live until the next message.                              */
+/*  Of the message that was received last: the name and the key (Z85) in its sender's
+    certificate, NULL without one (only CURVE proves them); its address for people; the
+    descriptor of its connection, -1 for inproc. The texts live until the next message. */
 const char *weir_socket_sender(weir_socket *self);
+const char *weir_socket_sender_key(weir_socket *self);
 const char *weir_socket_sender_address(weir_socket *self);
 int weir_socket_sender_fd(weir_socket *self);

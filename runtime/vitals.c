@@ -31,6 +31,19 @@ const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_HOLDS] = {"holds", "times that the node paused for lack of room"},
     [WEIR_COUNT_REPLAYED] = {"replayed", "blocks sent again"},
     [WEIR_COUNT_RESTARTS] = {"restarts", "times that the node was started again"},
+    [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came"},
+    [WEIR_COUNT_MALFORMED] = {"malformed", "messages that could not be read"},
+};
+
+const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS] = {
+    [WEIR_WAIT_PAUSED] = {"paused", "a command has paused it", false},
+    [WEIR_WAIT_LINK] = {"link", "the other side of a link is not there", true},
+    [WEIR_WAIT_CREDIT] = {"credit", "a reader grants no more", false},
+    [WEIR_WAIT_ACK] = {"ack", "the window is full of what a reader has not made safe",
+                       false},
+    [WEIR_WAIT_LEDGER] = {"ledger", "the memory limit is reached", true},
+    [WEIR_WAIT_RATE] = {"rate", "its own rate limit", false},
+    [WEIR_WAIT_WRITE] = {"write", "what it writes to does not take it", true},
 };
 
 static const char *const state_names[] = {"new", "running", "ended", "failed"};
@@ -44,6 +57,42 @@ void weir_vitals_set_state(weir_vitals *self, weir_state state)
 {
     atomic_store(&self->state, (int)state);
     weir_vitals_wake(self);
+}
+
+void weir_vitals_fail(weir_vitals *self, const weir_report *reason)
+{
+    pthread_mutex_lock(&self->lock);
+    self->reason = *reason;
+    pthread_mutex_unlock(&self->lock);
+    weir_vitals_set_state(self, WEIR_STATE_FAILED);
+}
+
+void weir_vitals_reason(weir_vitals *self, weir_report *reason)
+{
+    pthread_mutex_lock(&self->lock);
+    *reason = self->reason;
+    pthread_mutex_unlock(&self->lock);
+}
+
+void weir_vitals_recall(weir_vitals *self)
+{
+    pthread_mutex_lock(&self->lock);
+    uint64_t resident = weir_count_get(self, WEIR_COUNT_RESIDENT);
+    weir_count_add(self, WEIR_COUNT_IN, -resident);
+    weir_count_add(self, WEIR_COUNT_RESIDENT, -resident);
+    self->recalled += resident;
+    self->open = 0;
+    self->wait_count = 0;
+    self->step_us = 0;
+    pthread_mutex_unlock(&self->lock);
+}
+
+uint64_t weir_vitals_entered(weir_vitals *self)
+{
+    pthread_mutex_lock(&self->lock);
+    uint64_t entered = weir_count_get(self, WEIR_COUNT_IN) + self->recalled;
+    pthread_mutex_unlock(&self->lock);
+    return entered;
 }
 
 const char *weir_state_name(weir_state state)
@@ -112,14 +161,6 @@ void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subjec
         memmove(&self->waits[i], &self->waits[i + 1],
                 (self->wait_count - i) * sizeof *self->waits);
     }
-    pthread_mutex_unlock(&self->lock);
-}
-
-void weir_vitals_forget(weir_vitals *self)
-{
-    pthread_mutex_lock(&self->lock);
-    self->wait_count = 0;
-    self->step_us = 0;
     pthread_mutex_unlock(&self->lock);
 }
 

@@ -33,6 +33,8 @@ typedef enum {
     WEIR_COUNT_HOLDS,
     WEIR_COUNT_REPLAYED,
     WEIR_COUNT_RESTARTS,
+    WEIR_COUNT_GAPS,
+    WEIR_COUNT_MALFORMED,
     WEIR_COUNTS, // their number
 } weir_count;
 
@@ -52,6 +54,7 @@ typedef enum {
     WEIR_WAIT_LEDGER,     // the memory limit is reached
     WEIR_WAIT_RATE,       // its own rate limit
     WEIR_WAIT_WRITE,      // what it writes to does not take it; text: the cause
+    WEIR_WAIT_KINDS,      // their number
 } weir_wait_kind;
 
 typedef struct {
@@ -71,10 +74,11 @@ typedef struct {
     _Atomic uint64_t open;     // input blocks that are not settled yet
     _Atomic int64_t size_hint; // a source: bytes there are to read; -1: unknown
     _Atomic int64_t position;  // a source: bytes of them that are safe
+    _Atomic uint64_t recalled; // records that restarts took out of IN again
     _Atomic int64_t step_us;   // when the step began that its thread is in; 0: it waits
     int wake_fd;               // eventfd of the supervisor; -1: none
-    weir_report reason;        // written before state becomes FAILED
     pthread_mutex_t lock;      // of what follows
+    weir_report reason;        // why it has FAILED
     weir_wait waits[WEIR_WAITS_MAX];
     size_t wait_count;
     char endpoint[192]; // where its inlet listens for other processes; "": nowhere
@@ -88,6 +92,21 @@ typedef struct {
 
 /*  Name and meaning of each counter, in the order of weir_count.              */
 extern const weir_count_info weir_count_infos[WEIR_COUNTS];
+
+/*  RESIDENT goes up and down; all others only grow, but for IN: see weir_vitals_recall.
+ */
+static inline bool weir_count_is_gauge(weir_count count)
+{
+    return count == WEIR_COUNT_RESIDENT;
+}
+
+typedef struct {
+    const char *name;
+    const char *help;
+    bool degrades; // a node that waits so is not healthy
+} weir_wait_info;
+
+extern const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS];
 
 /*  A zeroed struct with wake_fd -1 is ready for use.                          */
 #define WEIR_VITALS_INIT                                                                 \
@@ -119,11 +138,16 @@ void weir_vitals_wait(weir_vitals *self, weir_wait_kind kind, const char *subjec
                       const char *format, ...) __attribute__((format(printf, 4, 5)));
 void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subject);
 
-/*  Forgets all waits and the step: its thread has ended.                        */
-void weir_vitals_forget(weir_vitals *self);
-
 /*  Copies what it waits for, the oldest first, and gives the number.          */
 size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX]);
+
+/*  The node starts again: its residents will come in a second time, so they leave IN, and
+    it waits for nothing. While none of its threads runs.                      */
+void weir_vitals_recall(weir_vitals *self);
+
+/*  All records that have ever entered: IN, and what restarts took out of it. Never falls.
+ */
+uint64_t weir_vitals_entered(weir_vitals *self);
 
 /*  The endpoint of its inlet for other processes.                             */
 void weir_vitals_set_endpoint(weir_vitals *self, const char *endpoint);
@@ -132,5 +156,9 @@ void weir_vitals_endpoint(weir_vitals *self, char endpoint[192]);
 /*  Sets the state and wakes the supervisor.                                   */
 void weir_vitals_set_state(weir_vitals *self, weir_state state);
 void weir_vitals_wake(weir_vitals *self);
+
+/*  Keeps the reason and becomes FAILED; tells the reason, err 0 when there was none. */
+void weir_vitals_fail(weir_vitals *self, const weir_report *reason);
+void weir_vitals_reason(weir_vitals *self, weir_report *reason);
 
 const char *weir_state_name(weir_state state);

@@ -87,10 +87,10 @@ static bool has_failed(const weir_why *self, size_t node, weir_why_path *path)
     const weir_why_node *n = &self->nodes[node];
     const weir_why_part *p = &self->parts[self->plan->parts[node]];
     char left[32], ago[32];
-    if (n->state == WEIR_STATE_FAILED)
-        return tell(path, WEIR_WHY_FAILED, node, -1, "%s has stopped%s%s",
+    if (p->at_us < 0)
+        return n->state == WEIR_STATE_FAILED &&
+               tell(path, WEIR_WHY_FAILED, node, -1, "%s has stopped%s%s",
                     name_of(self, node), COLON(n->reason));
-    if (p->at_us < 0) return false;
     weir_duration_print(p->at_us > self->now_us ? p->at_us - self->now_us : 0, left);
     weir_duration_print(self->now_us - p->failed_us, ago);
     tell(path, WEIR_WHY_FAILED, node, -1, "it stopped %s ago and starts again in %s: %s",

@@ -88,7 +88,30 @@ def test_expected_output_of_the_nginx_lines_is_what_python_makes():
     assert [json.loads(line) for line in got] == made
 
 
-@pytest.mark.parametrize("example", ["access-log", "nginx-lines"])
+def test_expected_output_of_the_python_client_is_what_python_makes():
+    orders = [{"id": i, "count": i % 9 + 1, "price": i * 37 % 1000} for i in range(2000)]
+    for order in orders:
+        order["total"] = order["count"] * order["price"]
+        order["shop"] = "north" if order["id"] % 2 else "south"
+    large = [order for order in orders if order["total"] >= 5000]
+    for name, made in (("all", orders), ("large", large)):
+        got = lines_of(EXAMPLES / "python-client" / "expected" / (name + ".ndjson"))
+        assert in_order(map(json.loads, got)) == made
+
+
+def test_expected_output_of_the_two_nodes_is_what_python_makes():
+    lines = lines_of(EXAMPLES / "two-nodes" / "input.ndjson")
+    made = []
+    for line in lines + lines[:10]:
+        request = json.loads(line)
+        del request["agent"]
+        if not request["path"].startswith("/health"):
+            made.append({**request, "collector": "collector"})
+    got = lines_of(EXAMPLES / "two-nodes" / "expected" / "requests.ndjson")
+    assert [json.loads(line) for line in got] == made
+
+
+@pytest.mark.parametrize("example", ["access-log", "nginx-lines", "python-client", "two-nodes"])
 def test_example_runs_twice_from_a_fresh_state(example):
     for _ in range(2):
         out, code = run(example)
@@ -98,11 +121,13 @@ def test_example_runs_twice_from_a_fresh_state(example):
 
 
 @pytest.mark.parametrize("example, file", [("access-log", "good.ndjson"),
-                                           ("nginx-lines", "access.ndjson")])
+                                           ("nginx-lines", "access.ndjson"),
+                                           ("python-client", "large.ndjson"),
+                                           ("two-nodes", "requests.ndjson")])
 def test_example_notices_output_that_is_not_expected(example, file, tmp_path):
     subprocess.run(["cp", "-r", EXAMPLES / example, tmp_path], check=True)
     expected = tmp_path / example / "expected" / file
-    expected.write_text(expected.read_text(encoding="utf-8").replace("GET", "PUT", 1),
+    expected.write_text(expected.read_text(encoding="utf-8").replace("\":", "\" :", 1),
                         encoding="utf-8")
     out, code = run(example, tmp_path)
     assert code == 1

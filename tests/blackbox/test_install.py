@@ -71,7 +71,8 @@ def test_host_program_builds_by_pkg_config_and_runs(prefix, tmp_path, linking):
     libraries = flags(prefix, "--libs")
     if linking == "static":  # of Weir alone: Debian's `--static` of libzmq does not link
         libraries = [prefix / "lib" / "libweir.a" if flag == "-lweir" else flag
-                     for flag in libraries] + ["-lpcre2-8", "-lxxhash", "-lm", "-pthread"]
+                     for flag in libraries] + ["-lsodium", "-lpcre2-8", "-lxxhash",
+                                           "-lmicrohttpd", "-lm", "-pthread"]
     say("gcc", "-Wall", "-Wextra", "-Werror", EMBED, "-o", program,
         *flags(prefix, "--cflags"), *libraries)
     env = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}

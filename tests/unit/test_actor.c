@@ -293,6 +293,43 @@ static void an_end_gives_up_on_a_thread_that_is_stuck(void **state)
     stop(&owner); // it was only slow
 }
 
+/*  A late reply counts as owed, and is not taken for the next command's.        */
+static void a_question_has_a_deadline(void **state)
+{
+    (void)state;
+    weir_patience patience = {.timeout_ms = 20};
+    zmsg_t *reply;
+    assert_int_equal(
+        weir_actor_ask_within(owner.actor, &patience, &reply, "SLEEP", "300", NULL),
+        WEIR_ETIMEOUT);
+    assert_null(reply);
+    assert_int_equal(patience.owed, 1);
+    patience.timeout_ms = 0; // sent, and not waited for
+    assert_int_equal(weir_actor_ask_within(owner.actor, &patience, NULL, "REFUSE", NULL),
+                     WEIR_ETIMEOUT);
+    assert_int_equal(patience.owed, 2);
+    patience.timeout_ms = 10000;
+    assert_int_equal(
+        weir_actor_ask_within(owner.actor, &patience, &reply, "ECHO", "mine", NULL),
+        WEIR_OK);
+    char *text = zmsg_popstr(reply);
+    assert_string_equal(text, "mine");
+    zstr_free(&text);
+    zmsg_destroy(&reply);
+    assert_int_equal(patience.owed, 0);
+}
+
+static void what_does_not_answer_is_not_asked_for_ever(void **state)
+{
+    (void)state;
+    weir_patience patience = {.timeout_ms = 0};
+    weir_actor_ask_within(owner.actor, &patience, NULL, "SLEEP", "200", NULL);
+    for (int i = 0; i < 2000; i++) // more than the pipe holds
+        weir_actor_ask_within(owner.actor, &patience, NULL, "ECHO", NULL);
+    assert_in_range(patience.owed, 2, 100);
+    stop(&owner); // what it owes is in nobody's way
+}
+
 static const int left_alone[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 
 static void signals_are_left_alone(void **state)
@@ -562,6 +599,10 @@ int main(void)
         cmocka_unit_test(a_failed_init_reaches_the_creator),
         cmocka_unit_test(an_end_leaves_no_thread_behind),
         cmocka_unit_test_setup_teardown(an_end_gives_up_on_a_thread_that_is_stuck,
+                                        open_probe, close_probe),
+        cmocka_unit_test_setup_teardown(a_question_has_a_deadline, open_probe,
+                                        close_probe),
+        cmocka_unit_test_setup_teardown(what_does_not_answer_is_not_asked_for_ever,
                                         open_probe, close_probe),
         cmocka_unit_test_setup_teardown(timers_follow_the_virtual_clock, open_probe,
                                         close_probe),

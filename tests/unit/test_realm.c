@@ -298,6 +298,50 @@ static void malformed_requests_are_answered_and_change_nothing(void **state)
     weir_realm_destroy(&one);
 }
 
+/*  Asks for one stranger after the other, as libzmq would.                    */
+static void ask_for_strangers(weir_realm *realm, int count)
+{
+    void *asker = zmq_socket(weir_realm_context(realm), ZMQ_REQ);
+    assert_int_equal(zmq_connect(asker, WEIR_ZAP_ENDPOINT), 0);
+    for (int i = 0; i < count; i++) {
+        const char *head[] = {"1.0", "id", "produce", "10.0.0.1\nforged", "", "CURVE"};
+        uint8_t key[32] = {1, (uint8_t)i, (uint8_t)(i >> 8)};
+        for (size_t n = 0; n < 6; n++)
+            zmq_send(asker, head[n], strlen(head[n]), ZMQ_SNDMORE);
+        zmq_send(asker, key, sizeof key, 0);
+        for (int n = 0; n < 6; n++)
+            assert_true(zmq_recv(asker, NULL, 0, 0) >= 0);
+    }
+    zmq_close(asker);
+}
+
+static void a_flood_of_strangers_fills_neither_log_nor_memory(void **state)
+{
+    (void)state;
+    char *text;
+    size_t size, lines = 0;
+    unsigned mode;
+    weir_refusal list[2 * WEIR_REFUSALS_MAX];
+    make_node("a");
+    int fd = open(path_of("a", "log"), O_CREAT | O_WRONLY | O_APPEND, 0600);
+    weir_log_configure(WEIR_INFO, false, fd);
+    weir_realm *one = open_realm("a");
+    int64_t began_us = weir_clock_now_us();
+    ask_for_strangers(one, 3000);
+    int64_t seconds = (weir_clock_now_us() - began_us) / 1000000;
+    assert_int_equal(weir_realm_refusals(one, list, 2 * WEIR_REFUSALS_MAX),
+                     WEIR_REFUSALS_MAX / 4);
+    weir_realm_destroy(&one);
+    weir_log_configure(WEIR_INFO, false, STDERR_FILENO);
+    close(fd);
+    assert_int_equal(weir_read_file(path_of("a", "log"), 1 << 20, &text, &size, &mode),
+                     WEIR_OK);
+    for (size_t i = 0; i < size; i++)
+        lines += text[i] == '\n';
+    assert_in_range(lines, 32, 34 + seconds);
+    free(text);
+}
+
 /* --- Changes ----------------------------------------------------------------------- */
 
 static bool is_written(int fd)
@@ -473,6 +517,10 @@ static void a_folder_that_is_unfit_is_refused_with_the_cause(void **state)
     assert_int_equal(weir_realm_new(&realm, path_of("a", ""), &report), WEIR_EREFUSED);
     assert_non_null(strstr(report.text, "chmod 600"));
     chmod(path_of("a", "self.key"), 0600);
+    chmod(path_of("a", "peers"), 0777);
+    assert_int_equal(weir_realm_new(&realm, path_of("a", ""), &report), WEIR_EREFUSED);
+    assert_non_null(strstr(report.text, "chmod 700"));
+    chmod(path_of("a", "peers"), 0700);
     weir_realm *one = open_realm("a");
     weir_endpoint at = {
         .endpoint = "tcp://127.0.0.1:9", .realm = one, .server = "nobody"};
@@ -514,6 +562,7 @@ int main(void)
         cmocka_unit_test(who_is_late_is_refused),
         cmocka_unit_test(without_a_handler_everybody_is_refused),
         cmocka_unit_test(malformed_requests_are_answered_and_change_nothing),
+        cmocka_unit_test(a_flood_of_strangers_fills_neither_log_nor_memory),
         cmocka_unit_test(who_is_revoked_is_known_at_once),
         cmocka_unit_test(another_key_ends_the_connections_of_the_old_one),
         cmocka_unit_test(a_new_one_comes_in_without_a_restart),
