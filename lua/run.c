@@ -11,6 +11,7 @@
 #include "runtime/log.h"
 #include "runtime/report.h"
 #include "runtime/rundir.h"
+#include "runtime/socket.h"
 
 /*  Every thread inherits the mask.                                            */
 void weir_run_block_signals(void)
@@ -104,6 +105,7 @@ int weir_run_topology(weir_topology *topology, const weir_run_options *options)
         return WEIR_EXIT_CHECK;
     }
     weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
+    weir_socket_prepare_program();
     if (weir_realm_new(&config.realm, s->keys, &report)) {
         fprintf(stderr, "weir: %s%s%s\n", report.where, *report.where ? ": " : "",
                 report.text);

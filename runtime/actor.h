@@ -86,6 +86,9 @@ typedef struct {
         function, is a stop.                                                   */
     weir_err (*refused)(void *self, weir_entry *entry, weir_block *block,
                         const char *code, const char *text);
+    /*  The actor has failed (weir_actor_fail) and no other function but fini is called
+        any more: for those who wait in other threads.                         */
+    void (*failed)(void *self);
     /*  A source's lane is safe up to this entry: commit its position. An error is
         a stop.                                                                */
     weir_err (*commit)(void *self, const weir_entry *entry, weir_report *report);

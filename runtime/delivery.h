@@ -64,11 +64,6 @@ void weir_delivery_safe(weir_delivery *self);
 /*  True when inputs wait for weir_delivery_written.                           */
 bool weir_delivery_waiting(const weir_delivery *self);
 
-/*  Appends the payload as a line, MessagePack as JSON; NULL, or why it can be none: then
-    nothing is appended. doc is scratch.                                       */
-const char *weir_delivery_put_line(weir_buffer *out, weir_doc *doc,
-                                   const weir_record *record);
-
 /*  For a sink that sends record by record instead of rendering blocks: whether the
     record is to be sent, and what becomes of one that cannot be. If it is not sent the
     entry knows its fate, or the actor has failed. The subject is made ready, too.  */
@@ -77,3 +72,8 @@ bool weir_delivery_wants(weir_delivery *self, weir_entry *entry, weir_subject *s
 void weir_delivery_refuse(weir_delivery *self, weir_entry *entry,
                           const weir_subject *subject, const weir_run *origin,
                           const char *error);
+
+/*  Appends the payload as a line, MessagePack as JSON; NULL, or why it can be none: then
+    nothing is appended. doc is scratch.                                       */
+const char *weir_delivery_put_line(weir_buffer *out, weir_doc *doc,
+                                   const weir_record *record);

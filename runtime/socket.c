@@ -3,6 +3,7 @@
 #include <czmq.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -23,6 +24,7 @@ static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int backlog = 1024; // a flood must not make others wait for a second SYN
+
 /*  With -1, which means never, libzmq drops what came before the end of a connection and
     was not read yet, such as the last acknowledgement.                         */
 static const int never_ms = 3600000;
@@ -30,20 +32,32 @@ static const int never_ms = 3600000;
 static const int64_t default_message_max = 16 << 20;
 static const int foreign_hwm = 8192; // a peer may send what nobody asked for
 
-/*  zsys_set_max_sockets would abort a host that has sockets already; on the context
-    itself the limit is without effect then, and else the same.                */
+/*  CZMQ puts its own handlers in the place of a host's when it begins. Its way of giving
+    them back would put what it found at first in the place of what the host has set
+    since; so it is not told, and what was there is put back.                  */
 static void prepare(void)
 {
-    void *context = zsys_init();
-    zsys_handler_set(NULL);
-    zmq_ctx_set(context, ZMQ_MAX_SOCKETS, zmq_ctx_get(context, ZMQ_SOCKET_LIMIT));
-    zsys_set_logstream(stderr);
+    struct sigaction interrupt, terminate;
+    sigaction(SIGINT, NULL, &interrupt);
+    sigaction(SIGTERM, NULL, &terminate);
+    zsys_init();
+    sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGTERM, &terminate, NULL);
 }
 
 void weir_socket_prepare(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, prepare);
+}
+
+/*  zsys_set_max_sockets would abort when there are sockets already; on the context
+    itself the limit is without effect then, and else the same.                */
+void weir_socket_prepare_program(void)
+{
+    weir_socket_prepare();
+    zmq_ctx_set(zsys_init(), ZMQ_MAX_SOCKETS, zmq_ctx_get(zsys_init(), ZMQ_SOCKET_LIMIT));
+    zsys_set_logstream(stderr);
 }
 
 /* --- Endpoints --------------------------------------------------------------------- */
