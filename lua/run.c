@@ -82,7 +82,7 @@ static void fill_config(weir_context_config *config, const weir_settings *s,
         .stop_delay_us = s->stop_delay,
         .signals = true,
         .control = s->control,
-        .notify = true,
+        .notify = !options->one_line,
         .monitor = s->has_monitor ? &s->monitor : NULL,
         .until_idle = options->until_idle,
     };

@@ -328,7 +328,7 @@ def test_positions_of_files_that_moved_or_do_not_fit(bench):
     assert "(moved or gone)" in ctl(bench, "pos", "ls", "weir-t").out
     for words, expected in [
             (["set", "weir-t", "old.ndjson", "99999"], "only 90 bytes"),
-            (["set", "weir-t", "old.ndjson", "-1"], "expected bytes, start or end"),
+            (["set", "weir-t", "old.ndjson", "-1"], "unknown option '-1'"),
             (["set", "weir-t", "old.ndjson", "ende"], "expected bytes, start or end"),
             (["set", "weir-t", "none", "0"], "none: cannot read: No such file"),
             (["rm", "weir-t", "none"], "no position of this file"),
