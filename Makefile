@@ -53,7 +53,7 @@ TEST_SRC = $(wildcard tests/unit/test_*.c)
 FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC = $(wildcard tests/bench/bench_*.c)
 HELP_SRC = $(wildcard tests/unit/help_*.c)
-C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests tests/*))
+C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests tests/* examples/*))
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ  = $(call obj,$(LIB_SRC))
@@ -71,8 +71,8 @@ HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h c
              plan.h realm.h record.h refusals.h roster.h rundir.h screen.h socket.h tap.h \
              utf8.h value.h vitals.h) \
            $(addprefix actors/,bus.h catalog.h engine.h program.h sink_file.h sink_link.h \
-             sink_null.h sink_stdout.h source_file.h source_generate.h source_link.h \
-             source_stdin.h)
+             sink_null.h sink_stdout.h sink_zmq.h source_file.h source_generate.h \
+             source_link.h source_stdin.h source_zmq.h zmq_port.h)
 
 .PHONY: all demo test unit blackbox soak bench asan tsan fuzz fuzzers format layers docs \
         install uninstall clean deps need need-cmocka

@@ -367,7 +367,7 @@ weir_bus_condition weir_bus_state(weir_bus *self, weir_report *report)
 {
     if (report) *report = (weir_report){0};
     if (self->vitals.state == WEIR_STATE_FAILED) {
-        if (report) *report = self->vitals.reason;
+        if (report) weir_vitals_reason(&self->vitals, report);
         return WEIR_BUS_DOWN;
     }
     weir_wait waits[WEIR_WAITS_MAX];

@@ -127,7 +127,7 @@ static bool speaks_ipv6(const char *endpoint, bool listens)
 static void configure(void *handle, const weir_endpoint *endpoint, bool listens, int hwm,
                       bool reconnects)
 {
-    set_int(handle, ZMQ_SNDHWM, hwm);
+    set_int(handle, ZMQ_SNDHWM, endpoint->send_hwm ? endpoint->send_hwm : hwm);
     set_int(handle, ZMQ_RCVHWM, hwm);
     set_int(handle, ZMQ_LINGER, linger_ms);
     set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : never_ms);
@@ -235,16 +235,18 @@ weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
     return cannot_attach(endpoint, false, report);
 }
 
-/*  Before the socket is attached, so that no event is missed.                 */
+/*  Before the socket is attached, so that no event is missed. An address is used once:
+    libzmq gives it back in its own time.                                      */
 static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
 {
     static const int events =
         ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
         ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+    static _Atomic unsigned monitors;
     char address[64];
     if (!weir_endpoint_is_foreign(endpoint->endpoint)) return true;
-    snprintf(address, sizeof address, "inproc://weir-monitor-%p", (void *)self);
+    snprintf(address, sizeof address, "inproc://weir-monitor-%u", ++monitors);
     if (zmq_socket_monitor(self->handle, address, events)) return false;
     self->monitor = zmq_socket(weir_realm_context(endpoint->realm), ZMQ_PAIR);
     if (!self->monitor) return false;

@@ -39,8 +39,9 @@ static zsock_t *open_sensor(zcert_t *cert, zcert_t *server, const char *address)
 static bool forward(zsock_t *door, weir_bus *bus)
 {
     char *text = zstr_recv(door);
-    weir_err err = text ? weir_bus_append_payload(bus, WEIR_JSON, text, strlen(text), NULL)
-                        : WEIR_OK;
+    weir_err err = text
+                       ? weir_bus_append_payload(bus, WEIR_JSON, text, strlen(text), NULL)
+                       : WEIR_OK;
     if (err) fprintf(stderr, "embed-c: %s\n", weir_err_name(err));
     zstr_free(&text);
     return !err;
@@ -49,7 +50,8 @@ static bool forward(zsock_t *door, weir_bus *bus)
 int main(int argc, char **argv)
 {
     if (argc < 2) return 2;
-    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : UINT64_MAX, sent = 0, safe = 0;
+    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : UINT64_MAX, sent = 0,
+             safe = 0;
     zsys_handler_set(NULL); // CZMQ leaves signals to us
     signal(SIGINT, on_interrupt);
     zactor_t *auth = zactor_new(zauth, NULL);

@@ -12,7 +12,8 @@ from helper import PATIENCE, ROOT, SANITIZED, Live, rows, wait_for
 
 HERE = pathlib.Path(__file__).parent
 LIBRARY = ROOT / "build" / "release" / "lib" / "libweir.a"
-LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lm", "-pthread"]
+LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-lm",
+             "-pthread"]
 RECEIVER = """
 source.link "in" { listen = "ipc://in.sock" }
 sink.file "out" { from = "in", path = "out.ndjson" }
