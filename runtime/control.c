@@ -93,14 +93,14 @@ weir_err weir_control_new(weir_control **self_p, const weir_control_config *conf
     return err;
 }
 
-/*  libzmq leaves the file.                                                      */
+/*  libzmq leaves the file of a named ipc endpoint behind. Our name is not free before it
+    is removed, else it would be our successor's.                                 */
 static void remove_socket(const weir_control *self)
 {
     char path[WEIR_IPC_PATH_MAX];
     if (self->port_count == 0 || self->lock_fd < 0) return;
-    if (weir_rundir_socket(self->config.run_dir, self->config.name, path, NULL) ==
-        WEIR_OK)
-        unlink(path);
+    if (weir_rundir_socket(self->config.run_dir, self->config.name, path, NULL)) return;
+    unlink(path);
 }
 
 void weir_control_destroy(weir_control **self_p)
