@@ -6,7 +6,6 @@
 #include "runtime/socket.h"
 #include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -93,16 +92,13 @@ weir_err weir_control_new(weir_control **self_p, const weir_control_config *conf
     return err;
 }
 
-/*  libzmq removes the file in a thread of its own. Our name must not be free before,
-    else it would remove our successor's.                                         */
-static void wait_for_removal(const weir_control *self)
+/*  libzmq leaves the file of an ipc endpoint behind. It goes while the name is still
+    ours, so that it cannot be our successor's.                                   */
+static void remove_socket(const weir_control *self)
 {
     char path[WEIR_IPC_PATH_MAX];
-    struct stat st;
     if (self->port_count == 0 || self->lock_fd < 0) return;
     if (weir_rundir_socket(self->config.run_dir, self->config.name, path, NULL)) return;
-    for (int ms = 0; ms < 1000 && stat(path, &st) == 0; ms++)
-        usleep(1000);
     unlink(path);
 }
 
@@ -113,7 +109,7 @@ void weir_control_destroy(weir_control **self_p)
     if (!self) return;
     for (int i = 0; i < self->port_count; i++)
         zmq_close(self->ports[i].socket);
-    wait_for_removal(self);
+    remove_socket(self);
     weir_rundir_unlock(&self->lock_fd, self->config.run_dir, self->config.name);
     free(self);
 }
