@@ -12,8 +12,9 @@ const weir_source_zmq_config weir_source_zmq_defaults = {
 #define MESSAGES_A_TURN 1024
 #define PARTS_MAX (WEIR_ZMQ_FRAMES_MAX + 1) // a ROUTER puts the sender's id before
 
-static const size_t replies_max = 65536;        // then nothing is read
-static const size_t envelope_max = 4096;        // bytes
+static const size_t replies_max = 65536; // then nothing is read
+static const int replies_hwm = 65536;    // of one peer: what he does not read is dropped
+static const size_t envelope_max = 4096; // bytes
 static const size_t oversize_kept = 64 << 10;   // bytes of an oversize payload
 static const size_t bad_bytes_a_turn = 1 << 20; // of dead letters, before they settle
 static const int64_t finish_us = 1000000;       // for what libzmq holds at the end
@@ -121,6 +122,7 @@ static weir_err open_port(source_zmq *self, weir_report *report)
         .kit = self->kit,
         .config = &self->config->port,
         .type = socket_types[self->config->type],
+        .send_hwm = replies_hwm,
         .role = WEIR_ROLE_PRODUCE,
         .setup = set_up,
         .ready = ready,

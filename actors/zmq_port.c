@@ -70,6 +70,7 @@ static weir_err open_socket(weir_zmq_port *self, const char *where, weir_report 
     weir_endpoint endpoint = endpoint_of(c, where);
     endpoint.realm = weir_actor_node(self->kit)->realm;
     endpoint.role = self->role;
+    endpoint.send_hwm = self->send_hwm;
     self->handle =
         weir_socket_raw(self->type, &endpoint, listens, (int)c->hwm, true, report);
     if (!self->handle) return report->err ? report->err : WEIR_ESYS;

@@ -63,6 +63,7 @@ typedef struct {
     weir_actor *kit;
     const weir_zmq_port_config *config; // the actor's
     int type;                           // ZMQ_PULL, ..
+    int send_hwm;                       // if it is not the config's
     weir_role role;                     // that peers of a listener need
     weir_zmq_setup *setup;              // NULL: nothing
     weir_handler *ready;   // something has changed: look at the socket again; class.turn

@@ -17,7 +17,8 @@ class Peers:
     """Sockets of a test, closed behind it. at(name) is an ipc endpoint in its folder."""
 
     def __init__(self, bench):
-        self.bench, self.context, self.sockets = bench, zmq.Context(), []
+        self.bench, self.context = bench, zmq.Context()
+        self.sockets = []  # one that nobody holds would be closed
 
     def at(self, name):
         """An endpoint; a topology of the same folder calls it by the same text."""
@@ -37,9 +38,7 @@ class Peers:
 
     def close(self):
         """Ends all of them."""
-        for sock in self.sockets:
-            sock.close()
-        self.context.term()
+        self.context.destroy(linger=0)
 
 
 @pytest.fixture(name="peers")
@@ -461,7 +460,7 @@ def test_a_flood_of_large_bad_messages_keeps_memory_bounded(bench, peers):
         push.send(b"x" * 60000)
     push.send_multipart([b"k", b"{}"])
     wait_rows(bench, 1)
-    assert live.vm("VmHWM") - before < 100 * MB
+    assert live.vm("VmHWM") - before < (600 if SANITIZED else 100) * MB
     assert live.stop(code=3).node("in")["dead"] == 600
 
 
