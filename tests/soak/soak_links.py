@@ -9,7 +9,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "blackbox"))
-pytest.register_assert_rewrite("helper", "crash", "links", "link_rounds", "link_speed",
+pytest.register_assert_rewrite("helper", "crash", "linked", "link_rounds", "link_speed",
                                "link_many")
 from helper import chance  # noqa: E402
 from link_many import chain_of_kills, fan_in_of_kills  # noqa: E402

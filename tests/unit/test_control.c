@@ -229,7 +229,9 @@ static void close_bench(bench *b)
 {
     char path[128];
     zmq_close(b->client);
+    int64_t began = weir_clock_now_us();
     weir_control_destroy(&b->control);
+    assert_in_range(weir_clock_now_us() - began, 0, 500000);
     snprintf(path, sizeof path, "%s/web.sock", run_dir);
     assert_int_equal(access(path, F_OK), -1);
     weir_realm_destroy(&b->realm);
