@@ -31,7 +31,7 @@ PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
            libpcre2-dev libmicrohttpd-dev prometheus \
            libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
-           valgrind
+           valgrind iproute2
 
 WARN     = -Wall -Wextra -Wshadow -Werror
 OPT_release = -O2 -g
@@ -53,7 +53,7 @@ TEST_SRC = $(wildcard tests/unit/test_*.c)
 FUZZ_SRC = $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC = $(wildcard tests/bench/bench_*.c)
 HELP_SRC = $(wildcard tests/unit/help_*.c)
-C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests tests/*))
+C_FILES  = $(wildcard $(addsuffix /*.[ch],runtime actors lua lua/bind tests tests/* examples/*))
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ  = $(call obj,$(LIB_SRC))
@@ -65,14 +65,14 @@ FUZZERS  = $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 
 # What a C program may include: `#include "runtime/actor.h"` by `pkg-config weir`.
-HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h context.h \
-             dead.h delivery.h doc.h err.h filter.h frame.h framing.h health.h intake.h \
-             json.h ledger.h link.h log.h loop.h metrics.h monitor.h options.h plan.h realm.h \
-             record.h refusals.h roster.h rundir.h screen.h socket.h tap.h utf8.h value.h \
-             vitals.h) \
-           $(addprefix actors/,catalog.h engine.h program.h sink_file.h sink_null.h \
-             sink_stdout.h sink_zmq.h source_file.h source_generate.h source_stdin.h \
-             source_zmq.h zmq_port.h)
+HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h \
+             context.h dead.h delivery.h doc.h err.h filter.h frame.h framing.h health.h \
+             intake.h json.h ledger.h link.h log.h loop.h metrics.h monitor.h options.h \
+             plan.h realm.h record.h refusals.h roster.h rundir.h screen.h socket.h tap.h \
+             utf8.h value.h vitals.h) \
+           $(addprefix actors/,bus.h catalog.h engine.h program.h sink_file.h sink_link.h \
+             sink_null.h sink_stdout.h sink_zmq.h source_file.h source_generate.h \
+             source_link.h source_stdin.h source_zmq.h zmq_port.h)
 
 .PHONY: all demo test unit blackbox soak bench asan tsan fuzz fuzzers format layers docs \
         install uninstall clean deps need need-cmocka
@@ -93,9 +93,10 @@ $(ARCHIVES):
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/lib/libweir.so: $(LIB_OBJ)
+$(BUILD)/lib/libweir.so: $(LIB_OBJ) libweir.map
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-soname,libweir.so.$(SOVERSION) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(CC) -shared -Wl,-soname,libweir.so.$(SOVERSION) -Wl,--version-script=libweir.map \
+	  $(LDFLAGS) $(LIB_OBJ) $(LIBS) -o $@
 
 $(BUILD)/bin/weir: $(BUILD)/lua/host.o $(ARCHIVES)
 	@mkdir -p $(@D) bin
@@ -190,7 +191,8 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block clock engine ledger link realm sandbox sink_file source_file tap
+THREADED = actor block bus clock engine ledger link realm sandbox sink_file source_file \
+           tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

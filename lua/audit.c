@@ -1,12 +1,18 @@
-/*  audit: `weir audit`, the proof that every record is accounted for.         */
+/*  audit: `weir audit`, the proof that every record is accounted for: of the last run by
+    its report, of one that runs by asking it.                                 */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "lua/command.h"
-#include "lua/topology.h"
-#include "runtime/doc.h"
+#include "lua/remote.h"
+#include "lua/state.h"
+
+const weir_flag weir_audit_flags[] = {
+    {"--json", NULL, "as JSON"},
+    WEIR_REMOTE_FLAGS,
+    {NULL, NULL, NULL},
+};
 
 static const size_t report_max = 64 << 20;
 
@@ -23,21 +29,6 @@ static bool read_file(const char *path, weir_buffer *text)
     return good;
 }
 
-static bool member(const weir_value *map, const char *name, weir_value *value)
-{
-    weir_step step = {.name = (char *)name, .size = strlen(name)};
-    return weir_value_child(map, &step, value);
-}
-
-static uint64_t number(const weir_value *map, const char *name)
-{
-    weir_value value;
-    if (!member(map, name, &value)) return 0;
-    return value.type == WEIR_UINT  ? value.natural
-           : value.type == WEIR_INT ? (uint64_t)value.integer
-                                    : 0;
-}
-
 typedef struct {
     uint64_t nodes, unbalanced; // nodes; those whose sum is not zero
     uint64_t sent, received;    // over all links
@@ -49,9 +40,9 @@ static int64_t imbalance(const weir_value *node)
 {
     static const char *const fates[] = {"done",    "dropped", "filtered", "dead",
                                         "skipped", "shed",    "resident"};
-    int64_t left = (int64_t)number(node, "in");
+    int64_t left = (int64_t)weir_look_number(node, "in");
     for (size_t i = 0; i < sizeof fates / sizeof *fates; i++)
-        left -= (int64_t)number(node, fates[i]);
+        left -= (int64_t)weir_look_number(node, fates[i]);
     return left;
 }
 
@@ -63,26 +54,27 @@ static void audit_node(const weir_value *node, sums *total, bool json, bool firs
     weir_buffer scratch = {0};
     size_t size = 0;
     const char *text = "?";
-    if (member(node, "name", &name)) text = weir_value_text(&name, &scratch, &size);
+    if (weir_look(node, "name", &name)) text = weir_value_text(&name, &scratch, &size);
     int64_t left = imbalance(node);
     printf(json ? "%s{\"name\":\"%.*s\"" : "%s%-20.*s", json && !first ? "," : "",
            (int)size, text);
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         if (json)
-            printf(",\"%s\":%" PRIu64, columns[i], number(node, columns[i]));
+            printf(",\"%s\":%" PRIu64, columns[i], weir_look_number(node, columns[i]));
         else
-            printf(" %10" PRIu64, number(node, columns[i]));
+            printf(" %10" PRIu64, weir_look_number(node, columns[i]));
     printf(json ? ",\"imbalance\":%" PRId64 "}" : " %10" PRId64 "\n", left);
-    bool source = member(node, "actor", &name) && name.size > 7 &&
+    bool source = weir_look(node, "actor", &name) && name.size > 7 &&
                   memcmp(name.data, "source.", 7) == 0;
     total->nodes++;
     total->unbalanced += left != 0;
     bool sink = name.size > 5 && memcmp(name.data, "sink.", 5) == 0;
-    total->sent += sink ? 0 : number(node, "out"); // a sink's readers are elsewhere
-    total->received += source ? 0 : number(node, "in");
-    total->read += source ? number(node, "in") : 0;
-    total->resident += source ? number(node, "resident") : 0;
-    total->dead += number(node, "dead");
+    total->sent +=
+        sink ? 0 : weir_look_number(node, "out"); // a sink's readers are elsewhere
+    total->received += source ? 0 : weir_look_number(node, "in");
+    total->read += source ? weir_look_number(node, "in") : 0;
+    total->resident += source ? weir_look_number(node, "resident") : 0;
+    total->dead += weir_look_number(node, "dead");
     weir_buffer_fini(&scratch);
 }
 
@@ -91,12 +83,12 @@ static void audit_node(const weir_value *node, sums *total, bool json, bool firs
     is not clean may leave a thread behind that is stuck with its memory.      */
 static int print_verdict(const sums *s, const weir_value *report, bool json)
 {
-    uint64_t restarts = number(report, "restarts");
-    uint64_t ledger = number(report, "ledger_used"),
-             errors = number(report, "ledger_errors");
+    uint64_t restarts = weir_look_number(report, "restarts");
+    uint64_t ledger = weir_look_number(report, "ledger_used"),
+             errors = weir_look_number(report, "ledger_errors");
     int64_t twice = (int64_t)s->received - (int64_t)s->sent;
     weir_value ending = {.size = 0};
-    member(report, "ending", &ending);
+    weir_look(report, "ending", &ending);
     bool clean = ending.size == 5 && memcmp(ending.data, "clean", 5) == 0;
     bool good = s->unbalanced == 0 && errors == 0 && twice >= 0 &&
                 !(clean && restarts == 0 && twice) && !(clean && (s->resident || ledger));
@@ -133,48 +125,64 @@ static int audit_report(const weir_value *report, bool json)
         printf("%-20s %10s %10s %10s %10s %10s %10s %10s %10s %10s\n", "node", "in",
                "done", "dropped", "filtered", "dead", "skipped", "shed", "resident",
                "sum");
-    if (member(report, "nodes", &nodes))
+    if (weir_look(report, "nodes", &nodes))
         while (weir_value_next(&nodes, &walk, &key, &node))
             audit_node(&node, &total, json, total.nodes == 0);
     return print_verdict(&total, report, json);
 }
 
-/*  The state folder of a topology file, or the folder that was given.         */
-static bool find_folder(const char *operand, char *folder, size_t size)
+static int audit_text(const char *where, const void *text, size_t size, bool json)
 {
-    struct stat st;
-    if (stat(operand, &st) == 0 && S_ISDIR(st.st_mode)) {
-        snprintf(folder, size, "%s", operand);
-        return true;
-    }
-    weir_reports reports = {0};
-    weir_topology topology;
-    bool good = weir_topology_load(&topology, operand, NULL, 0, &reports);
-    weir_print_reports(&reports, false);
-    if (good) snprintf(folder, size, "%s", topology.settings.state);
-    weir_topology_close(&topology);
-    weir_reports_fini(&reports);
-    return good;
+    weir_look_doc look = {0};
+    int code = WEIR_EXIT_CHECK;
+    if (weir_look_open(&look, text, size))
+        fprintf(stderr, "weir: %s: byte %u: %s\n", where, look.index.error_at,
+                look.index.error);
+    else
+        code = audit_report(&look.root, json);
+    weir_look_close(&look);
+    return code;
+}
+
+static int audit_folder(const char *folder, bool json)
+{
+    char path[PATH_MAX + 16];
+    weir_buffer text = {0};
+    int code = WEIR_EXIT_CHECK;
+    snprintf(path, sizeof path, "%s/report.json", folder);
+    if (read_file(path, &text))
+        code = audit_text(path, text.data, text.size, json);
+    else
+        fprintf(stderr, "weir: %s: there is no report of a run that has ended\n", path);
+    weir_buffer_fini(&text);
+    return code;
+}
+
+static int audit_running(const weir_command_line *line, const char *operand)
+{
+    weir_remote *remote = NULL;
+    weir_target target;
+    weir_value body;
+    weir_report report = {0};
+    size_t size;
+    weir_err err = weir_remote_open(&remote, line, operand, &target, &report);
+    if (!err && *target.node)
+        err = weir_report_set(&report, WEIR_EINVAL, target.name,
+                              "the sums are of a whole weir: name no node");
+    if (!err) err = weir_remote_ask(remote, &body, &report, "audit", NULL);
+    const char *text = err ? NULL : weir_remote_text(remote, &size);
+    int code = err ? weir_remote_print(&report)
+                   : audit_text(target.name, text, size, weir_line_flag(line, "--json"));
+    weir_remote_close(&remote);
+    return code;
 }
 
 int weir_cmd_audit(const weir_command_line *line)
 {
-    char folder[4000], path[4100];
-    weir_buffer text = {0};
-    weir_json_index index = {0};
-    int code = WEIR_EXIT_CHECK;
-    if (!find_folder(weir_line_operand(line, 0), folder, sizeof folder)) return code;
-    snprintf(path, sizeof path, "%s/report.json", folder);
-    if (!read_file(path, &text)) {
-        fprintf(stderr, "weir: %s: there is no report of a run that has ended\n", path);
-    } else if (weir_json_scan(&index, text.data, text.size)) {
-        fprintf(stderr, "weir: %s: byte %u: %s\n", path, index.error_at, index.error);
-    } else {
-        weir_value report;
-        weir_json_read(text.data + index.root, index.root_size, &report);
-        code = audit_report(&report, weir_line_flag(line, "--json"));
-    }
-    weir_json_index_fini(&index);
-    weir_buffer_fini(&text);
-    return code;
+    char folder[PATH_MAX];
+    const char *operand = weir_line_operand(line, 0);
+    if (weir_line_flag(line, "--control") || !weir_state_is_file(operand))
+        return audit_running(line, operand);
+    if (!weir_state_of_file(operand, folder)) return WEIR_EXIT_CHECK;
+    return audit_folder(folder, weir_line_flag(line, "--json"));
 }

@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lua/ctl.h"
 #include "lua/nearest.h"
+#include "lua/oneline.h"
 #include "lua/topology.h"
 #include "runtime/json.h"
 
@@ -130,9 +132,39 @@ const weir_host_command weir_commands[] = {
     {"check", "FILE", "finds everything that is wrong with a topology", check_flags, 1,
      cmd_check},
     {"graph", "FILE", "draws a topology", graph_flags, 1, cmd_graph},
-    {"audit", "FILE | FOLDER",
-     "proves from the last run's report that every record is accounted for", json_flags,
-     1, weir_cmd_audit},
+    {"pipe", "", "runs a process from stdin to stdout", weir_pipe_flags, 0,
+     weir_cmd_pipe},
+    {"send", "ENDPOINT | NAME/NODE", "sends stdin or files to another weir",
+     weir_send_flags, 1, weir_cmd_send},
+    {"recv", "ENDPOINT", "takes what other weirs send, and writes it to stdout",
+     weir_recv_flags, 1, weir_cmd_recv},
+    {"why", "[NAME[/NODE]]", "says what holds what back, and since when", weir_why_flags,
+     1, weir_cmd_why},
+    {"tap", "NAME/NODE[.OUTLET]", "shows samples of the records that pass a node",
+     weir_tap_flags, 1, weir_cmd_tap},
+    {"top", "[NAME[/NODE]]", "shows what each node does, once a second", weir_top_flags,
+     1, weir_cmd_top},
+    {"audit", "FILE | FOLDER | NAME",
+     "proves that every record of the last run, or of a running one, is accounted for",
+     weir_audit_flags, 1, weir_cmd_audit},
+    {"pos ls", "[FILE | FOLDER | NAME]", "lists how far files are read",
+     weir_pos_ls_flags, 1, weir_cmd_pos_ls},
+    {"pos set", "FILE | FOLDER PATH OFFSET",
+     "sets where reading a file goes on: at a byte, start, or end", weir_pos_flags, 3,
+     weir_cmd_pos_set},
+    {"pos rm", "FILE | FOLDER PATH", "forgets a file, which is then read as a new one",
+     weir_pos_flags, 2, weir_cmd_pos_rm},
+    {"ctl list", "[NAME]", "lists the weirs that run here, or the nodes of one",
+     weir_ctl_flags, 1, weir_cmd_ctl_list},
+    {"ctl stats", "[NAME[/NODE]]", "prints counters and what each node waits for",
+     weir_ctl_flags, 1, weir_cmd_ctl_stats},
+    {"ctl pause", "NAME/NODE", "lets a node take nothing more until it is resumed",
+     weir_ctl_flags, 1, weir_cmd_ctl_pause},
+    {"ctl resume", "NAME/NODE", "ends a pause", weir_ctl_flags, 1, weir_cmd_ctl_resume},
+    {"ctl drain", "[NAME]", "makes safe what was read, and ends: as SIGTERM",
+     weir_ctl_flags, 1, weir_cmd_ctl_drain},
+    {"ctl stop", "[NAME]", "ends at once; what is not safe is read again", weir_ctl_flags,
+     1, weir_cmd_ctl_stop},
     {"keys init", "NAME", "makes this node's keys", keys_flags, 1, weir_cmd_keys_init},
     {"keys show", "", "shows this node's public key and whom it trusts", keys_json_flags,
      0, weir_cmd_keys_show},

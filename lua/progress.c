@@ -6,8 +6,7 @@
 
 static const int64_t terminal_us = 500000, plain_us = 10000000;
 
-/*  1234567 -> "1.23M".                                                        */
-static const char *short_number(double value, char text[16])
+const char *weir_progress_number(double value, char text[16])
 {
     static const char units[] = {0, 'k', 'M', 'G', 'T'};
     int unit = 0;
@@ -31,9 +30,10 @@ static void put_rates(const weir_plan_node *node, const weir_vitals *vitals,
     uint64_t dead = weir_count_get(vitals, WEIR_COUNT_DEAD);
     weir_buffer_printf(
         out, "%-20.20s %-16s %8s/s %8sB/s %8s in flight %8s done", node->name,
-        node->class->name, short_number(rate[0], a), short_number(rate[1], b),
-        short_number((double)weir_count_get(vitals, WEIR_COUNT_RESIDENT), c),
-        short_number((double)weir_count_get(vitals, WEIR_COUNT_DONE), d));
+        node->class->name, weir_progress_number(rate[0], a),
+        weir_progress_number(rate[1], b),
+        weir_progress_number((double)weir_count_get(vitals, WEIR_COUNT_RESIDENT), c),
+        weir_progress_number((double)weir_count_get(vitals, WEIR_COUNT_DONE), d));
     if (dead) weir_buffer_printf(out, " %llu dead", (unsigned long long)dead);
 }
 

@@ -14,3 +14,6 @@ typedef struct {
 /*  Sets tick of the config; both structs stay where they are while it runs.   */
 void weir_progress_attach(weir_progress *self, weir_context_config *config);
 void weir_progress_finish(weir_progress *self);
+
+/*  A number for people: 1234567 -> "1.23M". Gives text.                       */
+const char *weir_progress_number(double value, char text[16]);

@@ -6,15 +6,15 @@
 #include <unistd.h>
 #include "lua/command.h"
 #include "lua/progress.h"
-#include "lua/topology.h"
+#include "lua/run.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/report.h"
 #include "runtime/rundir.h"
+#include "runtime/socket.h"
 
-/*  Every thread inherits this: signals come by signalfd alone. A reader that goes
-    away is an error of write (2), no death.                                   */
-static void block_signals(void)
+/*  Every thread inherits the mask.                                            */
+void weir_run_block_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
@@ -67,13 +67,10 @@ static void print_report(const weir_topology *topology)
     if (file) fclose(file);
 }
 
-static int run_topology(weir_topology *topology, const weir_command_line *line)
+static void fill_config(weir_context_config *config, const weir_settings *s,
+                        const weir_run_options *options)
 {
-    const weir_settings *s = &topology->settings;
-    const char *duration = weir_line_flag(line, "--for");
-    bool quiet = weir_line_flag(line, "--quiet");
-    weir_report report = {0};
-    weir_context_config config = {
+    *config = (weir_context_config){
         .name = s->name,
         .state_dir = s->state,
         .window_bytes = (size_t)s->window,
@@ -85,30 +82,50 @@ static int run_topology(weir_topology *topology, const weir_command_line *line)
         .stop_delay_us = s->stop_delay,
         .signals = true,
         .control = s->control,
-        .notify = true,
+        .notify = !options->one_line,
         .monitor = s->has_monitor ? &s->monitor : NULL,
-        .until_idle = weir_line_flag(line, "--until-idle"),
+        .until_idle = options->until_idle,
     };
+}
+
+int weir_run_topology(weir_topology *topology, const weir_run_options *options)
+{
+    const weir_settings *s = &topology->settings;
     char run_dir[PATH_MAX];
+    weir_report report = {0};
+    weir_context_config config;
+    weir_progress progress = {0};
+    weir_outcome outcome;
+    fill_config(&config, s, options);
     weir_rundir_path(run_dir);
-    config.run_dir = run_dir;
-    if (duration && weir_parse_time(&config.for_us, duration, &report)) {
+    if (!options->one_line) config.run_dir = run_dir;
+    if (options->duration &&
+        weir_parse_time(&config.for_us, options->duration, &report)) {
         fprintf(stderr, "weir: --for: %s\n", report.text);
         return WEIR_EXIT_CHECK;
     }
     weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
+    weir_socket_prepare_program();
     if (weir_realm_new(&config.realm, s->keys, &report)) {
         fprintf(stderr, "weir: %s%s%s\n", report.where, *report.where ? ": " : "",
                 report.text);
         return WEIR_EXIT_CHECK;
     }
-    weir_progress progress = {0};
-    if (!quiet) weir_progress_attach(&progress, &config);
-    weir_outcome outcome;
+    if (!options->quiet) weir_progress_attach(&progress, &config);
     weir_context_run(&topology->plan, &config, &outcome);
-    if (!quiet) weir_progress_finish(&progress);
-    if (weir_line_flag(line, "--json")) print_report(topology);
-    if (!quiet || outcome.ending != WEIR_END_CLEAN) print_outcome(&outcome, topology);
+    if (!options->quiet) weir_progress_finish(&progress);
+    if (options->is_meant && options->is_meant(options->arg))
+        outcome = (weir_outcome){.dead = outcome.dead, .stuck = outcome.stuck};
+    if (options->has_end && outcome.interrupted && outcome.ending == WEIR_END_CLEAN) {
+        outcome.ending = WEIR_END_AT_ONCE;
+        weir_report_set(
+            &outcome.reason, WEIR_ESTOP, NULL,
+            "interrupted: all that was read is safe; the input may not have been "
+            "read to its end");
+    }
+    if (options->json) print_report(topology);
+    if (!options->quiet || outcome.ending != WEIR_END_CLEAN || options->one_line)
+        print_outcome(&outcome, topology);
     fflush(stdout);
     if (outcome.stuck) _exit(exit_code(&outcome));
     weir_realm_destroy(&config.realm);
@@ -121,12 +138,18 @@ int weir_cmd_run(const weir_command_line *line)
     weir_topology topology;
     weir_param *params;
     size_t count;
-    block_signals();
+    weir_run_options options = {
+        .duration = weir_line_flag(line, "--for"),
+        .until_idle = weir_line_flag(line, "--until-idle"),
+        .quiet = weir_line_flag(line, "--quiet"),
+        .json = weir_line_flag(line, "--json"),
+    };
+    weir_run_block_signals();
     weir_line_params(line, &params, &count);
     bool good = weir_topology_load(&topology, weir_line_operand(line, 0), params, count,
                                    &reports);
     weir_print_reports(&reports, false);
-    int code = good ? run_topology(&topology, line) : WEIR_EXIT_CHECK;
+    int code = good ? weir_run_topology(&topology, &options) : WEIR_EXIT_CHECK;
     weir_topology_close(&topology);
     weir_reports_fini(&reports);
     free(params);

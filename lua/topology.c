@@ -5,6 +5,7 @@
 #include "actors/catalog.h"
 #include "actors/engine.h"
 #include "lua/bind/record.h"
+#include "lua/blank.h"
 #include "lua/nearest.h"
 #include "lua/program.h"
 #include "lua/sandbox.h"
@@ -114,86 +115,6 @@ static void complain_unknown(const declaration *d, const char *option)
         text[0] = 0;
     complain_at(d->load, option_line(d, option), "%s: unknown option '%.80s'%s", title,
                 option, text);
-}
-
-/* --- Unknown names ----------------------------------------------------------------- */
-
-static const char blank_key;
-
-/*  Whatever is done with a blank gives the blank. Upvalue 1 is the blank.     */
-static int give_blank(lua_State *L)
-{
-    lua_pushvalue(L, lua_upvalueindex(1));
-    return 1;
-}
-
-static bool is_blank(lua_State *L, int index)
-{
-    lua_pushvalue(L, index);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &blank_key);
-    bool same = !lua_isnil(L, -1) && lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-    return same;
-}
-
-static bool is_written(const weir_source *source, const char *name);
-
-static bool is_read(const weir_source *source, const char *name)
-{
-    weir_source_global g;
-    for (int i = 0; weir_source_global_at(source, i, &g); i++)
-        if (!g.write && strcmp(g.name, name) == 0) return true;
-    return false;
-}
-
-/*  __index of the globals. Upvalues: the loader, the blank.                   */
-static int unknown_global(lua_State *L)
-{
-    const loader *self = lua_touserdata(L, lua_upvalueindex(1));
-    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
-    if (name && is_read(self->source, name) && !is_written(self->source, name))
-        lua_pushvalue(L, lua_upvalueindex(2));
-    else
-        lua_pushnil(L);
-    return 1;
-}
-
-/*  While the file runs, a name that the file takes for a global, and that nothing sets,
-    is a blank: check_globals will complain about it, and what comes behind is checked
-    as well.                                                                   */
-static void stand_in_for_unknown(loader *self)
-{
-    static const char *const events[] = {
-        "__call", "__index", "__newindex", "__concat", "__add", "__sub", "__mul",
-        "__div",  "__idiv",  "__mod",      "__unm",    "__lt",  "__le",  NULL,
-    };
-    lua_State *L = self->L;
-    lua_newtable(L); // the blank
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &blank_key);
-    lua_newtable(L);
-    for (const char *const *event = events; *event; event++) {
-        lua_pushvalue(L, -2);
-        lua_pushcclosure(L, give_blank, 1);
-        lua_setfield(L, -2, *event);
-    }
-    lua_setmetatable(L, -2);
-    lua_pushglobaltable(L);
-    lua_newtable(L);
-    lua_pushlightuserdata(L, self);
-    lua_pushvalue(L, -4);
-    lua_pushcclosure(L, unknown_global, 2);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, -2);
-    lua_pop(L, 2);
-}
-
-static void end_stand_in(loader *self)
-{
-    lua_pushglobaltable(self->L);
-    lua_pushnil(self->L);
-    lua_setmetatable(self->L, -2);
-    lua_pop(self->L, 1);
 }
 
 /* --- Options ----------------------------------------------------------------------- */
@@ -401,7 +322,7 @@ static bool has_nested(const declaration *d, const char *prefix)
 static void apply_option(declaration *d, const char *name, int value)
 {
     const weir_option *option = weir_option_find(d->options, name);
-    bool blank = is_blank(d->load->L, value);
+    bool blank = weir_blank_is(d->load->L, value);
     if (option && blank)
         d->given[option - d->options] = true;
     else if (option)
@@ -595,14 +516,6 @@ static void check_duplicates(loader *self)
     }
 }
 
-static bool is_written(const weir_source *source, const char *name)
-{
-    weir_source_global g;
-    for (int i = 0; weir_source_global_at(source, i, &g); i++)
-        if (g.write && strcmp(g.name, name) == 0) return true;
-    return false;
-}
-
 static void check_global(loader *self, const weir_source_global *g)
 {
     lua_State *L = self->L;
@@ -627,7 +540,7 @@ static void check_globals(loader *self)
 {
     weir_source_global g, earlier;
     for (int i = 0; weir_source_global_at(self->source, i, &g); i++) {
-        bool seen = g.write || is_written(self->source, g.name);
+        bool seen = g.write || weir_blank_is_written(self->source, g.name);
         for (int j = 0; j < i && !seen; j++)
             seen = weir_source_global_at(self->source, j, &earlier) &&
                    strcmp(earlier.name, g.name) == 0 && earlier.line == g.line;
@@ -668,11 +581,11 @@ static bool run_file(loader *self, weir_sandbox *sandbox)
         complain_at(self, 0, "%s", cause.text);
         return false;
     }
-    if (good) stand_in_for_unknown(self);
+    if (good) weir_blank_stand_in(L, self->source);
     weir_sandbox_start(sandbox);
     good = good && weir_sandbox_call(sandbox, 0, 0) == LUA_OK;
     weir_sandbox_stop(sandbox);
-    end_stand_in(self);
+    weir_blank_end(L);
     if (!good) complain_lua(self, lua_tostring(L, -1));
     lua_settop(L, 0);
     if (self->source) {
@@ -724,18 +637,11 @@ static void fill_settings(weir_topology *self)
         abort();
 }
 
-bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
-                        size_t param_count, weir_reports *reports)
+/*  text and folder are there.                                                 */
+static bool load_text(weir_topology *self, weir_reports *reports)
 {
-    *self = (weir_topology){.params = params, .param_count = param_count};
-    self->path = strdup(path);
-    weir_options_copy(weir_settings_options, &self->settings, &weir_settings_defaults,
-                      sizeof self->settings);
-    weir_options_copy(weir_monitor_options, &self->settings.monitor,
-                      &weir_monitor_defaults, sizeof weir_monitor_defaults);
-    if (read_file(self, path, reports)) return false;
     loader load = {.topology = self, .reports = reports};
-    weir_language language = {params, param_count, declare, &load};
+    weir_language language = {self->params, self->param_count, declare, &load};
     weir_sandbox *sandbox = NULL;
     weir_report cause = {0};
     weir_err err =
@@ -763,6 +669,37 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     weir_source_destroy(&load.source);
     weir_sandbox_destroy(&sandbox);
     return reports->count == before;
+}
+
+static void begin(weir_topology *self, const char *path)
+{
+    *self = (weir_topology){.path = strdup(path)};
+    weir_options_copy(weir_settings_options, &self->settings, &weir_settings_defaults,
+                      sizeof self->settings);
+    weir_options_copy(weir_monitor_options, &self->settings.monitor,
+                      &weir_monitor_defaults, sizeof weir_monitor_defaults);
+}
+
+bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
+                        size_t param_count, weir_reports *reports)
+{
+    begin(self, path);
+    self->params = params;
+    self->param_count = param_count;
+    return read_file(self, path, reports) == WEIR_OK && load_text(self, reports);
+}
+
+bool weir_topology_load_text(weir_topology *self, const char *name, const char *text,
+                             weir_reports *reports)
+{
+    begin(self, name);
+    self->text = strdup(text);
+    self->size = strlen(text);
+    self->folder = realpath(".", NULL);
+    if (self->folder) return load_text(self, reports);
+    weir_reports_add(reports, WEIR_ESYS, ".", "cannot examine the folder: %s",
+                     strerror(errno));
+    return false;
 }
 
 void weir_topology_close(weir_topology *self)

@@ -24,4 +24,8 @@ typedef struct {
     closed in any case.                                                        */
 bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
                         size_t param_count, weir_reports *reports);
+
+/*  The same for a text that is in no file; name is for complaints. */
+bool weir_topology_load_text(weir_topology *self, const char *name, const char *text,
+                             weir_reports *reports);
 void weir_topology_close(weir_topology *self);

@@ -3,6 +3,7 @@
 #include "runtime/clock.h"
 #include "runtime/handover.h"
 #include "runtime/log.h"
+#include <signal.h>
 #include <unistd.h>
 
 static const size_t default_window = 32 << 20;
@@ -26,6 +27,7 @@ void weir_actor_fail(weir_actor *self, weir_err err, const char *where,
     weir_log(WEIR_ERROR, "stopped cause=\"%s\"%s%s", text, where && *where ? " at=" : "",
              where ? where : "");
     weir_vitals_fail(self->node.vitals, &reason);
+    if (self->class->failed) self->class->failed(self->self);
 }
 
 bool weir_actor_failed(const weir_actor *self)
@@ -38,10 +40,15 @@ void weir_actor_end(weir_actor *self)
     self->ending = true;
 }
 
+void weir_actor_leave(weir_actor *self)
+{
+    self->ending = self->leaving = true;
+}
+
 static void check_ended(weir_actor *self)
 {
     weir_vitals *vitals = self->node.vitals;
-    if (!self->ending || self->failed || self->book.open) return;
+    if (!self->ending || self->failed || (self->book.open && !self->leaving)) return;
     if (vitals->state != WEIR_STATE_ENDED)
         weir_vitals_set_state(vitals, WEIR_STATE_ENDED);
 }
@@ -341,6 +348,20 @@ static void close_actor(weir_actor *self)
     if (self->own_ledger) weir_ledger_destroy(&self->own_ledger);
 }
 
+/*  A host's signals are not this thread's to take, nor those of threads that it starts:
+    the host waits to be interrupted in one of its own. Faults cannot be put off. */
+static void leave_signals(void)
+{
+    sigset_t set;
+    sigfillset(&set);
+    sigdelset(&set, SIGSEGV);
+    sigdelset(&set, SIGBUS);
+    sigdelset(&set, SIGFPE);
+    sigdelset(&set, SIGILL);
+    sigdelset(&set, SIGABRT);
+    pthread_sigmask(SIG_SETMASK, &set, NULL);
+}
+
 void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
 {
     weir_actor kit = {.class = class,
@@ -352,6 +373,7 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
                       .revoked_fd = -1};
     weir_actor *self = &kit;
     weir_report report = {0};
+    leave_signals();
     weir_socket_prepare();
     fill_defaults(self);
     weir_log_actor(self->node.name);

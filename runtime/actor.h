@@ -86,6 +86,9 @@ typedef struct {
         function, is a stop.                                                   */
     weir_err (*refused)(void *self, weir_entry *entry, weir_block *block,
                         const char *code, const char *text);
+    /*  The actor has failed (weir_actor_fail) and no other function but fini is called
+        any more: for those who wait in other threads.                         */
+    void (*failed)(void *self);
     /*  A source's lane is safe up to this entry: commit its position. An error is
         a stop.                                                                */
     weir_err (*commit)(void *self, const weir_entry *entry, weir_report *report);
@@ -149,6 +152,9 @@ void weir_actor_lane_fini(weir_actor *self, weir_lane *lane);
 
 /*  A source will read no more. When all it sent is safe it is ENDED.          */
 void weir_actor_end(weir_actor *self);
+
+/*  The same, but at once: what is not safe by then is given up and never acknowledged. */
+void weir_actor_leave(weir_actor *self);
 
 /*  The ack barrier: nothing more is taken, sent or acknowledged; the supervisor is
     told why and decides.                                                      */

@@ -137,6 +137,58 @@ static void offer_room(weir_actor *self)
     if (self->class->room) self->class->room(self->self);
 }
 
+/* --- Waits ------------------------------------------------------------------------- */
+
+static bool is_notable(int64_t since_us, int64_t now_us)
+{
+    return since_us && now_us - since_us >= notable_us;
+}
+
+static void tell_waits(weir_output *l, int64_t now_us)
+{
+    weir_vitals *vitals = l->kit->node.vitals;
+    if (is_notable(l->starved_us, now_us))
+        weir_vitals_wait(vitals, WEIR_WAIT_CREDIT, l->reader, "%s", "");
+    if (is_notable(l->full_us, now_us) && !l->starved_us)
+        weir_vitals_wait(vitals, WEIR_WAIT_ACK, l->reader, "%s", "");
+}
+
+/*  The state of the connection is told at once, lack of credit when it lasts.  */
+static void note_state(weir_output *l)
+{
+    weir_actor *kit = l->kit;
+    weir_vitals *vitals = kit->node.vitals;
+    const char *trouble = weir_uplink_trouble(l->uplink);
+    if (strncmp(trouble, l->told, sizeof l->told - 1)) {
+        snprintf(l->told, sizeof l->told, "%s", trouble);
+        if (*trouble)
+            weir_vitals_wait(vitals, WEIR_WAIT_LINK, l->reader, "%s", trouble);
+        else
+            weir_vitals_flow(vitals, WEIR_WAIT_LINK, l->reader);
+    }
+    bool starved = weir_outlet_is_starved(weir_uplink_outlet(l->uplink));
+    if (!starved && l->starved_us) {
+        l->starved_us = 0;
+        weir_vitals_flow(vitals, WEIR_WAIT_CREDIT, l->reader);
+    }
+    if (!l->full && vitals->wait_count)
+        weir_vitals_flow(vitals, WEIR_WAIT_ACK, l->reader);
+    if (starved && !l->starved_us) l->starved_us = weir_clock_now_us();
+    if ((l->starved_us || l->full_us) && kit->look_us < 0)
+        kit->look_us = weir_clock_now_us() + notable_us;
+}
+
+static void look_at_links(weir_actor *self)
+{
+    int64_t now = weir_clock_now_us();
+    if (self->look_us < 0 || self->look_us > now) return;
+    self->look_us = -1;
+    for (weir_output *l = self->links; l; l = l->next) {
+        tell_waits(l, now);
+        if (l->starved_us || l->full_us) self->look_us = now + notable_us;
+    }
+}
+
 /* --- Connecting -------------------------------------------------------------------- */
 
 static uint64_t random_session(void)
@@ -204,60 +256,9 @@ weir_err weir_actor_connect(weir_actor *self, const char *port,
     }
     l->next = self->links;
     self->links = l;
+    note_state(l);
     activate(l);
     return WEIR_OK;
-}
-
-/* --- Waits ------------------------------------------------------------------------- */
-
-static bool is_notable(int64_t since_us, int64_t now_us)
-{
-    return since_us && now_us - since_us >= notable_us;
-}
-
-static void tell_waits(weir_output *l, int64_t now_us)
-{
-    weir_vitals *vitals = l->kit->node.vitals;
-    if (is_notable(l->starved_us, now_us))
-        weir_vitals_wait(vitals, WEIR_WAIT_CREDIT, l->reader, "%s", "");
-    if (is_notable(l->full_us, now_us) && !l->starved_us)
-        weir_vitals_wait(vitals, WEIR_WAIT_ACK, l->reader, "%s", "");
-}
-
-/*  The state of the connection is told at once, lack of credit when it lasts.  */
-static void note_state(weir_output *l)
-{
-    weir_actor *kit = l->kit;
-    weir_vitals *vitals = kit->node.vitals;
-    const char *trouble = weir_uplink_trouble(l->uplink);
-    if (strncmp(trouble, l->told, sizeof l->told - 1)) {
-        snprintf(l->told, sizeof l->told, "%s", trouble);
-        if (*trouble)
-            weir_vitals_wait(vitals, WEIR_WAIT_LINK, l->reader, "%s", trouble);
-        else
-            weir_vitals_flow(vitals, WEIR_WAIT_LINK, l->reader);
-    }
-    bool starved = weir_outlet_is_starved(weir_uplink_outlet(l->uplink));
-    if (!starved && l->starved_us) {
-        l->starved_us = 0;
-        weir_vitals_flow(vitals, WEIR_WAIT_CREDIT, l->reader);
-    }
-    if (!l->full && vitals->wait_count)
-        weir_vitals_flow(vitals, WEIR_WAIT_ACK, l->reader);
-    if (starved && !l->starved_us) l->starved_us = weir_clock_now_us();
-    if ((l->starved_us || l->full_us) && kit->look_us < 0)
-        kit->look_us = weir_clock_now_us() + notable_us;
-}
-
-static void look_at_links(weir_actor *self)
-{
-    int64_t now = weir_clock_now_us();
-    if (self->look_us < 0 || self->look_us > now) return;
-    self->look_us = -1;
-    for (weir_output *l = self->links; l; l = l->next) {
-        tell_waits(l, now);
-        if (l->starved_us || l->full_us) self->look_us = now + notable_us;
-    }
 }
 
 /* --- Turn -------------------------------------------------------------------------- */

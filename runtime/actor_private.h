@@ -62,7 +62,7 @@ struct weir_actor {
     int64_t look_us;      // when to look for links that do not move; -1
     weir_book book;
     weir_dead_file *dead_file; // opened with the first dead letter
-    bool started, draining, ending, failed, terminated, paused;
+    bool started, draining, ending, leaving, failed, terminated, paused;
     bool starved; // weir_actor_has_room was false and room () is owed
 };
 

@@ -204,6 +204,7 @@ static void read_signals(context *self)
                 self, WEIR_END_AT_ONCE,
                 &(weir_report){.err = WEIR_ESTOP, .text = "a second signal"});
         } else {
+            self->outcome->interrupted = true;
             weir_context_ask_drain(self, self->config->stop_delay_us);
         }
     }

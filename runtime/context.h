@@ -44,7 +44,8 @@ typedef struct {
     uint64_t dead;        // dead letters that this run has written
     uint64_t outstanding; // records read and not safe, by the sources' books
     int restarts;
-    bool stuck; // a thread did not end: leave by _exit
+    bool interrupted; // a signal has begun the drain
+    bool stuck;       // a thread did not end: leave by _exit
 } weir_outcome;
 
 /*  The commands of the control endpoint, ended by a NULL name; docs/control.md. A handler

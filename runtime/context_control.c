@@ -70,7 +70,9 @@ static weir_err cmd_version(context *self, const weir_request *request, weir_buf
     put_number(body, "protocol", 1);
     weir_json_put_member(body, "name", self->config->name);
     put_number(body, "pid", getpid());
-    weir_json_put_member(body, "state_dir", self->config->state_dir);
+    char folder[PATH_MAX];
+    bool real = realpath(self->config->state_dir, folder);
+    weir_json_put_member(body, "state_dir", real ? folder : self->config->state_dir);
     put_number(body, "up_ms", up_us / 1000);
     weir_buffer_put_byte(body, '}');
     return err;
@@ -96,6 +98,8 @@ static weir_err cmd_list(context *self, const weir_request *request, weir_buffer
 {
     weir_buffer_put_byte(body, '{');
     weir_json_put_member(body, "name", self->config->name);
+    const char *certificate = weir_realm_name(self->config->realm);
+    if (certificate) weir_json_put_member(body, "certificate", certificate);
     weir_buffer_put_text(body, ",\"nodes\":[");
     for (size_t i = 0; i < self->plan->node_count; i++) {
         weir_buffer_put_text(body, i ? ",{" : "{");

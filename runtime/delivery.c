@@ -45,43 +45,47 @@ void weir_delivery_destroy(weir_delivery **self_p)
 /* --- Rendering --------------------------------------------------------------------- */
 
 /*  A JSON document of several lines becomes one line, if it is a document.    */
-static const char *render_document(weir_delivery *self, const weir_record *record)
+static const char *render_document(weir_buffer *out, weir_doc *doc,
+                                   const weir_record *record)
 {
     weir_value value = {.type = WEIR_MAP,
                         .format = WEIR_MSGPACK,
                         .data = record->data,
                         .size = record->size};
     if (record->format == WEIR_JSON) {
-        if (weir_doc_parse(&self->doc, WEIR_JSON, record->data, record->size))
+        if (weir_doc_parse(doc, WEIR_JSON, record->data, record->size))
             return "a payload with line breaks is no JSON document";
-        weir_json_read(record->data + self->doc.index.root, self->doc.index.root_size,
-                       &value);
+        weir_json_read(record->data + doc->index.root, doc->index.root_size, &value);
     }
-    if (weir_json_put_value(&self->output, &value))
+    if (weir_json_put_value(out, &value))
         return "the MessagePack payload holds what JSON cannot say";
     return NULL;
 }
 
-/*  NULL, or why the record cannot be written.                                 */
-static const char *render(weir_delivery *self, const weir_record *record)
+const char *weir_delivery_put_line(weir_buffer *out, weir_doc *doc,
+                                   const weir_record *record)
 {
-    weir_buffer *out = &self->output;
-    if (self->config->framing == WEIR_DELIVERY_BLOB) {
-        weir_buffer_put(out, record->data, record->size);
-        return NULL;
-    }
     const char *error = NULL;
     bool broken = memchr(record->data, '\n', record->size) != NULL;
     if (record->format == WEIR_TEXT && broken)
         return "a text with a line break is no line";
     if (record->format == WEIR_MSGPACK || broken) {
-        error = render_document(self, record);
+        error = render_document(out, doc, record);
     } else {
         weir_buffer_reserve(out, record->size + 1);
         weir_buffer_put(out, record->data, record->size);
     }
     if (!error) weir_buffer_put_byte(out, '\n');
     return error;
+}
+
+/*  NULL, or why the record cannot be written.                                 */
+static const char *render(weir_delivery *self, const weir_record *record)
+{
+    if (self->config->framing == WEIR_DELIVERY_LINES)
+        return weir_delivery_put_line(&self->output, &self->doc, record);
+    weir_buffer_put(&self->output, record->data, record->size);
+    return NULL;
 }
 
 /* --- Taking ------------------------------------------------------------------------ */

@@ -72,3 +72,8 @@ bool weir_delivery_wants(weir_delivery *self, weir_entry *entry, weir_subject *s
 void weir_delivery_refuse(weir_delivery *self, weir_entry *entry,
                           const weir_subject *subject, const weir_run *origin,
                           const char *error);
+
+/*  Appends the payload as a line, MessagePack as JSON; NULL, or why it can be none: then
+    nothing is appended. doc is scratch.                                       */
+const char *weir_delivery_put_line(weir_buffer *out, weir_doc *doc,
+                                   const weir_record *record);

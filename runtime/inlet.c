@@ -25,8 +25,8 @@ struct weir_peer {
     bool dirty;         // has something for weir_inlet_flush
     int fd;             // of the connection; -1: unknown
     char *name;         // authenticated; NULL: none; owned
-    char *key;          // of the connection's certificate; NULL: none; owned
     char address[64];   // of the present connection, for people; "" within a process
+    char *key;          // of the connection's certificate; NULL: none; owned
     uint64_t session;
     char node[64], outlet[128];
     uint64_t base;               // of its first HELLO
@@ -140,6 +140,12 @@ static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
     peer->credit = credit;
 }
 
+static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
+{
+    self->outstanding += held - peer->held;
+    peer->held = held;
+}
+
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
@@ -149,7 +155,6 @@ static void unset_id(weir_inlet *self, weir_peer *peer)
     while (*at != peer)
         at = &(*at)->next_id;
     *at = peer->next_id;
-    set_credit(self, peer, 0);
     peer->id_size = 0;
     peer->lost = false;
     peer->fd = -1;
@@ -185,12 +190,6 @@ static void unlink_peer(weir_inlet *self, weir_peer *peer)
         peer->previous->next = peer->next;
     else
         self->peers = peer->next;
-}
-
-static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
-{
-    self->outstanding += held - peer->held;
-    peer->held = held;
 }
 
 /*  Nothing before its base was ever ours.                                     */

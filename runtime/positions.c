@@ -78,6 +78,7 @@ struct weir_positions {
     slot *slots;    // as many as the file holds
     size_t count;   // a multiple of page_slots
     size_t damaged; // slots with two bad copies at open
+    bool look;      // opened for reading alone
     bool unsynced;  // something was written since the last sync
     int broken;     // errno of a failed sync: what it covered may be lost
 };
@@ -333,7 +334,8 @@ static weir_err load(weir_positions *self, const char *path, weir_report *report
     ssize_t size = read_at(self->fd, page, page_size, 0);
     if (size < 0) return fail(report, path, "read");
     uint64_t file_size = (uint64_t)info.st_size;
-    if (is_unborn(page, (size_t)size, file_size)) return create(self, path, report);
+    if (is_unborn(page, (size_t)size, file_size))
+        return self->look ? WEIR_OK : create(self, path, report);
     weir_err err = check_header(page, (size_t)size, path, report);
     if (err) return err;
     if (file_size > page_size + (uint64_t)(slots_max / page_slots) * group_size)
@@ -360,16 +362,18 @@ static weir_err lock(weir_positions *self, const char *path, weir_report *report
         "topology, or give this one a state folder of its own");
 }
 
-weir_err weir_positions_open(weir_positions **self_p, const char *path,
-                             weir_report *report)
+static weir_err open_state(weir_positions **self_p, const char *path, bool look,
+                           weir_report *report)
 {
     *self_p = NULL;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+    int flags = look ? O_RDONLY : O_RDWR | O_CREAT;
+    int fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
     if (fd < 0) return fail(report, path, "open");
     weir_positions *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->fd = fd;
-    weir_err err = lock(self, path, report);
+    self->look = look;
+    weir_err err = look ? WEIR_OK : lock(self, path, report);
     if (!err) err = load(self, path, report);
     if (err) {
         int saved = errno;
@@ -378,6 +382,18 @@ weir_err weir_positions_open(weir_positions **self_p, const char *path,
     }
     *self_p = self;
     return err;
+}
+
+weir_err weir_positions_open(weir_positions **self_p, const char *path,
+                             weir_report *report)
+{
+    return open_state(self_p, path, false, report);
+}
+
+weir_err weir_positions_read(weir_positions **self_p, const char *path,
+                             weir_report *report)
+{
+    return open_state(self_p, path, true, report);
 }
 
 void weir_positions_close(weir_positions **self_p)

@@ -36,6 +36,11 @@ weir_err weir_file_identify(weir_file_id *id, int fd);
 weir_err weir_positions_open(weir_positions **self_p, const char *path,
                              weir_report *report);
 
+/*  Reads the state file as it is at this moment, for looking alone: nothing is locked or
+    written, and no commit may follow. It must be there.                       */
+weir_err weir_positions_read(weir_positions **self_p, const char *path,
+                             weir_report *report);
+
 /*  Finds the slot of the open file fd, whose identity now is `id`: same device and
     inode, and the stored fingerprint matches the same number of first bytes of fd.
     -1: unknown. *offset is the committed position, or where the last reader of this

@@ -3,6 +3,7 @@
 #include <czmq.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -23,23 +24,40 @@ static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
 static const int linger_ms = 1000;    // what is queued may still leave at close
 static const int backlog = 1024; // a flood must not make others wait for a second SYN
-static const int64_t default_message_max = 16 << 20;
-static const int foreign_hwm = 8192; // of an inlet: a peer may send what nobody asked for
 
-/*  zsys_set_max_sockets would abort a host that has sockets already; on the context
-    itself the limit is without effect then, and else the same.                */
+/*  With -1, which means never, libzmq drops what came before the end of a connection and
+    was not read yet, such as the last acknowledgement.                         */
+static const int never_ms = 3600000;
+
+static const int64_t default_message_max = 16 << 20;
+static const int foreign_hwm = 8192; // a peer may send what nobody asked for
+
+/*  CZMQ puts its own handlers in the place of a host's when it begins. Its way of giving
+    them back would put what it found at first in the place of what the host has set
+    since; so it is not told, and what was there is put back.                  */
 static void prepare(void)
 {
-    void *context = zsys_init();
-    zsys_handler_set(NULL);
-    zmq_ctx_set(context, ZMQ_MAX_SOCKETS, zmq_ctx_get(context, ZMQ_SOCKET_LIMIT));
-    zsys_set_logstream(stderr);
+    struct sigaction interrupt, terminate;
+    sigaction(SIGINT, NULL, &interrupt);
+    sigaction(SIGTERM, NULL, &terminate);
+    zsys_init();
+    sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGTERM, &terminate, NULL);
 }
 
 void weir_socket_prepare(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, prepare);
+}
+
+/*  zsys_set_max_sockets would abort when there are sockets already; on the context
+    itself the limit is without effect then, and else the same.                */
+void weir_socket_prepare_program(void)
+{
+    weir_socket_prepare();
+    zmq_ctx_set(zsys_init(), ZMQ_MAX_SOCKETS, zmq_ctx_get(zsys_init(), ZMQ_SOCKET_LIMIT));
+    zsys_set_logstream(stderr);
 }
 
 /* --- Endpoints --------------------------------------------------------------------- */
@@ -112,7 +130,7 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
     set_int(handle, ZMQ_SNDHWM, endpoint->send_hwm ? endpoint->send_hwm : hwm);
     set_int(handle, ZMQ_RCVHWM, hwm);
     set_int(handle, ZMQ_LINGER, linger_ms);
-    set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : -1);
+    set_int(handle, ZMQ_RECONNECT_IVL, reconnects ? 100 : never_ms);
     if (reconnects) set_int(handle, ZMQ_RECONNECT_IVL_MAX, 1000);
     int64_t message_max =
         endpoint->message_max ? endpoint->message_max : default_message_max;
@@ -217,16 +235,18 @@ weir_err weir_socket_connect_raw(void *handle, const weir_endpoint *endpoint,
     return cannot_attach(endpoint, false, report);
 }
 
-/*  Before the socket is attached, so that no event is missed.                 */
+/*  Before the socket is attached, so that no event is missed. An address is used once:
+    libzmq gives it back in its own time.                                      */
 static bool open_monitor(weir_socket *self, const weir_endpoint *endpoint)
 {
     static const int events =
         ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
         ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+    static _Atomic unsigned monitors;
     char address[64];
     if (!weir_endpoint_is_foreign(endpoint->endpoint)) return true;
-    snprintf(address, sizeof address, "inproc://weir-monitor-%p", (void *)self);
+    snprintf(address, sizeof address, "inproc://weir-monitor-%u", ++monitors);
     if (zmq_socket_monitor(self->handle, address, events)) return false;
     self->monitor = zmq_socket(weir_realm_context(endpoint->realm), ZMQ_PAIR);
     if (!self->monitor) return false;
@@ -403,7 +423,6 @@ const char *weir_socket_sender_key(weir_socket *self)
 
 const char *weir_socket_sender_address(weir_socket *self)
 {
-    // IPv4, as a socket for both sees it
     const char *address = zmq_msg_gets(&self->head, "Peer-Address");
     if (address && begins(address, "::ffff:")) address += strlen("::ffff:");
     return address && *address ? address : "a local process";

@@ -1,7 +1,7 @@
 /*  socket: everything that Weir knows about ZeroMQ's sockets.
 
-    CZMQ's habits that do not suit a library are dealt with here: its signal
-    handlers are turned off, and the sockets of links are made so that running out
+    CZMQ's habits that do not suit a library are dealt with here: a host's signal
+    handlers stay what they are, and the sockets of links are made so that running out
     of descriptors is an error and no abort. A socket belongs to one thread.   */
 #pragma once
 #include "runtime/frame.h"
@@ -9,9 +9,13 @@
 
 typedef struct weir_socket weir_socket;
 
-/*  Before the first socket of any kind: CZMQ's signal handlers off, as many
-    sockets as descriptors allow. Repeated calls do nothing. Any thread.       */
+/*  Before the first socket of any kind: CZMQ begins, unless it has, and no signal's
+    handler changes. Repeated calls do nothing. Any thread.                    */
 void weir_socket_prepare(void);
+
+/*  The same for a program that is Weir's own, before its threads: besides, as many
+    sockets as descriptors allow, and what CZMQ logs goes to stderr.           */
+void weir_socket_prepare_program(void);
 
 /*  One end of a connection, as the user gave it. All is lent for the call.     */
 typedef struct {

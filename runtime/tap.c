@@ -35,21 +35,29 @@ static bool put_document(weir_buffer *out, const weir_record *record)
     return false;
 }
 
-static void put_sample(weir_buffer *out, const char *outlet, const weir_record *record,
-                       const weir_run *origin)
+void weir_tap_put_record(weir_buffer *out, const char *outlet, const weir_record *record,
+                         const weir_run *origin)
 {
-    weir_buffer_put(out, outlet, strlen(outlet) + 1);
     weir_buffer_put_byte(out, '{');
-    weir_json_put_member(out, "outlet", outlet);
+    if (outlet) weir_json_put_member(out, "outlet", outlet);
+    weir_buffer_put_text(out, outlet ? ",\"ts\":" : "\"ts\":");
     if (record->has_ts)
-        weir_buffer_printf(out, ",\"ts\":%" PRId64, record->ts_ms);
+        weir_buffer_printf(out, "%" PRId64, record->ts_ms);
     else
-        weir_buffer_put_text(out, ",\"ts\":null");
+        weir_buffer_put_text(out, "null");
     put_value(out, "key", &record->key);
     put_optional(out, "source", origin ? origin->source : NULL);
     put_optional(out, "peer", origin ? origin->peer : NULL);
     if (!put_document(out, record)) weir_dead_put_payload(out, record);
-    weir_buffer_put(out, "}", 2);
+    weir_buffer_put_byte(out, '}');
+}
+
+static void put_sample(weir_buffer *out, const char *outlet, const weir_record *record,
+                       const weir_run *origin)
+{
+    weir_buffer_put(out, outlet, strlen(outlet) + 1);
+    weir_tap_put_record(out, outlet, record, origin);
+    weir_buffer_put_byte(out, 0);
 }
 
 /* --- The node's side --------------------------------------------------------------- */

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include "runtime/buffer.h"
+#include "runtime/block.h"
 
 #define WEIR_TAP_DRAINS 10        // a second
 #define WEIR_TAP_SHARE 10         // most samples between two of them
@@ -31,12 +31,10 @@ typedef struct {
         .lock = PTHREAD_MUTEX_INITIALIZER                                                \
     }
 
-struct weir_block;
-void weir_tap_sample(weir_tap *self, const char *outlet, struct weir_block *block);
+void weir_tap_sample(weir_tap *self, const char *outlet, weir_block *block);
 
 /*  In the node's thread, for each block. Does not block.                        */
-static inline void weir_tap_look(weir_tap *self, const char *outlet,
-                                 struct weir_block *block)
+static inline void weir_tap_look(weir_tap *self, const char *outlet, weir_block *block)
 {
     if (atomic_load_explicit(&self->on, memory_order_relaxed))
         weir_tap_sample(self, outlet, block);
@@ -56,3 +54,8 @@ void weir_tap_drain(weir_tap *self, weir_buffer *lines, uint64_t *skipped);
     first. False behind the last.                                                 */
 bool weir_tap_next(const weir_buffer *lines, size_t *at, const char **outlet,
                    const char **line);
+
+/*  Appends a record as such an object; outlet NULL: without that member; origin may be
+    NULL.                                                                         */
+void weir_tap_put_record(weir_buffer *out, const char *outlet, const weir_record *record,
+                         const weir_run *origin);

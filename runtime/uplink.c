@@ -279,8 +279,10 @@ static bool read_messages(weir_uplink *self)
 
 bool weir_uplink_read(weir_uplink *self)
 {
+    /*  What came before the connection ended still counts: it is read first.   */
+    if (self->changed) self->readable = true;
     bool more = self->readable && read_messages(self);
-    if (self->changed) read_changes(self);
+    if (self->changed && !more) read_changes(self);
     return more;
 }
 

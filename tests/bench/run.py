@@ -17,6 +17,7 @@ BUILD = ROOT / "build/bench"
 WEIR = os.environ.get("WEIR", str(ROOT / "build/release/bin/weir"))
 PCALL = ["lua5.4", str(ROOT / "tests/bench/pcall.lua")]
 PCALL_C = [str(ROOT / "build/release/tests/bench/bench_pcall")]
+APPEND = [str(ROOT / "build/release/tests/bench/bench_append")]
 REAL = ROOT.parent / "shared/data/access.ndjson"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
@@ -129,6 +130,13 @@ def row_example(count):
     return statistics.median(once() for _ in range(ROUNDS))
 
 
+def row_append():
+    """The median ratio of the program's own rounds, and its line for that round."""
+    told = subprocess.run(APPEND, check=True, capture_output=True, text=True).stdout
+    *rounds, ratio = told.splitlines()
+    return float(ratio), next(line for line in rounds if line.endswith(": " + ratio))
+
+
 def process_times(pid):
     fields = pathlib.Path("/proc/%d/stat" % pid).read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -185,6 +193,10 @@ def main():
             % (ours, limit / 1e6, in_c / 1e6, ours / in_c))
     else:
         print("skipped: %s is not there" % REAL)
+    ratio, detail = row_append()
+    row("append from C into a bus, 100-byte records, one producer thread, until all are "
+        "safe, against zmq_send and zmq_recv over inproc", "%.2f" % ratio, "4", ratio >= 4,
+        detail)
     rate = row_example(2_000_000)
     row("access-log example, 2,000,000 records of about 160 bytes, two workers",
         "%.0f records/s" % rate, "600,000, aim 1,000,000", rate >= 600_000, "")

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-pytest.register_assert_rewrite("helper", "crash")
+pytest.register_assert_rewrite("helper", "crash", "links", "link_rounds", "link_speed",
+                               "link_netns", "link_many", "tunnel")
 import helper  # noqa: E402
 
 

@@ -214,6 +214,7 @@ class Bench:
         self.folder = pathlib.Path(folder)
         self.state = self.folder / "weir-t"
         self.children = []
+        self.prefix = []  # words before the program's name, for start()
 
     def path(self, name):
         """A path in the folder."""
@@ -304,7 +305,7 @@ class Bench:
         """Starts a topology; a Live."""
         if self.state.exists():
             (self.state / "report.json").unlink(missing_ok=True)
-        command = [WEIR, "run", *map(str, words), self.topology(text)]
+        command = [*self.prefix, WEIR, "run", *map(str, words), self.topology(text)]
         return Live(self, command, out, stdin, self.environment(env))
 
     def close(self):

@@ -107,8 +107,20 @@ def test_expected_output_of_the_python_client_is_what_python_makes():
         assert in_order(map(json.loads, got)) == made
 
 
+def test_expected_output_of_the_two_nodes_is_what_python_makes():
+    lines = lines_of(EXAMPLES / "two-nodes" / "input.ndjson")
+    made = []
+    for line in lines + lines[:10]:
+        request = json.loads(line)
+        del request["agent"]
+        if not request["path"].startswith("/health"):
+            made.append({**request, "collector": "collector"})
+    got = lines_of(EXAMPLES / "two-nodes" / "expected" / "requests.ndjson")
+    assert [json.loads(line) for line in got] == made
+
+
 @pytest.mark.parametrize("example", ["access-log", "nginx-lines", "python-client",
-                                     "fan-in"])
+                                     "fan-in", "two-nodes"])
 def test_example_runs_twice_from_a_fresh_state(example):
     for _ in range(2):
         out, code = run(example)
@@ -120,7 +132,8 @@ def test_example_runs_twice_from_a_fresh_state(example):
 @pytest.mark.parametrize("example, file", [("access-log", "good.ndjson"),
                                            ("nginx-lines", "access.ndjson"),
                                            ("python-client", "large.ndjson"),
-                                           ("fan-in", "mem.ndjson")])
+                                           ("fan-in", "mem.ndjson"),
+                                           ("two-nodes", "requests.ndjson")])
 def test_example_notices_output_that_is_not_expected(example, file, tmp_path):
     subprocess.run(["cp", "-r", EXAMPLES / example, tmp_path], check=True)
     expected = tmp_path / example / "expected" / file

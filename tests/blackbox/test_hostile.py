@@ -1,21 +1,21 @@
 """Peers that break the protocol, on purpose or not: weir lives, its memory is bounded, a
 well-behaved sender at the same time is not disturbed, the refusal is logged once."""
+import collections
 import os
-import random as randoms
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 import zmq
 
-from helper import PATIENCE, SANITIZED, chance, objects, wait_for
-from links import (SECURITY, Keys, Producer, Raw, free_port, into_file, numbers, pump,
+from helper import SANITIZED, chance, objects, wait_for
+from links import (SECURITY, Keys, Producer, Raw, free_port, into_file, numbers,
                    weir_link)
-from weir_link import (ACK, BARRIER, BLOCK, CLOSE, CREDIT, HELLO, NACK, NEED, TOKEN, VERSION,
+from weir_link import (ACK, BARRIER, BLOCK, CREDIT, HELLO, NACK, NEED, TOKEN, VERSION,
                        WELCOME, encode, open_socket, pack)
 
 MB = 1 << 20
@@ -63,7 +63,7 @@ class Victim:
         """Checks everything, and ends it. refusal: what was logged, `times` times."""
         self.newcomer()
         self.send()
-        assert self.producer.connects == 1 or self.producer.attempts == self.producer.connects
+        assert self.producer.connects == 1
         grown = self.live.vm("VmHWM") - self.rss
         assert SANITIZED or grown < most_mb * MB, "%d MB more" % (grown / MB)
         if refusal:
@@ -161,8 +161,6 @@ def test_altered_messages_do_no_harm(victim):
     log = victim.live.text()
     for code in set(re.findall(r"code=([A-Z_]+)", log)):
         assert len(re.findall("link closed peer=127.0.0.1 .*code=%s " % code, log)) == 1
-    victim.producer.lose(0.001)
-    victim.producer.connects = victim.producer.attempts = 0
     victim.end()
 
 
@@ -187,7 +185,7 @@ def test_more_than_was_granted_ends_the_connection(victim, raws):
             raw.say(pack(BLOCK, sequence, 1, None, {}), body)
         except zmq.Again:
             break
-    assert raw.closed_with() == "OVERRUN"
+    victim.live.wait_log("code=OVERRUN")    # whether CLOSE gets through all that is open
     victim.end("code=OVERRUN", most_mb=64)
 
 
@@ -245,13 +243,28 @@ def test_sequences_in_any_order_come_out_in_order(victim, raws):
 # --- Sessions -----------------------------------------------------------------
 
 def test_thousands_of_sessions_over_one_connection(victim, raws):
+    """Those that nobody uses make room, and what they were granted comes back."""
     raw = raws(hello=False)
     for session in range(1, 6001):
-        raw.say(pack(HELLO, 1, "raw", "out", session, {"base": 1 + session % 3}))
+        raw.say(pack(HELLO, 1, "raw", "out", session, {"base": 2}))
     for _ in range(6000):
         kind, fields = raw.hear()
         assert kind == WELCOME and fields[2] == 0
-    assert raws(hello=False).hello(session=9999)[1] == 256 << 10    # as much as ever
+    fresh = raws(hello=False)
+    credit, size = fresh.hello(session=9999)[1], 60000
+    assert credit == 256 << 10                      # as much as ever
+    for sequence in range(1, 21):
+        record = '{"id":%d,"fill":"%s"}' % (10**9 + sequence, "x" * size)
+        fresh.block(sequence, [record])
+        credit -= len(encode(record)) + 560
+        while fresh.socket.poll(0) or credit < size + 1000:
+            kind, fields = fresh.hear()
+            credit += fields[0] if kind == CREDIT else 0
+    wait_for(lambda: fresh.socket.poll(0), "the last ones are answered")
+    while fresh.socket.poll(100):
+        kind, fields = fresh.hear()
+        credit += fields[0] if kind == CREDIT else 0
+    assert credit > 300 << 10                       # and it grows
     victim.end(most_mb=32)
 
 
@@ -337,20 +350,23 @@ def test_garbage_on_the_port(bench, secure):
 @pytest.mark.parametrize("secure", [False, True], ids=["plaintext", "curve"])
 def test_ten_thousand_connections_that_do_not_shake_hands(bench, secure):
     victim = Victim(bench, secure)
-    plugs, most = [], 0
-    for i in range(10000):
-        plugs.append(dial(victim, "127.0.%d.%d" % (i // 5000, 2 + i % 50)))
-        if i % 3:
-            plugs[-1].send(GREETING[:20 * (i % 3)])
-        if i % 1000 == 999:
-            victim.newcomer()
-            most = max(most, victim.open_files())
-            for plug in plugs[:-200]:
-                plug.close()
-            plugs = plugs[-200:]
-    assert most < victim.files + 2500
+    plugs, most = collections.deque(), 0
+
+    def flood():
+        for i in range(10000):
+            plugs.append(dial(victim, "127.0.%d.%d" % (i // 5000, 2 + i % 50)))
+            if i % 3:
+                plugs[-1].send(GREETING[:20 * (i % 3)])
+            if len(plugs) > 2000:
+                plugs.popleft().close()
+    thread = threading.Thread(target=flood)
+    thread.start()
+    while thread.is_alive():
+        victim.newcomer()
+        victim.send(10)
+        most = max(most, victim.open_files())
+    assert len(plugs) == 2000 and most < victim.files + 400
     victim.send()
-    wait_for(lambda: victim.open_files() < victim.files + 300, "most are turned away")
     for plug in plugs:
         plug.close()
     wait_for(lambda: victim.open_files() <= victim.files + 2, "descriptors come back")
@@ -464,7 +480,7 @@ def test_a_reader_that_breaks_the_protocol_is_left(bench, answer):
 
 
 def test_a_reader_that_floods_the_sender(bench):
-    """Two million grants of one byte."""
+    """With grants of one byte."""
     inlet = Inlet()
     good, text = two_ways(inlet.endpoint)
     live = bench.start(text)

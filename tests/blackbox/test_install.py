@@ -2,6 +2,7 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -71,12 +72,17 @@ def test_host_program_builds_by_pkg_config_and_runs(prefix, tmp_path, linking):
     libraries = flags(prefix, "--libs")
     if linking == "static":  # of Weir alone: Debian's `--static` of libzmq does not link
         libraries = [prefix / "lib" / "libweir.a" if flag == "-lweir" else flag
-                     for flag in libraries] + ["-lsodium", "-lpcre2-8", "-lxxhash",
-                                           "-lmicrohttpd", "-lm", "-pthread"]
-    say("gcc", "-Wall", "-Wextra", "-Werror", EMBED, "-o", program,
+                     for flag in libraries]
+        libraries += ["-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-lm",
+                      "-pthread"]
+    say("gcc", "-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Werror", EMBED, "-o", program,
         *flags(prefix, "--cflags"), *libraries)
     env = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}
     assert say(program, env=env) == "ok: 100000 sent, 100000 taken\n"
+
+
+STRICT = ["-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror",
+          "-fsyntax-only"]
 
 
 def test_each_public_header_stands_alone(prefix, tmp_path):
@@ -87,8 +93,32 @@ def test_each_public_header_stands_alone(prefix, tmp_path):
         source = tmp_path / "one.c"
         source.write_text('#include "%s"\nint main(void) { return 0; }\n' % header,
                           encoding="utf-8")
-        say("gcc", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Werror", "-fsyntax-only",
-            source, *flags(prefix, "--cflags"))
+        say("gcc", *STRICT, source, *flags(prefix, "--cflags"))
+
+
+def test_facade_may_be_included_from_cxx(prefix, tmp_path):
+    source = tmp_path / "host.cc"
+    source.write_text('#include "actors/bus.h"\n#include <string>\nint main() {'
+                      ' return weir_bus_destroy(nullptr, 0) != 0; }\n', encoding="utf-8")
+    if not shutil.which("g++"):
+        pytest.skip("there is no C++ compiler")
+    say("g++", "-Wall", "-Wextra", "-Werror", source, *flags(prefix, "--cflags", "--libs"),
+        "-o", tmp_path / "host")
+
+
+def test_library_shows_only_its_own_names_with_their_version(prefix):
+    told = say("nm", "-D", "--defined-only", prefix / "lib" / "libweir.so")
+    names = [line.split()[-1] for line in told.splitlines()]
+    assert "weir_bus_append@@WEIR_0" in names and "weir_bus_defaults@@WEIR_0" in names
+    assert not [name for name in names if not name.startswith("weir_") and name != "WEIR_0"]
+
+
+def test_example_builds_against_the_installation(prefix, tmp_path):
+    env = {**plain(), "PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig")}
+    program = tmp_path / "embed-c"
+    say("make", "-s", "-C", "examples/embed-c", "OUT=%s" % program, "ROOT=/nowhere", env=env)
+    told = say("readelf", "-d", program)
+    assert "libweir.so.0" in told
 
 
 def test_uninstall_leaves_nothing_behind(tmp_path):

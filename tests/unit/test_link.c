@@ -932,6 +932,89 @@ static void bodies_of_other_processes_are_walked(void **state)
     free_bench(&b);
 }
 
+/* --- Connections that are lost ----------------------------------------------------- */
+
+/*  The connection's descriptor is its number.                                 */
+static void identify(void *arg, weir_identity *who)
+{
+    bench *b = arg;
+    *who = (weir_identity){.address = "192.0.2.1", .fd = (int)b->connection};
+}
+
+static const weir_inlet_events foreign_events = {.send = send_up,
+                                                 .block = on_block,
+                                                 .barrier = on_barrier,
+                                                 .token = on_token,
+                                                 .identify = identify};
+
+static bench *new_foreign_bench(size_t window, size_t total)
+{
+    bench *b = new_bench(window);
+    weir_inlet_destroy(&b->inlet);
+    b->inlet = weir_inlet_new(&(weir_inlet_config){.window_bytes = window,
+                                                   .total_bytes = total,
+                                                   .foreign = true,
+                                                   .events = &foreign_events,
+                                                   .arg = b});
+    return b;
+}
+
+/*  A HELLO from a connection of its own.                                      */
+static void greet_as(bench *b, uint64_t session)
+{
+    static unsigned connections = 1000000;
+    b->connection = ++connections;
+    inject(b,
+           &(weir_frame){.type = WEIR_HELLO,
+                         .version = WEIR_WIRE_VERSION,
+                         .node = "n",
+                         .outlet = "o",
+                         .session = session,
+                         .base = 1},
+           NULL);
+    assert_int_equal(b->last_down.type, WEIR_WELCOME);
+}
+
+/*  The most credit that the bench's own outlet has at a time, when it sends a lot.  */
+static uint64_t most_credit(bench *b)
+{
+    uint64_t most = 0;
+    cut(b);
+    join(b);
+    for (uint64_t i = 0; i < 30; i++) {
+        settle_down(b);
+        if (b->credit > most) most = b->credit;
+        while (weir_outlet_has_room(b->outlet) && b->credit > 20000)
+            send_block(b, i, 20000);
+        settle_down(b);
+        hand_on(b);
+        ack_all(b);
+    }
+    return most;
+}
+
+/*  However they have gone: the connection was lost, they said so, or were not there when
+    something was to be sent to them.                                          */
+static void who_has_gone_holds_nothing_of_the_total(void **state)
+{
+    (void)state;
+    bench *b = new_foreign_bench(2 << 20, 4 << 20);
+    for (uint64_t i = 1; i <= 60; i++) {
+        greet_as(b, i);
+        unsigned gone = b->connection;
+        if (i % 3 == 1) inject(b, &(weir_frame){.type = WEIR_CLOSE}, NULL);
+        if (i % 3 == 2) {
+            inject(b, &(weir_frame){.type = WEIR_NEED, .bytes = 400000}, NULL);
+            b->connection = 0;
+            weir_inlet_flush(b->inlet);
+        }
+        weir_inlet_lost(b->inlet, (int)gone);
+        assert_int_equal(weir_inlet_look(b->inlet).connected, 0);
+    }
+    assert_true(most_credit(b) > 1 << 20);
+    free_bench(&b);
+}
+
 /* --- Everything at once ------------------------------------------------------------ */
 
 /*  Random sizes, delays, cuts, gaps, tokens and barriers: in the end everything has been
@@ -1039,6 +1122,7 @@ int main(void)
         cmocka_unit_test(another_version_is_refused),
         cmocka_unit_test(frames_of_the_wrong_side_are_refused),
         cmocka_unit_test(bodies_of_other_processes_are_walked),
+        cmocka_unit_test(who_has_gone_holds_nothing_of_the_total),
         cmocka_unit_test(random_cuts_lose_and_double_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

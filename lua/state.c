@@ -1,0 +1,51 @@
+#include "lua/state.h"
+#include <stdio.h>
+#include <sys/stat.h>
+#include "lua/remote.h"
+#include "lua/topology.h"
+
+bool weir_state_is_file(const char *operand)
+{
+    struct stat st;
+    size_t size = operand ? strlen(operand) : 0;
+    return size && (stat(operand, &st) == 0 || *operand == '/' || *operand == '.' ||
+                    (size > 4 && strcmp(operand + size - 4, ".lua") == 0));
+}
+
+bool weir_state_of_file(const char *operand, char folder[PATH_MAX])
+{
+    struct stat st;
+    if (stat(operand, &st) == 0 && S_ISDIR(st.st_mode)) {
+        snprintf(folder, PATH_MAX, "%s", operand);
+        return true;
+    }
+    weir_reports reports = {0};
+    weir_topology topology;
+    bool good = weir_topology_load(&topology, operand, NULL, 0, &reports);
+    weir_print_reports(&reports, false);
+    if (good) snprintf(folder, PATH_MAX, "%s", topology.settings.state);
+    weir_topology_close(&topology);
+    weir_reports_fini(&reports);
+    return good;
+}
+
+static bool ask(const weir_command_line *line, const char *operand, char folder[PATH_MAX])
+{
+    weir_remote *remote = NULL;
+    weir_target target;
+    weir_value body;
+    weir_report report = {0};
+    weir_err err = weir_remote_open(&remote, line, operand, &target, &report);
+    if (!err) err = weir_remote_ask(remote, &body, &report, "version", NULL);
+    if (!err) weir_look_text(&body, "state_dir", folder, PATH_MAX);
+    weir_remote_close(&remote);
+    if (err) weir_remote_print(&report);
+    return !err;
+}
+
+bool weir_state_find(const weir_command_line *line, const char *operand,
+                     char folder[PATH_MAX])
+{
+    if (weir_state_is_file(operand)) return weir_state_of_file(operand, folder);
+    return ask(line, operand, folder);
+}
