@@ -56,6 +56,8 @@ struct weir_inlet {
     weir_peer *dirty;
     bool held, draining;
     uint64_t outstanding; // credit and held of all peers
+    weir_peer *outsize;   // whose block was let in beyond the total; NULL: none
+    bool crowded;         // others wait for the same
     weir_inlet_stats stats;
     struct {
         uint8_t id[ID_MAX];
@@ -215,6 +217,7 @@ static bool forget_one(weir_inlet *self)
     *at = peer->next_session;
     unlink_peer(self, peer);
     if (self->recent == peer) self->recent = NULL;
+    if (self->outsize == peer) self->outsize = NULL;
     free_peer(peer);
     self->peer_count--;
     return true;
@@ -440,15 +443,43 @@ static void grow(weir_inlet *self, weir_peer *peer, uint64_t spent)
     if (peer->target < least_first_bytes) peer->target = least_first_bytes;
 }
 
+/*  Beyond the total only one block is let in at a time, for else all peers together had
+    as many windows as they say NEED.                                          */
+static bool may_be_outsize(weir_inlet *self, weir_peer *peer, uint64_t bytes)
+{
+    if (!self->config.foreign) return true;
+    if (self->outstanding + bytes <= self->config.total_bytes) return true;
+    if (self->outsize && self->outsize != peer) {
+        self->crowded = true;
+        return false;
+    }
+    self->outsize = peer;
+    return true;
+}
+
+/*  The block that was let in has been handed on, or will not come: the next one.  */
+static void look_at_outsize(weir_inlet *self)
+{
+    weir_peer *peer = self->outsize;
+    if (peer && peer->held + (peer->lost ? 0 : peer->credit) <= peer->target)
+        self->outsize = NULL;
+    bool room = !self->outsize || self->outstanding <= self->config.total_bytes / 2;
+    if (!self->crowded || !room) return;
+    self->crowded = false;
+    for (weir_peer *p = self->peers; p; p = p->next)
+        if (p->wanted && is_connected(p)) mark_dirty(self, p);
+}
+
 /*  Small grants are gathered: a CREDIT a block would double the messages. A peer
     that said NEED gets what there is, and when nothing of it is held any more
     also a block that is larger than the whole window.                         */
 static void grant(weir_inlet *self, weir_peer *peer)
 {
-    if (self->held || self->draining) return;
+    if (self->held || self->draining || !is_connected(peer)) return;
     uint64_t bytes = free_window(self, peer);
     uint64_t window = self->config.foreign ? peer->target : self->config.window_bytes;
-    if (peer->wanted > peer->credit + bytes && peer->held == 0)
+    if (peer->wanted > peer->credit + bytes && peer->held == 0 &&
+        may_be_outsize(self, peer, peer->wanted - peer->credit))
         bytes = peer->wanted - peer->credit;
     bool worth = bytes >= window / 4;
     bool needed = peer->wanted && peer->credit + bytes >= peer->wanted;
@@ -461,6 +492,7 @@ static void grant(weir_inlet *self, weir_peer *peer)
 
 void weir_inlet_flush(weir_inlet *self)
 {
+    look_at_outsize(self);
     while (self->dirty) {
         weir_peer *peer = self->dirty;
         self->dirty = peer->next_dirty;
@@ -665,6 +697,7 @@ static void recv_need(weir_inlet *self, weir_peer *peer, uint64_t bytes)
         close_peer(self, peer, "TOO_LARGE", "a block is larger than this inlet takes");
         return;
     }
+    if (bytes <= peer->credit) return; // granted meanwhile
     peer->wanted = bytes;
     mark_dirty(self, peer);
 }
@@ -687,6 +720,7 @@ static void recv_from(weir_inlet *self, weir_peer *peer, const weir_frame *frame
         recv_need(self, peer, frame->bytes);
         break;
     case WEIR_CLOSE:
+        hang_up(self, peer->fd);
         unset_id(self, peer);
         break;
     default:
