@@ -702,6 +702,14 @@ static void recv_need(weir_inlet *self, weir_peer *peer, uint64_t bytes)
     mark_dirty(self, peer);
 }
 
+/*  It said CLOSE: nothing more is to come over this connection.               */
+static void leave(weir_inlet *self, weir_peer *peer)
+{
+    hang_up(self, peer->fd);
+    if (self->config.foreign) note_ended(self, peer->id, peer->id_size);
+    unset_id(self, peer);
+}
+
 /*  What a peer may send once it is welcome.                                   */
 static void recv_from(weir_inlet *self, weir_peer *peer, const weir_frame *frame,
                       weir_block **body_p)
@@ -720,8 +728,7 @@ static void recv_from(weir_inlet *self, weir_peer *peer, const weir_frame *frame
         recv_need(self, peer, frame->bytes);
         break;
     case WEIR_CLOSE:
-        hang_up(self, peer->fd);
-        unset_id(self, peer);
+        leave(self, peer);
         break;
     default:
         close_peer(self, peer, "TYPE", "an inlet does not take this message");
