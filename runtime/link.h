@@ -200,7 +200,7 @@ weir_peer *weir_peer_next(const weir_peer *self);
 typedef struct {
     size_t connected;
     uint64_t refused;    // HELLOs, and connections ended for what they sent
-    uint64_t duplicates; // blocks that came again and were dropped
+    uint64_t duplicates; // blocks and tokens that came again and were dropped
 } weir_inlet_stats;
 
 weir_inlet_stats weir_inlet_look(const weir_inlet *self);
