@@ -7,9 +7,9 @@
 
 #define ID_MAX 256 // bytes of a routing id, libzmq's own limit
 #define PEERS_MAX 4096
-#define BUCKETS 256   // of each of the two tables
-#define TOKENS_MAX 16 // outstanding, of one peer
-#define ENDED_MAX 64  // connections that we have ended and may still hear
+#define BUCKETS 256    // of each of the two tables
+#define TOKENS_MAX 16  // outstanding, of one peer
+#define ENDED_MAX 4096 // connections that have ended and that we may still hear
 #define COMPLAINTS_MAX 64
 
 /*  What a foreign peer is granted at first when there are very many.          */
@@ -59,10 +59,7 @@ struct weir_inlet {
     weir_peer *outsize;   // whose block was let in beyond the total; NULL: none
     bool crowded;         // others wait for the same
     weir_inlet_stats stats;
-    struct {
-        uint8_t id[ID_MAX];
-        size_t id_size;
-    } ended[ENDED_MAX]; // ring
+    uint64_t ended[ENDED_MAX]; // ring of hashes of their ids
     size_t ended_count;
     struct {
         uint64_t hash; // of the code and the peer
@@ -286,6 +283,15 @@ static void hang_up(weir_inlet *self, int fd)
         self->config.events->hang_up(self->config.arg, fd);
 }
 
+/*  Its connection has ended. What that brought and was not read yet is still his.  */
+static void lose_peer(weir_inlet *self, weir_peer *peer)
+{
+    self->outstanding -= peer->credit;
+    self->stats.connected--;
+    peer->lost = true;
+    peer->fd = -1;
+}
+
 static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
     if (!is_connected(peer)) return;
@@ -297,7 +303,7 @@ static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
         peer->closed = true;
         hang_up(self, peer->fd);
     } else {
-        unset_id(self, peer);
+        lose_peer(self, peer);
     }
 }
 
@@ -344,17 +350,15 @@ void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text)
 
 static bool has_ended(const weir_inlet *self, const void *id, size_t id_size)
 {
-    for (size_t i = 0; i < ENDED_MAX; i++)
-        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
-            return true;
+    uint64_t hash = XXH3_64bits(id, id_size);
+    for (size_t i = 0; i < ENDED_MAX && i < self->ended_count; i++)
+        if (self->ended[i] == hash) return true;
     return false;
 }
 
 static void note_ended(weir_inlet *self, const void *id, size_t id_size)
 {
-    size_t i = self->ended_count++ % ENDED_MAX;
-    memcpy(self->ended[i].id, id, id_size);
-    self->ended[i].id_size = id_size;
+    self->ended[self->ended_count++ % ENDED_MAX] = XXH3_64bits(id, id_size);
 }
 
 /*  A connection that is no peer's has done something wrong. What still comes from it
@@ -374,13 +378,8 @@ static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
 
 void weir_inlet_lost(weir_inlet *self, int fd)
 {
-    for (weir_peer *p = self->peers; p; p = p->next) {
-        if (p->fd != fd || !p->id_size || p->lost) continue;
-        self->outstanding -= p->credit;
-        p->lost = true;
-        p->fd = -1;
-        self->stats.connected--;
-    }
+    for (weir_peer *p = self->peers; p; p = p->next)
+        if (p->fd == fd && p->id_size && !p->lost) lose_peer(self, p);
 }
 
 /* --- Granting ---------------------------------------------------------------------- */

@@ -445,6 +445,39 @@ static void a_lost_connection_keeps_its_session(void **state)
     assert_int_equal(weir_inlet_look(w->inlet).duplicates, 1);
 }
 
+static void what_a_failed_connection_brought_is_still_taken(void **state)
+{
+    world *w = *state;
+    hello(w, 1, 7);
+    send_block(w, 1, 1, 100);
+    weir_inlet_ack(w->inlet, w->peer, 1);
+    w->send_result = WEIR_ECLOSED;
+    weir_inlet_flush(w->inlet);
+    assert_int_equal(weir_inlet_look(w->inlet).connected, 0);
+    send_block(w, 1, 2, 100);
+    assert_int_equal(w->blocks, 2);
+    assert_int_equal(w->hung_up, 0);
+    weir_inlet_lost(w->inlet, 100);
+    assert_int_equal(weir_inlet_look(w->inlet).connected, 0);
+    assert_int_equal(weir_inlet_look(w->inlet).refused, 0);
+}
+
+static void what_many_replaced_connections_brought_is_dropped_in_silence(void **state)
+{
+    world *w = *state;
+    enum { count = 1000 };
+    for (unsigned i = 1; i <= count; i++)
+        hello(w, i, i);
+    for (unsigned i = 1; i <= count; i++)
+        hello(w, count + i, i);
+    size_t sent = w->sent, hung_up = w->hung_up;
+    for (unsigned i = 1; i <= count; i++)
+        send_block(w, i, 1, 100);
+    assert_int_equal(w->sent, sent);
+    assert_int_equal(w->hung_up, hung_up); // the descriptor may be another's by now
+    assert_int_equal(weir_inlet_look(w->inlet).refused, 0);
+}
+
 static void sessions_that_are_safe_and_gone_make_room(void **state)
 {
     world *w = *state;
@@ -485,6 +518,8 @@ int main(void)
         TEST(an_overrun_is_hung_up_and_nothing_of_it_taken),
         TEST(who_says_close_is_hung_up),
         TEST(a_lost_connection_keeps_its_session),
+        TEST(what_a_failed_connection_brought_is_still_taken),
+        TEST(what_many_replaced_connections_brought_is_dropped_in_silence),
         TEST(sessions_that_are_safe_and_gone_make_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
