@@ -255,13 +255,15 @@ static void revoked(void *arg)
     weir_actor_timer(self->kit, wake, finish_us);
 }
 
-/*  False: the message's sender has been revoked since it was sent.              */
+/*  False: the message's sender has been revoked since it was sent. The id that a ROUTER
+    puts before the message does not always bear the name; the peer's own frames do. */
 static bool know_peer(source_zmq *self)
 {
+    zmq_msg_t *part = &self->parts[self->count - 1];
     self->envelope.peer = NULL;
     if (!weir_zmq_port_knows_peers(&self->port)) return true;
-    const char *name = zmq_msg_gets(&self->parts[0], "User-Id");
-    const char *key = zmq_msg_gets(&self->parts[0], "Weir-Key");
+    const char *name = zmq_msg_gets(part, "User-Id");
+    const char *key = zmq_msg_gets(part, "Weir-Key");
     if (!name || !*name || !key) return false;
     known_peer *p = find_peer(self, name, key);
     if (!p->allowed) p->allowed = is_allowed(self, p);
@@ -340,6 +342,14 @@ static bool recv_message(source_zmq *self)
     return true;
 }
 
+static void count_malformed(source_zmq *self, const char *cause)
+{
+    weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_MALFORMED, 1);
+    self->malformed++;
+    self->cause = cause;
+    if (!self->telling) tell(self);
+}
+
 /*  Records that are nothing but payload have a faster way in.                   */
 static void use_envelope(source_zmq *self)
 {
@@ -358,10 +368,7 @@ static void take_bad(source_zmq *self, const char *error)
     piece.data = self->bad.data;
     piece.size = piece.whole_size = self->bad.size;
     snprintf(piece.error, sizeof piece.error, "%s", error);
-    weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_MALFORMED, 1);
-    self->malformed++;
-    self->cause = error;
-    if (!self->telling) tell(self);
+    count_malformed(self, error);
     self->envelope = (weir_envelope){.peer = self->envelope.peer};
     use_envelope(self);
     weir_intake_piece(self->intake, &self->lane, 0, self->port.endpoint, &piece);
@@ -483,7 +490,10 @@ static const char *read_message(source_zmq *self, weir_zmq_parts *parts)
 static void take_message(source_zmq *self)
 {
     weir_zmq_parts parts;
-    if (!know_peer(self)) return;
+    if (!know_peer(self)) {
+        count_malformed(self, "its sender is not allowed to produce any more");
+        return;
+    }
     self->number++;
     const char *error = read_message(self, &parts);
     if (error) {

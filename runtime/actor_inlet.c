@@ -328,6 +328,8 @@ int64_t weir_actor_inlet_deadline(const weir_actor *self)
     acknowledges nothing.                                                      */
 void weir_actor_free_inlet(weir_actor *self)
 {
+    /*  What is safe and was not told yet would come again.                    */
+    if (self->inlet) weir_inlet_flush(self->inlet);
     if (self->inlet && self->doorman)
         weir_inlet_close_all(self->inlet, "ENDING", "this inlet has ended");
     for (weir_peer *p = self->inlet ? weir_inlet_peers(self->inlet) : NULL; p;

@@ -6,6 +6,7 @@
 #include "runtime/socket.h"
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -92,8 +93,8 @@ weir_err weir_control_new(weir_control **self_p, const weir_control_config *conf
     return err;
 }
 
-/*  libzmq leaves the file of an ipc endpoint behind. It goes while the name is still
-    ours, so that it cannot be our successor's.                                   */
+/*  libzmq leaves the file of a named ipc endpoint behind. Our name is not free before it
+    is removed, else it would be our successor's.                                 */
 static void remove_socket(const weir_control *self)
 {
     char path[WEIR_IPC_PATH_MAX];

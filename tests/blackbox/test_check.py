@@ -290,7 +290,7 @@ def test_errors_name_the_file_as_it_was_given(bench):
     (["run", "--for"], "needs a value"), (["run", "--for", "5", "t.lua"], "unit"),
     (["check", "--for", "5s", "t.lua"], "unknown option"),
     (["run", "nothere.lua"], "cannot read"), (["check", "."], "cannot read"),
-    (["audit", "nothere"], "cannot read"), (["check", "--set", "x=1", "t.lua"], "--set x"),
+    (["audit", "nothere"], "no weir named"), (["check", "--set", "x=1", "t.lua"], "--set x"),
 ])
 def test_a_wrong_command_line_is_2(bench, words, said):
     bench.topology(PAIR)

@@ -178,7 +178,19 @@ def test_two_weirs_talk_by_curve(bench, realm):
     assert sender.code == 0, sender.err
     assert [json.loads(line)["n"] for line in rows(bench.path("out.ndjson"))] == \
         list(range(3000))
-    assert live.stop().node("in")["done"] == 3000
+    run = live.stop()
+    assert run.node("in")["done"] == 3000 and run.node("in")["malformed"] == 0
+
+
+def test_a_req_is_known_each_time_that_it_wakes_the_source(bench, realm):
+    realm.allow("web", "produce")
+    live = start(bench, IN % ("router", FREE) + TELL)
+    req = realm.client(zmq.REQ, where(live), "web")
+    for n in range(30):
+        req.send(b'{"n":%d}' % n)
+        assert req.recv() == b""
+    assert {r["peer"] for r in objects(bench.path("out.ndjson"))} == {"web"}
+    assert live.stop().node("in")["malformed"] == 0
 
 
 def test_curve_without_keys_is_an_error(bench):
