@@ -93,13 +93,17 @@ static void recv_token(void *arg, weir_peer *peer, uint64_t sequence,
 static void read_connections(weir_actor *self)
 {
     weir_connection_event event;
+    const char *cause = "";
     self->inlet_changed = false;
     while (weir_socket_next_event(self->inlet_socket, &event)) {
         if (event.change == WEIR_CONNECTION_ACCEPTED) {
             weir_doorman_accepted(self->doorman, event.fd);
+        } else if (event.change == WEIR_CONNECTION_BROKEN) {
+            cause = event.cause;
         } else if (event.change == WEIR_CONNECTION_LOST) {
-            weir_doorman_lost(self->doorman, event.fd);
+            weir_doorman_lost(self->doorman, event.fd, cause);
             weir_inlet_lost(self->inlet, event.fd);
+            cause = "";
         }
     }
 }

@@ -237,8 +237,8 @@ static void tell_quiet(const weir_why *self, weir_why_path *path)
         tell(path, WEIR_WHY_ENDED, source, -1, "%s has ended, and all of it is safe",
              name);
     else if (n->at_end && !open)
-        tell(path, WEIR_WHY_IDLE, source, -1,
-             "nothing to do: %s is at the end of its input", name);
+        tell(path, WEIR_WHY_IDLE, source, -1, "nothing to do: %s has nothing to read",
+             name);
     else
         tell(path, WEIR_WHY_FLOWS, source, -1, "it flows");
 }
