@@ -37,6 +37,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     const weir_source_link_config *c = config;
     weir_endpoint endpoint = endpoint_of(c);
     self->kit = kit;
+    weir_endpoint_warn(&endpoint);
     weir_actor_vitals(kit)->at_end = true; // it never has anything left to read
     weir_err err = weir_relay_new(&self->relay, kit,
                                   weir_actor_port(kit, weir_actor_node(kit)->name),

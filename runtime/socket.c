@@ -1,5 +1,6 @@
 #include "runtime/socket.h"
 #include "runtime/handover.h"
+#include "runtime/log.h"
 #include <czmq.h>
 #include <errno.h>
 #include <pthread.h>
@@ -156,6 +157,14 @@ static bool is_secured(const weir_endpoint *endpoint)
     return !endpoint->plaintext && begins(endpoint->endpoint, "tcp://");
 }
 
+void weir_endpoint_warn(const weir_endpoint *self)
+{
+    if (self->plaintext && begins(self->endpoint, "tcp://"))
+        weir_log(WEIR_WARN,
+                 "plaintext endpoint=%s: not encrypted, and nobody proves who he is",
+                 self->endpoint);
+}
+
 static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
                        weir_report *report)
 {
@@ -310,10 +319,26 @@ static weir_connection_change change_of(int event)
         return WEIR_CONNECTION_READY;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         return WEIR_CONNECTION_REFUSED;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        return WEIR_CONNECTION_BROKEN;
     case ZMQ_EVENT_DISCONNECTED:
         return WEIR_CONNECTION_LOST;
     default:
         return WEIR_CONNECTION_FAILED;
+    }
+}
+
+static const char *cause_of(int event, int value, bool secured)
+{
+    if (event != ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) return "";
+    switch (value) {
+    case ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+        return secured ? "it does not speak CURVE" : "it speaks CURVE, we do not";
+    case ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC:
+        return "it has another key of ours than we";
+    default:
+        return "it does not keep to ZeroMQ's protocol";
     }
 }
 
@@ -330,7 +355,8 @@ static bool recv_event(weir_socket *self, int *number, weir_connection_event *ev
     memcpy(&code, head, sizeof code);
     memcpy(&value, head + sizeof code, sizeof value);
     *number = code;
-    *event = (weir_connection_event){change_of(code), value};
+    *event = (weir_connection_event){change_of(code), value,
+                                     cause_of(code, value, self->secured)};
     return true;
 }
 

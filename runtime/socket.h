@@ -40,6 +40,9 @@ bool weir_endpoint_is_foreign(const char *endpoint);
 weir_err weir_endpoint_check(const weir_endpoint *self, bool listens,
                              weir_report *report);
 
+/*  Logs that a tcp endpoint is plaintext: said at each start of whoever opens it. */
+void weir_endpoint_warn(const weir_endpoint *self);
+
 /*  A libzmq socket of any type (ZMQ_PULL, ..), with every option that one of ours must
     have (security, size of messages, heartbeats, deadlines, linger), bound or connected
     to the endpoint. hwm is a count; 0: none. reconnects: by libzmq itself, as sockets
@@ -69,18 +72,21 @@ void weir_socket_close(weir_socket **self_p);
 /*  Where it is bound in fact: with the port that the system chose.              */
 const char *weir_socket_endpoint(const weir_socket *self);
 
-/*  What has become of a foreign socket's connections.                           */
+/*  What has become of a foreign socket's connections. A listener's connection that is
+    REFUSED or BROKEN is LOST next.                                              */
 typedef enum {
     WEIR_CONNECTION_ACCEPTED = 1, // listening: the handshake begins
     WEIR_CONNECTION_READY,        // hands are shaken
     WEIR_CONNECTION_REFUSED,      // the handshake failed: the other side refuses our key
-    WEIR_CONNECTION_FAILED,       // nobody listens, or the handshake failed otherwise
+    WEIR_CONNECTION_BROKEN,       // the handshake failed otherwise
+    WEIR_CONNECTION_FAILED,       // nobody listens
     WEIR_CONNECTION_LOST,         // it was there and has ended
 } weir_connection_change;
 
 typedef struct {
     weir_connection_change change;
-    int fd; // of ACCEPTED and LOST: the connection's descriptor
+    int fd;            // of ACCEPTED and LOST: the connection's descriptor
+    const char *cause; // of BROKEN: what was wrong with the other side; "": it hung up
 } weir_connection_event;
 
 /*  The descriptor to wait on for changes, edge-triggered like weir_socket_fd; -1 for

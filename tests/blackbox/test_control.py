@@ -333,7 +333,7 @@ sink.null "out" { from = "in" }
     client = connect(bench)
     path = wait_for(lambda: [p for p in client.ok("why")["paths"]
                              if p["verdict"] == "idle"], "it is idle")[0]
-    assert path["why"] == "nothing to do: in is at the end of its input"
+    assert path["why"] == "nothing to do: in has nothing to read"
     live.stop()
 
 

@@ -235,6 +235,11 @@ def test_doctor_tells_who_was_refused_here(make):
     for part in ("10.0.0.7", refusal["key"], "7 times", "2027-01-15T08:00:00Z",
                  refusal["cause"], "--role produce"):
         assert part in text, text
+    a.trust(b, "consume")
+    text = a.doctor(code=1)
+    assert "10.0.0.7 (b" in text and "a stranger" not in text
+    assert "it has not the role produce; its roles: consume" in text
+    assert "peers/b.pub --role produce" in text
     a.trust(b, "produce")
     assert "10.0.0.7" not in a.doctor(code=0)
     a.path("refused.json").write_text("junk")
