@@ -43,6 +43,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     const char *name = weir_actor_node(kit)->name;
     self->kit = kit;
     self->on_error = (weir_on_error)c->on_error;
+    weir_endpoint_warn(&endpoint);
     weir_err err =
         weir_relay_new(&self->relay, kit, weir_actor_port(kit, name), &c->screen, report);
     return err ? err : weir_actor_connect(kit, name, &endpoint, NULL, report);

@@ -2,7 +2,7 @@
 #include "runtime/relay.h"
 
 const weir_source_link_config weir_source_link_defaults = {
-    .heartbeat = 1000000,
+    .heartbeat = 30000000,
     .screen = WEIR_SCREEN_DEFAULTS,
 };
 
@@ -37,6 +37,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     const weir_source_link_config *c = config;
     weir_endpoint endpoint = endpoint_of(c);
     self->kit = kit;
+    weir_endpoint_warn(&endpoint);
     weir_actor_vitals(kit)->at_end = true; // it never has anything left to read
     weir_err err = weir_relay_new(&self->relay, kit,
                                   weir_actor_port(kit, weir_actor_node(kit)->name),
@@ -79,7 +80,8 @@ static const weir_option options[] = {
     {"plaintext", WEIR_OPTION_BOOL, offsetof(weir_source_link_config, plaintext), 0, 0,
      NULL, false, "tcp without encryption and without knowing who sends"},
     {"heartbeat", WEIR_OPTION_TIME, offsetof(weir_source_link_config, heartbeat), 10000,
-     300e6, NULL, false, "between heartbeats; when three are missed it is lost"},
+     300e6, NULL, false,
+     "between heartbeats to senders, which have their own; three missed: it is lost"},
     WEIR_SCREEN_OPTIONS(weir_source_link_config, screen),
     {.name = NULL},
 };

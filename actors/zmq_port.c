@@ -106,8 +106,8 @@ weir_err weir_zmq_port_open(weir_zmq_port *self, weir_report *report)
     if (!err) err = watch_revocations(self, report);
     if (err) return err;
     if (c->listen) weir_vitals_set_endpoint(weir_actor_vitals(self->kit), self->endpoint);
-    if (c->plaintext && is_tcp(where))
-        weir_log(WEIR_WARN, "plaintext endpoint=%s", self->endpoint);
+    weir_endpoint_warn(
+        &(weir_endpoint){.endpoint = self->endpoint, .plaintext = c->plaintext});
     weir_log(WEIR_INFO, "%s endpoint=%s", c->listen ? "listening" : "connecting",
              self->endpoint);
     return WEIR_OK;

@@ -181,7 +181,7 @@ int weir_cmd_audit(const weir_command_line *line)
 {
     char folder[PATH_MAX];
     const char *operand = weir_line_operand(line, 0);
-    if (weir_line_flag(line, "--control") || !weir_state_is_file(operand))
+    if (!operand || weir_line_flag(line, "--control") || !weir_state_is_file(operand))
         return audit_running(line, operand);
     if (!weir_state_of_file(operand, folder)) return WEIR_EXIT_CHECK;
     return audit_folder(folder, weir_line_flag(line, "--json"));

@@ -22,8 +22,9 @@ static int cmd_check(const weir_command_line *line)
                                    &reports);
     weir_print_reports(&reports, json);
     if (good && !json)
-        printf("%s: %zu nodes, %zu links, no errors\n", topology.path,
-               topology.plan.node_count, topology.plan.link_count);
+        printf("%s: %zu node%s, %zu link%s, no errors\n", topology.path,
+               topology.plan.node_count, topology.plan.node_count == 1 ? "" : "s",
+               topology.plan.link_count, topology.plan.link_count == 1 ? "" : "s");
     weir_topology_close(&topology);
     weir_reports_fini(&reports);
     free(params);
@@ -144,9 +145,9 @@ const weir_host_command weir_commands[] = {
      weir_tap_flags, 1, weir_cmd_tap},
     {"top", "[NAME[/NODE]]", "shows what each node does, once a second", weir_top_flags,
      1, weir_cmd_top},
-    {"audit", "FILE | FOLDER | NAME",
-     "proves that every record of the last run, or of a running one, is accounted for",
-     weir_audit_flags, 1, weir_cmd_audit},
+    {"audit", "[FILE | FOLDER | NAME]",
+     "proves that every record of a run is accounted for", weir_audit_flags, 1,
+     weir_cmd_audit},
     {"pos ls", "[FILE | FOLDER | NAME]", "lists how far files are read",
      weir_pos_ls_flags, 1, weir_cmd_pos_ls},
     {"pos set", "FILE | FOLDER PATH OFFSET",
@@ -173,9 +174,9 @@ const weir_host_command weir_commands[] = {
     {"keys revoke", "NAME", "trusts it no more and ends its connections", keys_flags, 1,
      weir_cmd_keys_revoke},
     {"keys doctor", "[ENDPOINT]",
-     "says what is wrong with keys and certificates and why a peer is refused",
-     doctor_flags, 1, weir_cmd_keys_doctor},
-    {"reference", "", "prints the reference of actors, options, counters and commands",
+     "says what is wrong with keys, and why a peer is refused", doctor_flags, 1,
+     weir_cmd_keys_doctor},
+    {"reference", "", "prints docs/reference.md: actors, options, counters, commands",
      no_flags, 0, weir_cmd_reference},
     {"version", "", "prints the version", json_flags, 0, cmd_version},
     {NULL, NULL, NULL, NULL, 0, NULL},
@@ -243,7 +244,7 @@ static void print_command(const weir_host_command *command, FILE *to)
     for (const weir_flag *f = command->flags; f->name; f++)
         fprintf(to, "  %s %-*s %s\n", f->name, 24 - (int)strlen(f->name),
                 f->argument ? f->argument : "", f->help);
-    fprintf(to, "  --help                   this text\n");
+    fprintf(to, "  --help                    this text\n");
 }
 
 /*  Whether the command is that one of the group, or any of it (second NULL).   */
@@ -262,7 +263,7 @@ static void print_commands(const char *group, FILE *to)
     fprintf(to, "usage: weir %s%sCOMMAND ...\n\n", group ? group : "", group ? " " : "");
     for (const weir_host_command *c = weir_commands; c->name; c++)
         if (!group || is_in_group(c, group, NULL))
-            fprintf(to, "  %-12s %-14s %s\n", c->name, c->operands, c->help);
+            fprintf(to, "  %-11s %-25s %s\n", c->name, c->operands, c->help);
     fprintf(to,
             "\nweir COMMAND --help tells more. Exit codes: 0 clean, 1 stopped by\n"
             "failures or the deadline, 2 errors found by the check or in the command\n"

@@ -61,9 +61,13 @@ static int list_all(bool json)
     for (size_t i = 0; i < names.count; i++)
         list_one(names.items[i], json, i == 0);
     if (json) printf("]\n");
-    if (!json && names.count == 0) printf("no weir runs here\n");
+    weir_target none;
+    weir_report report = {0};
+    bool hidden =
+        !names.count && weir_target_parse(&none, NULL, NULL, 0, &report) == WEIR_ESYS;
+    if (!json && names.count == 0 && !hidden) printf("no weir runs here\n");
     weir_remote_free_names(&names);
-    return WEIR_EXIT_OK;
+    return hidden ? weir_remote_print(&report) : WEIR_EXIT_OK;
 }
 
 static void print_nodes(const weir_value *body)

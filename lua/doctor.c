@@ -174,24 +174,43 @@ static bool is_settled(const doctor *self, const weir_refusal *refusal)
     return cert && weir_cert_is_valid(cert, self->now_ms) && role && cert->roles & role;
 }
 
+/*  Whoever is known by now is told of as peers/ has him.                      */
+static void put_cause(const doctor *self, const weir_refusal *r, const weir_cert *cert,
+                      char text[256])
+{
+    char roles[WEIR_ROLES_TEXT_MAX];
+    if (!cert) {
+        snprintf(text, 256, "%s", r->cause);
+    } else if (!weir_cert_is_valid(cert, self->now_ms)) {
+        snprintf(text, 256, "its time is over");
+    } else {
+        weir_roles_print(cert->roles, roles);
+        snprintf(text, 256, "it has not the role %s; its roles: %s", r->role, roles);
+    }
+}
+
 static void tell_refusal(doctor *self, const weir_refusal *r)
 {
-    char when[32], remedy[256];
+    char when[32], cause[256], remedy[256];
+    const weir_cert *cert = weir_roster_by_key(&self->peers, r->key);
+    const char *name = cert ? cert->name : r->name;
+    put_cause(self, r, cert, cause);
     time_t seconds = (time_t)(r->wall_ms / 1000);
     struct tm utc;
     gmtime_r(&seconds, &utc);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    if (*r->name)
+    if (*name)
         snprintf(remedy, sizeof remedy, "weir keys allow %.64s/peers/%s.pub --role %s",
-                 self->folder, r->name, r->role);
+                 self->folder, name, r->role);
     else
         snprintf(remedy, sizeof remedy, "weir keys allow its self.pub --role %s",
                  r->role);
     find(self, "refused.json",
-         "%s (%s%s%s) was refused %" PRIu64 " times, last at %s, asking for role %s: %s; "
+         "%s (%s%s%s) was refused %" PRIu64
+         " time%s, last at %s, asking for role %s: %s; "
          "if it shall: %s",
-         r->address, *r->name ? r->name : "a stranger", *r->key ? ", key " : "", r->key,
-         r->count, when, r->role, r->cause, remedy);
+         r->address, *name ? name : "a stranger", *r->key ? ", key " : "", r->key,
+         r->count, r->count == 1 ? "" : "s", when, r->role, cause, remedy);
 }
 
 static void check_refusals(doctor *self)

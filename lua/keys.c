@@ -336,6 +336,11 @@ int weir_cmd_keys_allow(const weir_command_line *line)
     if (code) return code;
     if (!read_peers(&peers, folder)) return WEIR_EXIT_FAILED;
     code = fits(&cert, &peers) ? store(&cert, folder) : WEIR_EXIT_FAILED;
+    if (code == WEIR_EXIT_OK && strcmp(own.public_key, cert.public_key) == 0)
+        fail(file,
+             "this is our own certificate: right if two weirs of this host share these "
+             "keys; else weir keys revoke it, and allow the other side's self.pub",
+             0);
     weir_roster_fini(&peers);
     return code;
 }

@@ -75,6 +75,7 @@ static void tick(void *arg, weir_plan *plan, weir_vitals *const *vitals)
     int64_t now = weir_clock_now_us();
     double elapsed_s = (double)(now - self->last_us) / 1e6;
     weir_buffer out = {0};
+    bool moved = false, moved_before = self->moved;
     if (!self->records) {
         self->node_count = plan->node_count;
         self->records = calloc(plan->node_count, sizeof *self->records);
@@ -87,6 +88,7 @@ static void tick(void *arg, weir_plan *plan, weir_vitals *const *vitals)
                          weir_count_get(vitals[i], WEIR_COUNT_BYTES_OUT);
         double rate[2] = {(double)(records - self->records[i]) / elapsed_s,
                           (double)(bytes - self->bytes[i]) / elapsed_s};
+        moved |= rate[0] > 0 || rate[1] > 0;
         self->records[i] = records;
         self->bytes[i] = bytes;
         put_rates(&plan->nodes[i], vitals[i], rate, &out);
@@ -98,11 +100,12 @@ static void tick(void *arg, weir_plan *plan, weir_vitals *const *vitals)
     if (estimated) weir_buffer_put_byte(&out, '\n');
     if (self->terminal) {
         draw(self, &out, (int)plan->node_count + estimated);
-    } else {
+    } else if (moved || moved_before) {
         weir_buffer_put_byte(&out, 0);
         for (char *line = strtok((char *)out.data, "\n"); line; line = strtok(NULL, "\n"))
             weir_log(WEIR_INFO, "progress %s", line);
     }
+    self->moved = moved;
     self->last_us = now;
     weir_buffer_fini(&out);
 }

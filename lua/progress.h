@@ -1,5 +1,6 @@
 /*  progress: what `weir run` shows while it runs: a table that redraws itself on a
-    terminal, a log line now and then elsewhere.                               */
+    terminal, a log line now and then elsewhere,
+    while something moves.                              */
 #pragma once
 #include "runtime/context.h"
 
@@ -8,7 +9,8 @@ typedef struct {
     int64_t started_us, last_us;
     uint64_t *records, *bytes; // of each node at the last tick; owned
     size_t node_count;
-    int lines; // drawn last time
+    int lines;  // drawn last time
+    bool moved; // something had, at the last tick
 } weir_progress;
 
 /*  Sets tick of the config; both structs stay where they are while it runs.   */

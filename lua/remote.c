@@ -200,8 +200,9 @@ static weir_err no_answer(weir_remote *self, weir_report *report)
     long pid = self->local ? find_process(self, &stopped) : 0;
     if (!self->local)
         weir_report_set(report, WEIR_ETIMEOUT, self->name,
-                        "no answer within %s: nobody listens there, or it refuses this "
-                        "certificate; `weir keys doctor %s --server %s` tells",
+                        "no answer within %s: nobody listens there, it is no control "
+                        "endpoint, or it refuses this certificate; `weir keys doctor %s "
+                        "--server %s` tells",
                         (char *)time.data, self->name, self->server);
     else if (stopped)
         weir_report_set(report, WEIR_ETIMEOUT, self->name,

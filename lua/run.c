@@ -40,7 +40,8 @@ static const char *say_what_comes(const weir_topology *topology)
         forgets |= topology->plan.nodes[i].class->forgets;
     }
     if (forgets) return "what plain ZeroMQ peers sent cannot be read again";
-    return once ? "what came by a pipe cannot be read again" : "they will be read again";
+    return once ? "what came by a pipe cannot be read again"
+                : "what is not safe is read again";
 }
 
 static void print_outcome(const weir_outcome *outcome, const weir_topology *topology)
@@ -49,8 +50,9 @@ static void print_outcome(const weir_outcome *outcome, const weir_topology *topo
         fprintf(stderr, "weir: %s%s%s\n", outcome->reason.where,
                 *outcome->reason.where ? ": " : "", outcome->reason.text);
     if (outcome->outstanding)
-        fprintf(stderr, "weir: %llu records were read and are not safe; %s\n",
-                (unsigned long long)outcome->outstanding, say_what_comes(topology));
+        fprintf(stderr, "weir: %llu record%s read and not safe; %s\n",
+                (unsigned long long)outcome->outstanding,
+                outcome->outstanding == 1 ? " was" : "s were", say_what_comes(topology));
     if (outcome->dead)
         fprintf(stderr, "weir: %llu dead letter%s in %s/dead.ndjson\n",
                 (unsigned long long)outcome->dead, outcome->dead == 1 ? "" : "s",

@@ -136,7 +136,8 @@ static int run_tap(tap *self)
         fprintf(stderr, "weir: it has ended\n");
     else if (err && err != WEIR_ESTOP)
         return weir_remote_print(&report);
-    fprintf(stderr, "weir: %" PRIu64 " records shown", self->records);
+    fprintf(stderr, "weir: %" PRIu64 " record%s shown", self->records,
+            self->records == 1 ? "" : "s");
     if (self->skipped) fprintf(stderr, ", %" PRIu64 " others passed", self->skipped);
     fprintf(stderr, "\n");
     return WEIR_EXIT_OK;

@@ -1,8 +1,12 @@
 /*  NAME[/NODE[.OUTLET]]: what it means.                                       */
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "lua/nearest.h"
 #include "lua/remote.h"
+#include "runtime/rundir.h"
 
 void weir_remote_list_names(char *text, size_t size, const char *const *names,
                             size_t count)
@@ -14,15 +18,29 @@ void weir_remote_list_names(char *text, size_t size, const char *const *names,
             (size_t)snprintf(text + used, size - used, "%s%s", i ? ", " : "", names[i]);
 }
 
+/*  Where was looked, so that one who looks as the wrong user or in the wrong folder
+    sees it.                                                                   */
+static weir_err nobody(const char *name, weir_report *report)
+{
+    char folder[PATH_MAX], named[80] = "";
+    weir_rundir_path(folder);
+    if (name) snprintf(named, sizeof named, " named '%.63s'", name);
+    if (access(folder, R_OK | X_OK) && errno != ENOENT)
+        return weir_report_set(report, WEIR_ESYS, folder,
+                               "%s: ask as the user whose weir it is", strerror(errno));
+    return weir_report_set(report, WEIR_ENOTFOUND, NULL,
+                           "no weir%s runs here%s (looked in %.200s; $WEIR_RUN names "
+                           "another folder)",
+                           named, name ? ", nor any other" : "", folder);
+}
+
 static weir_err unknown(const char *name, const char *const *names, size_t count,
                         weir_report *report)
 {
     char list[200];
     const char *near = weir_nearest(name, names, count);
     weir_remote_list_names(list, sizeof list, names, count);
-    if (count == 0)
-        return weir_report_set(report, WEIR_ENOTFOUND, NULL,
-                               "no weir named '%.63s' runs here, nor any other", name);
+    if (count == 0) return nobody(name, report);
     return weir_report_set(report, WEIR_ENOTFOUND, NULL,
                            "no weir named '%.63s' runs here%s%s%s; these do: %s", name,
                            near ? " (did you mean '" : "", near ? near : "",
@@ -34,9 +52,7 @@ static weir_err take_only_name(weir_target *target, const char *const *names,
 {
     char list[200];
     weir_remote_list_names(list, sizeof list, names, count);
-    if (count == 0)
-        return weir_report_set(report, WEIR_ENOTFOUND, NULL,
-                               "no weir runs here that could be asked");
+    if (count == 0) return nobody(NULL, report);
     if (count > 1)
         return weir_report_set(report, WEIR_EINVAL, NULL,
                                "say which weir is meant, these run: %s", list);

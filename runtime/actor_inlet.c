@@ -3,8 +3,6 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include <assert.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 /*  How many messages the inlet may hand in before the links get a turn.       */
 #define MESSAGES_A_TURN 64
@@ -15,7 +13,7 @@ static const size_t foreign_slack = 1 << 20;
 /*  All foreign peers of an inlet together may use so many windows.            */
 #define FOREIGN_WINDOWS 4
 
-static const size_t silent_max = 256;        // connections without a first message
+static const size_t silent_max = 1024;       // connections without a first message
 static const int64_t look_again_us = 100000; // at a ledger that is full
 
 /*  Acknowledgements to other processes are gathered for so long: each message wakes
@@ -93,13 +91,17 @@ static void recv_token(void *arg, weir_peer *peer, uint64_t sequence,
 static void read_connections(weir_actor *self)
 {
     weir_connection_event event;
+    const char *cause = "";
     self->inlet_changed = false;
     while (weir_socket_next_event(self->inlet_socket, &event)) {
         if (event.change == WEIR_CONNECTION_ACCEPTED) {
             weir_doorman_accepted(self->doorman, event.fd);
+        } else if (event.change == WEIR_CONNECTION_BROKEN) {
+            cause = event.cause;
         } else if (event.change == WEIR_CONNECTION_LOST) {
-            weir_doorman_lost(self->doorman, event.fd);
+            weir_doorman_lost(self->doorman, event.fd, cause);
             weir_inlet_lost(self->inlet, event.fd);
+            cause = "";
         }
     }
 }
@@ -170,21 +172,11 @@ static void wake_connections(void *arg)
     self->inlet_changed = true;
 }
 
-static void somebody_was_revoked(void *arg)
+void weir_actor_revoke_peers(weir_actor *self)
 {
-    weir_actor *self = arg;
-    eventfd_read(self->revoked_fd, &(eventfd_t){0});
-    weir_inlet_close_unless(self->inlet, may_stay, self, "REVOKED",
-                            "the certificate has no right to this any more");
-}
-
-static weir_err watch_realm(weir_actor *self)
-{
-    self->revoked_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (self->revoked_fd < 0) return WEIR_ESYS;
-    weir_realm_watch(self->node.realm, self->revoked_fd);
-    return weir_loop_watch(&self->loop, self->revoked_fd, false, somebody_was_revoked,
-                           self);
+    if (self->inlet && self->doorman && !self->plaintext)
+        weir_inlet_close_unless(self->inlet, may_stay, self, "REVOKED",
+                                "the certificate has no right to this any more");
 }
 
 static weir_err watch_foreign(weir_actor *self, const weir_endpoint *endpoint)
@@ -197,7 +189,7 @@ static weir_err watch_foreign(weir_actor *self, const weir_endpoint *endpoint)
     weir_err err =
         weir_loop_watch(&self->loop, weir_socket_monitor_fd(self->inlet_socket), true,
                         wake_connections, self);
-    return err || !secure ? err : watch_realm(self);
+    return err || !secure ? err : weir_actor_watch_realm(self);
 }
 
 static bool has_open_port(const char *endpoint)
@@ -338,9 +330,6 @@ void weir_actor_free_inlet(weir_actor *self)
     weir_inlet_destroy(&self->inlet);
     weir_doorman_destroy(&self->doorman);
     weir_socket_close(&self->inlet_socket);
-    if (self->revoked_fd < 0) return;
-    weir_realm_unwatch(self->node.realm, self->revoked_fd);
-    close(self->revoked_fd);
 }
 
 /* --- Book -------------------------------------------------------------------------- */

@@ -173,10 +173,8 @@ static void look_for_end(context *self)
     if (all_sources_ended(self)) {
         weir_context_give_up(self, WEIR_END_CLEAN, NULL);
     } else if (self->deadline_us >= 0 && weir_clock_now_us() >= self->deadline_us) {
-        weir_report reason = {.err = WEIR_ETIMEOUT};
-        snprintf(reason.text, sizeof reason.text,
-                 "the drain took too long: %" PRIu64 " records are not safe",
-                 weir_context_outstanding(self));
+        weir_report reason = {.err = WEIR_ETIMEOUT,
+                              .text = "the drain took too long (supervise { drain })"};
         weir_context_give_up(self, WEIR_END_DEADLINE, &reason);
     }
 }

@@ -2,6 +2,7 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include <linux/tcp.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static const uint64_t silent_bytes_max = 128 << 10;
 typedef struct {
     int fd;
     ino_t inode;
-    int64_t us; // silent: when it came; ending: when it is to end
+    int64_t us;                      // silent: when it came; ending: when it is to end
+    struct sockaddr_storage address; // silent
 } connection;
 
 struct weir_doorman {
@@ -33,7 +35,7 @@ struct weir_doorman {
     connection ending[ENDING_MAX];
     size_t ending_count;
     uint64_t turned_away;
-    int64_t looked_us, logged_us;
+    int64_t looked_us, logged_us, complained_us;
 };
 
 weir_doorman *weir_doorman_new(size_t silent_max)
@@ -124,7 +126,10 @@ static size_t find_worst(const weir_doorman *self)
 
 void weir_doorman_accepted(weir_doorman *self, int fd)
 {
-    self->silent[self->count++] = (connection){fd, inode_of(fd), weir_clock_now_us()};
+    connection *c = &self->silent[self->count++];
+    socklen_t size = sizeof c->address;
+    *c = (connection){.fd = fd, .inode = inode_of(fd), .us = weir_clock_now_us()};
+    getpeername(fd, (struct sockaddr *)&c->address, &size);
     if (self->count > self->max) turn_away(self, find_worst(self));
 }
 
@@ -139,8 +144,26 @@ void weir_doorman_spoke(weir_doorman *self, int fd)
     forget(self, fd);
 }
 
-void weir_doorman_lost(weir_doorman *self, int fd)
+static void complain(weir_doorman *self, int fd, const char *cause)
 {
+    static const char mapped[] = "::ffff:"; // an IPv4 peer of an IPv6 socket
+    int64_t now = weir_clock_now_us();
+    char address[INET6_ADDRSTRLEN + 8] = "unknown", *at = address;
+    if (self->complained_us && now - self->complained_us < log_again_us) return;
+    self->complained_us = now;
+    for (size_t i = 0; i < self->count; i++)
+        if (self->silent[i].fd == fd)
+            getnameinfo((const struct sockaddr *)&self->silent[i].address,
+                        sizeof self->silent[i].address, address, sizeof address, NULL, 0,
+                        NI_NUMERICHOST);
+    if (strncmp(at, mapped, sizeof mapped - 1) == 0 && strchr(at, '.'))
+        at += sizeof mapped - 1;
+    weir_log(WEIR_WARN, "handshake failed address=%s cause=\"%s\"", at, cause);
+}
+
+void weir_doorman_lost(weir_doorman *self, int fd, const char *cause)
+{
+    if (*cause) complain(self, fd, cause);
     forget(self, fd);
 }
 
@@ -153,7 +176,8 @@ static void drop_ending(weir_doorman *self, size_t i)
 
 void weir_doorman_end(weir_doorman *self, int fd)
 {
-    connection c = {fd, inode_of(fd), weir_clock_now_us() + flush_us};
+    connection c = {
+        .fd = fd, .inode = inode_of(fd), .us = weir_clock_now_us() + flush_us};
     if (!c.inode) return;
     if (self->ending_count == ENDING_MAX) {
         end(&self->ending[0]);

@@ -15,10 +15,11 @@ typedef struct weir_doorman weir_doorman;
 weir_doorman *weir_doorman_new(size_t silent_max);
 void weir_doorman_destroy(weir_doorman **self_p);
 
-/*  A connection was accepted; its first message is here; it has ended.          */
+/*  A connection was accepted; its first message is here; it has ended. cause: why hands
+    were not shaken, which is logged with the address, once a minute; "": no matter.  */
 void weir_doorman_accepted(weir_doorman *self, int fd);
 void weir_doorman_spoke(weir_doorman *self, int fd);
-void weir_doorman_lost(weir_doorman *self, int fd);
+void weir_doorman_lost(weir_doorman *self, int fd, const char *cause);
 
 /*  Ends the connection in a moment, when what was sent to it has left.         */
 void weir_doorman_end(weir_doorman *self, int fd);

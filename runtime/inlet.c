@@ -12,8 +12,9 @@
 #define ENDED_MAX 4096 // connections that have ended and that we may still hear
 #define COMPLAINTS_MAX 64
 
-/*  What a foreign peer is granted at first when there are very many.          */
-static const size_t least_first_bytes = 64 << 10;
+/*  What a foreign peer is granted at first when there are very many: with less than two
+    blocks under way it would ask by NEED for each.                            */
+static const size_t least_first_bytes = 192 << 10;
 static const int64_t complain_again_us = 60000000;
 
 struct weir_peer {

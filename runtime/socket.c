@@ -1,5 +1,6 @@
 #include "runtime/socket.h"
 #include "runtime/handover.h"
+#include "runtime/log.h"
 #include <czmq.h>
 #include <errno.h>
 #include <pthread.h>
@@ -18,7 +19,10 @@ struct weir_socket {
     zmq_msg_t id, head;  // of the last message
 };
 
-static const int64_t default_heartbeat_us = 1000000;
+/*  Who connects must know soon that the other side is gone. Who listens has nothing to
+    lose by a dead connection, and may have a thousand of them: there, beats cost more
+    than they tell.                                                            */
+static const int64_t default_heartbeat_us = 1000000, listener_heartbeat_us = 30000000;
 static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
@@ -136,7 +140,8 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
         endpoint->message_max ? endpoint->message_max : default_message_max;
     zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &message_max, sizeof message_max);
     if (!weir_endpoint_is_foreign(endpoint->endpoint)) return;
-    int heartbeat_ms = in_ms(endpoint->heartbeat_us, default_heartbeat_us);
+    int heartbeat_ms = in_ms(endpoint->heartbeat_us,
+                             listens ? listener_heartbeat_us : default_heartbeat_us);
     int connect_ms = in_ms(endpoint->connect_us, default_connect_us);
     set_int(handle, ZMQ_HANDSHAKE_IVL,
             connect_ms < handshake_ms ? connect_ms : handshake_ms);
@@ -150,6 +155,14 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
 static bool is_secured(const weir_endpoint *endpoint)
 {
     return !endpoint->plaintext && begins(endpoint->endpoint, "tcp://");
+}
+
+void weir_endpoint_warn(const weir_endpoint *self)
+{
+    if (self->plaintext && begins(self->endpoint, "tcp://"))
+        weir_log(WEIR_WARN,
+                 "plaintext endpoint=%s: not encrypted, and nobody proves who he is",
+                 self->endpoint);
 }
 
 static weir_err secure(void *handle, const weir_endpoint *endpoint, bool listens,
@@ -306,10 +319,26 @@ static weir_connection_change change_of(int event)
         return WEIR_CONNECTION_READY;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         return WEIR_CONNECTION_REFUSED;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        return WEIR_CONNECTION_BROKEN;
     case ZMQ_EVENT_DISCONNECTED:
         return WEIR_CONNECTION_LOST;
     default:
         return WEIR_CONNECTION_FAILED;
+    }
+}
+
+static const char *cause_of(int event, int value, bool secured)
+{
+    if (event != ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) return "";
+    switch (value) {
+    case ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+        return secured ? "it does not speak CURVE" : "it speaks CURVE, we do not";
+    case ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC:
+        return "it has another key of ours than we";
+    default:
+        return "it does not keep to ZeroMQ's protocol";
     }
 }
 
@@ -326,7 +355,8 @@ static bool recv_event(weir_socket *self, int *number, weir_connection_event *ev
     memcpy(&code, head, sizeof code);
     memcpy(&value, head + sizeof code, sizeof value);
     *number = code;
-    *event = (weir_connection_event){change_of(code), value};
+    *event = (weir_connection_event){change_of(code), value,
+                                     cause_of(code, value, self->secured)};
     return true;
 }
 

@@ -25,7 +25,8 @@ typedef struct {
     bool plaintext;       // tcp without CURVE
     weir_role role;       // to listen by CURVE: what a peer must be allowed to do
     const char *server;   // to connect by CURVE: the name in the other's certificate
-    int64_t heartbeat_us; // between heartbeats, three may be missed; 0: 1 s
+    int64_t heartbeat_us; // between heartbeats, three may be missed; 0: 1 s to
+                          // connect, 30 s to listen
     int64_t connect_us;   // for connecting and shaking hands; 0: 5 s
     int send_hwm;         // of weir_socket_raw, if it is not hwm
     int64_t message_max;  // bytes of the largest frame that is received; 0: 16 MB
@@ -38,6 +39,9 @@ bool weir_endpoint_is_foreign(const char *endpoint);
     said. WEIR_EINVAL with a report without the option's name.                   */
 weir_err weir_endpoint_check(const weir_endpoint *self, bool listens,
                              weir_report *report);
+
+/*  Logs that a tcp endpoint is plaintext: said at each start of whoever opens it. */
+void weir_endpoint_warn(const weir_endpoint *self);
 
 /*  A libzmq socket of any type (ZMQ_PULL, ..), with every option that one of ours must
     have (security, size of messages, heartbeats, deadlines, linger), bound or connected
@@ -68,18 +72,21 @@ void weir_socket_close(weir_socket **self_p);
 /*  Where it is bound in fact: with the port that the system chose.              */
 const char *weir_socket_endpoint(const weir_socket *self);
 
-/*  What has become of a foreign socket's connections.                           */
+/*  What has become of a foreign socket's connections. A listener's connection that is
+    REFUSED or BROKEN is LOST next.                                              */
 typedef enum {
     WEIR_CONNECTION_ACCEPTED = 1, // listening: the handshake begins
     WEIR_CONNECTION_READY,        // hands are shaken
     WEIR_CONNECTION_REFUSED,      // the handshake failed: the other side refuses our key
-    WEIR_CONNECTION_FAILED,       // nobody listens, or the handshake failed otherwise
+    WEIR_CONNECTION_BROKEN,       // the handshake failed otherwise
+    WEIR_CONNECTION_FAILED,       // nobody listens
     WEIR_CONNECTION_LOST,         // it was there and has ended
 } weir_connection_change;
 
 typedef struct {
     weir_connection_change change;
-    int fd; // of ACCEPTED and LOST: the connection's descriptor
+    int fd;            // of ACCEPTED and LOST: the connection's descriptor
+    const char *cause; // of BROKEN: what was wrong with the other side; "": it hung up
 } weir_connection_event;
 
 /*  The descriptor to wait on for changes, edge-triggered like weir_socket_fd; -1 for

@@ -198,10 +198,25 @@ static void attempt_again(weir_uplink *self)
 
 /* --- The connection's events ------------------------------------------------------- */
 
+/*  Which side sees first that they do not agree, and hangs up, is chance: one text for
+    both, so that the log does not flutter.                                      */
+static void lose_handshake(weir_uplink *self)
+{
+    const weir_endpoint *endpoint = &self->config.endpoint;
+    char trouble[200] = "the handshake failed";
+    if (endpoint->server)
+        snprintf(trouble, sizeof trouble,
+                 "the handshake failed: it speaks no CURVE, or has not the key of '%s' "
+                 "(weir keys doctor tells)",
+                 endpoint->server);
+    else if (endpoint->plaintext)
+        snprintf(trouble, sizeof trouble,
+                 "the handshake failed: it speaks CURVE, or no ZeroMQ at all");
+    lose_for_a_while(self, trouble);
+}
+
 static void read_change(weir_uplink *self, weir_connection_change change)
 {
-    const char *server = self->config.endpoint.server;
-    char trouble[200];
     switch (change) {
     case WEIR_CONNECTION_READY:
         if (self->state == CONNECTING) greet(self);
@@ -210,17 +225,17 @@ static void read_change(weir_uplink *self, weir_connection_change change)
         lose_refused(self, "the other side refuses our key: it must allow it (weir keys "
                            "doctor tells there whom it refused, and why)");
         break;
+    case WEIR_CONNECTION_BROKEN:
+        if (self->state == CONNECTING) lose_handshake(self);
+        break;
     case WEIR_CONNECTION_FAILED:
-        if (self->state != CONNECTING) break;
-        snprintf(trouble, sizeof trouble, "nobody answers there%s%s%s",
-                 server ? ", or not with the key of '" : "", server ? server : "",
-                 server ? "'" : "");
-        lose_for_a_while(self, trouble);
+        if (self->state == CONNECTING) lose_for_a_while(self, "nobody answers there");
         break;
     case WEIR_CONNECTION_LOST:
-        lose_for_a_while(self, self->state == CONNECTING
-                                   ? "the other side ended the handshake"
-                                   : "the connection was lost");
+        if (self->state == CONNECTING)
+            lose_handshake(self);
+        else
+            lose_for_a_while(self, "the connection was lost");
         break;
     case WEIR_CONNECTION_ACCEPTED:
         break;
@@ -292,6 +307,11 @@ bool weir_uplink_flush(weir_uplink *self)
     if (self->socket && !self->readable)
         self->readable = weir_socket_readable(self->socket);
     return self->readable;
+}
+
+void weir_uplink_distrust(weir_uplink *self, const char *cause)
+{
+    if (self->state != AWAY) lose_refused(self, cause);
 }
 
 /* --- Time -------------------------------------------------------------------------- */

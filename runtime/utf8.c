@@ -26,6 +26,15 @@ size_t weir_utf8_span(const uint8_t *data, size_t size)
     size_t at = 0;
     while (at < size) {
         if (data[at] < 0x80) {
+            while (at + 64 <= size) {
+                const __m128i *from = (const __m128i *)(data + at);
+                __m128i low =
+                    _mm_or_si128(_mm_loadu_si128(from), _mm_loadu_si128(from + 1));
+                __m128i high =
+                    _mm_or_si128(_mm_loadu_si128(from + 2), _mm_loadu_si128(from + 3));
+                if (_mm_movemask_epi8(_mm_or_si128(low, high))) break;
+                at += 64;
+            }
             while (at + 16 <= size) {
                 __m128i bytes = _mm_loadu_si128((const __m128i *)(data + at));
                 int high = _mm_movemask_epi8(bytes);

@@ -117,8 +117,7 @@ static bool is_in_a_long_step(const weir_why *self, size_t node, weir_why_path *
                 name_of(self, node));
 }
 
-/*  The causes that lie outside: what a node waits for that is none of our nodes.
-    A rate limit does not hold back a source that has nothing to read.            */
+/*  The causes that lie outside: what a node waits for that is none of our nodes.  */
 static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
                       weir_why_path *path)
 {
@@ -137,10 +136,6 @@ static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
         return tell(path, WEIR_WHY_HELD, node, since_us,
                     "%s waits for memory: the limit is reached%s%s", name,
                     COLON(wait->text));
-    case WEIR_WAIT_RATE:
-        return !self->nodes[node].at_end &&
-               tell(path, WEIR_WHY_HELD, node, since_us,
-                    "%s keeps to its own rate limit%s%s", name, COLON(wait->text));
     default:
         return false;
     }
@@ -224,6 +219,17 @@ static bool follow(const weir_why *self, size_t node, weir_why_path *path)
     return last && tell_slow(self, before, node, last, path);
 }
 
+/*  A rate limit is told last, since it is what its owner wants, and holds back no source
+    that has nothing to read.                                                     */
+static bool keeps_to_rate(const weir_why *self, size_t source, weir_why_path *path)
+{
+    const weir_wait *wait = find_wait(self, source, WEIR_WAIT_RATE);
+    return wait && !self->nodes[source].at_end &&
+           tell(path, WEIR_WHY_HELD, source, self->now_us - wait->since_us,
+                "%s keeps to its own rate limit%s%s", name_of(self, source),
+                COLON(wait->text));
+}
+
 /*  Nothing holds it back: is there anything to do?                              */
 static void tell_quiet(const weir_why *self, weir_why_path *path)
 {
@@ -237,8 +243,8 @@ static void tell_quiet(const weir_why *self, weir_why_path *path)
         tell(path, WEIR_WHY_ENDED, source, -1, "%s has ended, and all of it is safe",
              name);
     else if (n->at_end && !open)
-        tell(path, WEIR_WHY_IDLE, source, -1,
-             "nothing to do: %s is at the end of its input", name);
+        tell(path, WEIR_WHY_IDLE, source, -1, "nothing to do: %s has nothing to read",
+             name);
     else
         tell(path, WEIR_WHY_FLOWS, source, -1, "it flows");
 }
@@ -249,7 +255,7 @@ static void explain(const weir_why *self, weir_why_path *path)
 {
     for (size_t i = 0; i < path->count; i++)
         if (follow(self, path->nodes[i], path)) return;
-    tell_quiet(self, path);
+    if (!keeps_to_rate(self, path->nodes[0], path)) tell_quiet(self, path);
 }
 
 /* --- Paths ------------------------------------------------------------------------- */

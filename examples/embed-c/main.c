@@ -49,7 +49,7 @@ static bool forward(zsock_t *door, weir_bus *bus)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) return 2;
+    if (argc < 2) return fprintf(stderr, "usage: embed-c ENDPOINT [COUNT]\n"), 2;
     uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : UINT64_MAX, sent = 0,
              safe = 0;
     zsys_handler_set(NULL); // CZMQ leaves signals to us

@@ -273,7 +273,7 @@ def test_errors_come_as_json(bench):
 
 def test_what_is_good_is_said_so(bench):
     run = bench.check(PAIR)
-    assert run.code == 0 and run.err == "" and "2 nodes, 1 links" in run.out
+    assert run.code == 0 and run.err == "" and "2 nodes, 1 link, " in run.out
 
 
 def test_errors_name_the_file_as_it_was_given(bench):

@@ -144,6 +144,7 @@ def test_audit_of_a_running_weir(bench):
         for _ in range(5):
             ctl(bench, *words)
     assert "running" in ctl(bench, "audit", "web").out
+    assert "running" in ctl(bench, "audit").out
     assert "no weir named 'wbe'" in complaint(bench, "audit", "wbe")
     assert "name no node" in complaint(bench, "audit", "web/gen")
     end(live)
@@ -167,7 +168,7 @@ def test_control_over_tcp(bench):
     ask = ["why", *there, "--timeout", "300ms"]
     told = wait_for(lambda: "no answer" in bench.weir(*ask).err
                     and complaint(bench, *ask, code=1), "the refusal")
-    assert "no answer within 300ms: nobody listens there, or it refuses" in told
+    assert "no answer within 300ms: nobody listens there, it is no control " in told
     assert "weir keys doctor" in told
     end(live)
 

@@ -333,7 +333,7 @@ sink.null "out" { from = "in" }
     client = connect(bench)
     path = wait_for(lambda: [p for p in client.ok("why")["paths"]
                              if p["verdict"] == "idle"], "it is idle")[0]
-    assert path["why"] == "nothing to do: in is at the end of its input"
+    assert path["why"] == "nothing to do: in has nothing to read"
     live.stop()
 
 
@@ -399,7 +399,7 @@ def test_by_tcp_only_the_role_control_commands(bench):
     assert ask(good, b"resume", b"good")[0] == b"ok"
     live.wait_log("control command=resume node=good peer=admin result=ok")
     for socket in (bad, plain):
-        socket.rcvtimeo = 500
+        socket.rcvtimeo = socket.sndtimeo = 500
         with pytest.raises(zmq.Again):
             ask(socket, b"version")
     refusals = wait_for(lambda: json.loads(ask(good, b"refusals")[1])["refusals"],
@@ -409,7 +409,7 @@ def test_by_tcp_only_the_role_control_commands(bench):
     # Whoever loses the role loses what is open, too.
     ask(good, b"version")
     write_cert(bench.path("keys/peers/admin.pub"), "admin", admin, "produce")
-    good.rcvtimeo = 500
+    good.rcvtimeo = good.sndtimeo = 500  # there may be nobody to send to any more
 
     def is_refused():
         try:

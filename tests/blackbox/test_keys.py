@@ -235,6 +235,11 @@ def test_doctor_tells_who_was_refused_here(make):
     for part in ("10.0.0.7", refusal["key"], "7 times", "2027-01-15T08:00:00Z",
                  refusal["cause"], "--role produce"):
         assert part in text, text
+    a.trust(b, "consume")
+    text = a.doctor(code=1)
+    assert "10.0.0.7 (b" in text and "a stranger" not in text
+    assert "it has not the role produce; its roles: consume" in text
+    assert "peers/b.pub --role produce" in text
     a.trust(b, "produce")
     assert "10.0.0.7" not in a.doctor(code=0)
     a.path("refused.json").write_text("junk")
@@ -397,6 +402,18 @@ def start_weir(bench, name, text):
     live = Live(bench, [WEIR, "run", str(bench.write(name, text))])
     live.wait_ready()
     return live
+
+
+def test_whom_we_do_not_know_any_more_we_send_nothing(bench, make):
+    store, web, port = make("store"), make("web"), free_port()
+    web.trust(store)
+    store.trust(web, "produce")
+    bench.write("in.ndjson", [{"n": n} for n in range(10)])
+    start_weir(bench, "store.lua", STORE % port)
+    giver = start_weir(bench, "web.lua", WEB % port)
+    wait_for(lambda: count_rows(bench.path("out.ndjson")) == 10, "all records")
+    web.do("revoke", "store")
+    giver.wait_log("link is down .*the certificate of the other side is gone")
 
 
 def test_trust_comes_and_goes_while_weirs_run(bench, make):

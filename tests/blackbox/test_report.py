@@ -39,6 +39,6 @@ supervise { intensity = 0 }
 def test_a_failed_run_tells_whether_its_records_come_again(bench):
     bench.write("in.ndjson", [{"n": 1}])
     again = bench.run(STOPS % 'source.file "in" { path = "in.ndjson" }', code=1)
-    assert "1 records were read and are not safe; they will be read again" in again.err
+    assert "1 record was read and not safe; what is not safe is read again" in again.err
     once = bench.run(STOPS % 'source.stdin "in" {}', stdin=b'{"n":1}\n', code=1)
     assert "what came by a pipe cannot be read again" in once.err

@@ -122,7 +122,7 @@ static void who_has_gone_makes_room(void **state)
     world *w = *state;
     for (int i = 0; i < most; i++)
         call_in(w);
-    weir_doorman_lost(w->doorman, w->served[0]);
+    weir_doorman_lost(w->doorman, w->served[0], "");
     call_in(w);
     for (int i = 0; i < w->count; i++)
         assert_false(has_ended(w, i, 0));

@@ -261,10 +261,10 @@ static void all_together_get_no_more_than_the_total_and_a_little_each(void **sta
     for (unsigned i = 0; i < count; i++) {
         hello(w, 1000 + i, 1 + i);
         assert_int_equal(w->last.type, WEIR_WELCOME);
-        assert_true(w->last.bytes >= 64 << 10);
+        assert_true(w->last.bytes >= 192 << 10);
         granted += w->last.bytes;
     }
-    assert_true(granted <= total + count * (64 << 10));
+    assert_true(granted <= total + count * (192 << 10));
 }
 
 static void need(world *w, unsigned connection, uint64_t bytes)

@@ -221,8 +221,12 @@ static void memory_and_rate_are_causes(void **state)
            "in waits for memory: the limit is reached, for 6 s");
     t->nodes[IN].waits[0].kind = WEIR_WAIT_RATE;
     expect(t, OUT, WEIR_WHY_HELD, IN, "in keeps to its own rate limit, for 6 s");
+    wait_for(t, OUT, WEIR_WAIT_LINK, "tcp://hub:1", "nobody answers there", s);
+    expect(t, OUT, WEIR_WHY_HELD, OUT,
+           "out has no link to tcp://hub:1: nobody answers there, for 1 s");
+    t->nodes[OUT].wait_count = 0;
     t->nodes[IN].at_end = true;
-    expect(t, OUT, WEIR_WHY_IDLE, IN, "nothing to do: in is at the end of its input");
+    expect(t, OUT, WEIR_WHY_IDLE, IN, "nothing to do: in has nothing to read");
 }
 
 static void a_node_that_has_failed_tells_its_reason(void **state)
@@ -239,7 +243,7 @@ static void no_work_is_no_trouble(void **state)
 {
     stage *t = *state;
     t->nodes[IN].at_end = true;
-    expect(t, OUT, WEIR_WHY_IDLE, IN, "nothing to do: in is at the end of its input");
+    expect(t, OUT, WEIR_WHY_IDLE, IN, "nothing to do: in has nothing to read");
     t->nodes[OUT].open = 1; // the rest is under way
     expect(t, OUT, WEIR_WHY_FLOWS, IN, "it flows");
     t->nodes[OUT].open = 0;
