@@ -132,11 +132,11 @@ static void seal(weir_bus_queue *self)
     self->kept_bytes += new->cost;
 }
 
-/*  What is open goes now. Called and left with the lock.                      */
+/*  All that waits goes now, the open block, too. Called and left with the lock.  */
 static void hurry(weir_bus_queue *self)
 {
     seal(self);
-    if (!self->asleep) return;
+    if (!self->asleep || !self->next) return;
     self->asleep = false;
     self->config.wake(self->config.arg);
 }
@@ -154,7 +154,7 @@ static weir_err admit(weir_bus_queue *self)
 /*  The window is full, or the ledger: waits for room as long as one may.      */
 static weir_err wait_for_room(weir_bus_queue *self)
 {
-    if (self->open.records) hurry(self);
+    hurry(self);
     if (self->config.wait_us == 0) return WEIR_EFULL;
     struct timespec until = instant_in(self->config.wait_us);
     for (weir_err err;;) {
@@ -223,7 +223,7 @@ weir_err weir_bus_queue_flush(weir_bus_queue *self, int64_t timeout_us)
     weir_err err = WEIR_OK;
     pthread_mutex_lock(&self->lock);
     uint64_t target = self->appended;
-    if (self->open.records) hurry(self);
+    hurry(self);
     while (!err && self->acked < target) {
         if (self->closed)
             err = WEIR_ECLOSED;

@@ -2,7 +2,7 @@
 #include "runtime/relay.h"
 
 const weir_source_link_config weir_source_link_defaults = {
-    .heartbeat = 1000000,
+    .heartbeat = 30000000,
     .screen = WEIR_SCREEN_DEFAULTS,
 };
 
@@ -84,7 +84,8 @@ static const weir_option options[] = {
     {"plaintext", WEIR_OPTION_BOOL, offsetof(weir_source_link_config, plaintext), 0, 0,
      NULL, false, "tcp without encryption and without knowing who sends"},
     {"heartbeat", WEIR_OPTION_TIME, offsetof(weir_source_link_config, heartbeat), 10000,
-     300e6, NULL, false, "between heartbeats; when three are missed it is lost"},
+     300e6, NULL, false,
+     "between heartbeats to senders, which have their own; three missed: it is lost"},
     WEIR_SCREEN_OPTIONS(weir_source_link_config, screen),
     {.name = NULL},
 };

@@ -3,6 +3,7 @@
 #include "actors/zmq_gaps.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
+#include <xxhash.h>
 
 const weir_source_zmq_config weir_source_zmq_defaults = {
     .port.hwm = 1000,
@@ -10,6 +11,7 @@ const weir_source_zmq_config weir_source_zmq_defaults = {
 };
 
 #define MESSAGES_A_TURN 1024
+#define PEER_BUCKETS 256
 #define PARTS_MAX (WEIR_ZMQ_FRAMES_MAX + 1) // a ROUTER puts the sender's id before
 
 static const size_t replies_max = 65536; // then nothing is read
@@ -55,9 +57,9 @@ typedef struct {
     weir_doc doc;       // scratch
     weir_path sequence; // no steps: none
     weir_zmq_gaps *gaps;
-    weir_zmq_frame sender; // whose sequence it is
-    known_peer *peers;
-    reply *first, **last; // owed, the oldest first
+    weir_zmq_frame sender;           // whose sequence it is
+    known_peer *peers[PEER_BUCKETS]; // by their keys, owned
+    reply *first, **last;            // owed, the oldest first
     size_t owed;
     uint64_t owed_number;        // message of the newest
     weir_buffer bad;             // scratch: a message that could not be read
@@ -177,8 +179,9 @@ static void fini(void *arg)
     close_message(self);
     for (reply *r; (r = self->first); free_reply(r))
         self->first = r->next;
-    for (known_peer *p; (p = self->peers); free(p))
-        self->peers = p->next;
+    for (int i = 0; i < PEER_BUCKETS; i++)
+        for (known_peer *p; (p = self->peers[i]); free(p))
+            self->peers[i] = p->next;
     weir_zmq_gaps_destroy(&self->gaps);
     weir_path_fini(&self->sequence);
     weir_doc_fini(&self->doc);
@@ -228,7 +231,8 @@ static bool is_allowed(const source_zmq *self, const known_peer *peer)
     there are no more of them than certificates.                                */
 static known_peer *find_peer(source_zmq *self, const char *name, const char *key)
 {
-    known_peer *p = self->peers;
+    known_peer **bucket = &self->peers[XXH3_64bits(key, strlen(key)) % PEER_BUCKETS];
+    known_peer *p = *bucket;
     while (p && (strcmp(p->name, name) || strcmp(p->key, key)))
         p = p->next;
     if (p) return p;
@@ -237,8 +241,8 @@ static known_peer *find_peer(source_zmq *self, const char *name, const char *key
     snprintf(p->name, sizeof p->name, "%s", name);
     snprintf(p->key, sizeof p->key, "%s", key);
     p->allowed = is_allowed(self, p);
-    p->next = self->peers;
-    return self->peers = p;
+    p->next = *bucket;
+    return *bucket = p;
 }
 
 static void wake(void *arg)
@@ -250,8 +254,9 @@ static void revoked(void *arg)
 {
     source_zmq *self = arg;
     weir_zmq_port_revoked(&self->port);
-    for (known_peer *p = self->peers; p; p = p->next)
-        p->allowed = is_allowed(self, p);
+    for (int i = 0; i < PEER_BUCKETS; i++)
+        for (known_peer *p = self->peers[i]; p; p = p->next)
+            p->allowed = is_allowed(self, p);
     weir_actor_timer(self->kit, wake, finish_us);
 }
 

@@ -15,7 +15,7 @@ static const size_t foreign_slack = 1 << 20;
 /*  All foreign peers of an inlet together may use so many windows.            */
 #define FOREIGN_WINDOWS 4
 
-static const size_t silent_max = 256;        // connections without a first message
+static const size_t silent_max = 1024;       // connections without a first message
 static const int64_t look_again_us = 100000; // at a ledger that is full
 
 /*  Acknowledgements to other processes are gathered for so long: each message wakes

@@ -54,11 +54,11 @@ static void link_acked(void *arg, uint64_t sequence)
     note_room(l);
 }
 
-static weir_entry *entry_of(const weir_output *l, uint64_t sequence)
+static under_way *find_under_way(const weir_output *l, uint64_t sequence)
 {
     for (size_t i = 0; i < l->count; i++) {
-        const under_way *what = &l->sent[(l->first + i) & (l->capacity - 1)];
-        if (what->sequence == sequence) return what->entry;
+        under_way *what = &l->sent[(l->first + i) & (l->capacity - 1)];
+        if (what->sequence == sequence) return what;
     }
     return NULL;
 }
@@ -68,9 +68,10 @@ static void link_refused(void *arg, uint64_t sequence, weir_block *block,
 {
     weir_output *l = arg;
     weir_actor *kit = l->kit;
-    weir_entry *entry = entry_of(l, sequence);
-    if (kit->class->refused && block && entry &&
-        kit->class->refused(kit->self, entry, block, code, text) == WEIR_OK) {
+    under_way *what = find_under_way(l, sequence);
+    if (kit->class->refused && block && what &&
+        kit->class->refused(kit->self, what->entry, block, code, text) == WEIR_OK) {
+        what->records = 0; // the reader has acknowledged none of them
         weir_outlet_settle(weir_uplink_outlet(l->uplink), sequence);
         return;
     }

@@ -1,4 +1,4 @@
-/*  The kit's own view of an actor: for actor.c and actor_ports.c only.          */
+/*  The kit's own view of an actor: for actor.c, actor_outlets.c and actor_inlet.c. */
 #pragma once
 #include "runtime/actor.h"
 #include "runtime/doorman.h"

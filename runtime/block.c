@@ -1,5 +1,6 @@
 #include "runtime/block.h"
 #include "runtime/codec.h"
+#include "runtime/utf8.h"
 #include <assert.h>
 #include <stdatomic.h>
 
@@ -18,27 +19,43 @@ struct weir_block {
 
 /* --- Runs -------------------------------------------------------------------------- */
 
-static size_t text_bytes(const char *text)
+static size_t text_size(const char *text)
 {
-    return text ? strlen(text) + 1 : 0;
+    return text ? strnlen(text, WEIR_RUN_TEXT_MAX) : 0;
+}
+
+/*  As the bounds of runs count it.                                            */
+static size_t run_bytes(const weir_run *run)
+{
+    return 16 + text_size(run->source) + text_size(run->peer) + text_size(run->label);
+}
+
+static size_t bytes_of_runs(const weir_run *runs, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += run_bytes(&runs[i]);
+    return bytes;
 }
 
 static const char *copy_text(char **at, const char *text)
 {
     if (!text) return NULL;
-    size_t size = strlen(text) + 1;
+    size_t size = text_size(text);
     char *copy = memcpy(*at, text, size);
-    *at += size;
+    copy[size] = 0;
+    *at += size + 1;
+    if (weir_utf8_valid((const uint8_t *)copy, size)) return copy;
+    for (char *c = copy; *c; c++)
+        if (*c & 0x80) *c = '?';
     return copy;
 }
 
 /*  Copies array and texts into one allocation.                                */
 static weir_run *copy_runs(const weir_run *runs, size_t count)
 {
-    size_t bytes = count * sizeof *runs;
-    for (size_t i = 0; i < count; i++)
-        bytes += text_bytes(runs[i].source) + text_bytes(runs[i].peer) +
-                 text_bytes(runs[i].label);
+    static const size_t ends = 3; // a final 0 for each text of a run
+    size_t bytes = count * (sizeof *runs + ends) + bytes_of_runs(runs, count);
     weir_run *copy = malloc(bytes ? bytes : 1);
     if (!copy) abort();
     char *at = (char *)(copy + count);
@@ -140,9 +157,13 @@ weir_block *weir_block_stamp(weir_block *self, const char *source, const char *p
     if (!runs) abort();
     for (size_t i = 0; i < self->run_count; i++)
         runs[i] = (weir_run){self->runs[i].records, source, peer, self->runs[i].label};
-    weir_block *stamped =
-        weir_block_wrap(self->body, self->size, self->records, runs, self->run_count,
-                        release_stamped, weir_block_dup(self));
+    size_t count = self->run_count;
+    if (bytes_of_runs(runs, count) > WEIR_RUN_BYTES_MAX) {
+        runs[0] = (weir_run){self->records, source, peer, NULL};
+        count = 1;
+    }
+    weir_block *stamped = weir_block_wrap(self->body, self->size, self->records, runs,
+                                          count, release_stamped, weir_block_dup(self));
     free(runs);
     return stamped;
 }
@@ -202,15 +223,8 @@ static void make_room(weir_builder *self, size_t more)
     self->charged = capacity;
 }
 
-static void count_records(weir_builder *self, uint32_t records, const weir_run *origin)
+static void append_run(weir_builder *self, uint32_t records, const weir_run *origin)
 {
-    static const weir_run nobody;
-    self->records += records;
-    if (!origin) origin = &nobody;
-    if (self->run_count && same_origin(&self->runs[self->run_count - 1], origin)) {
-        self->runs[self->run_count - 1].records += records;
-        return;
-    }
     if (self->run_count == self->run_capacity) {
         self->run_capacity = self->run_capacity ? 2 * self->run_capacity : 4;
         self->runs = realloc(self->runs, self->run_capacity * sizeof *self->runs);
@@ -219,6 +233,28 @@ static void count_records(weir_builder *self, uint32_t records, const weir_run *
     weir_run *run = &self->runs[self->run_count++];
     *run = *origin;
     run->records = records;
+    self->run_bytes += run_bytes(run);
+}
+
+static bool has_room_for_run(const weir_builder *self, const weir_run *origin)
+{
+    return self->run_count < WEIR_RUNS_MAX &&
+           self->run_bytes + run_bytes(origin) <= WEIR_RUN_BYTES_MAX;
+}
+
+static void count_records(weir_builder *self, uint32_t records, const weir_run *origin)
+{
+    static const weir_run nobody;
+    weir_run *last = self->run_count ? &self->runs[self->run_count - 1] : NULL;
+    self->records += records;
+    if (!origin) origin = &nobody;
+    if (last && same_origin(last, origin)) {
+        last->records += records;
+    } else if (!last || has_room_for_run(self, origin)) {
+        append_run(self, records, origin);
+    } else {
+        *last = (weir_run){.records = last->records + records};
+    }
 }
 
 void weir_builder_add(weir_builder *self, const weir_record *record,
@@ -288,7 +324,7 @@ weir_block *weir_builder_seal(weir_builder *self)
     self->body = (weir_buffer){0};
     self->charged = 0;
     self->records = 0;
-    self->run_count = 0;
+    self->run_count = self->run_bytes = 0;
     return block;
 }
 

@@ -10,13 +10,20 @@
 #include "runtime/ledger.h"
 #include "runtime/record.h"
 
-/*  Consecutive records with one origin.                                       */
+/*  Consecutive records with one origin. A block copies the texts, as UTF-8: in one that
+    is none, as a file's name may be, other bytes than ASCII become '?'.       */
 typedef struct {
     uint32_t records;
     const char *source; // name of the source node; NULL: none
     const char *peer;   // authenticated name; NULL: none
     const char *label;  // for people: "a.ndjson@1048576"; NULL: none
 } weir_run;
+
+/*  A block travels with its runs in a frame of bounded size: so many, and so many bytes
+    of them, each 16 and its texts. A longer text is cut.                      */
+#define WEIR_RUNS_MAX 256
+#define WEIR_RUN_BYTES_MAX (60 << 10)
+#define WEIR_RUN_TEXT_MAX 1024
 
 typedef struct weir_block weir_block;
 
@@ -38,7 +45,8 @@ weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
                             void (*free_body)(void *hint), void *hint);
 
 /*  A block with the same records, body and labels, whose origin is this source and
-    peer (NULL: none). Holds a reference to the first one.                     */
+    peer (NULL: none). Holds a reference to the first one. Labels that would be too much
+    beside the new names are left out.                                         */
 weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer);
 
 /*  Counts the body in the ledger, which is never refused, until the last reference
@@ -58,6 +66,7 @@ typedef struct {
     uint32_t records;
     weir_run *runs; // owned array, texts lent until seal
     size_t run_count, run_capacity;
+    size_t run_bytes; // as WEIR_RUN_BYTES_MAX counts them
     size_t charged;
 } weir_builder;
 
@@ -67,8 +76,10 @@ typedef struct {
 weir_err weir_builder_open(weir_builder *self);
 
 /*  Appends one record whose payload has the format; key and headers come from
-    the record. JSON payloads without key, timestamp and headers have a faster
-    way in. The body grows beyond target for a record that is larger.          */
+    the record. An origin beyond the bounds of runs is forgotten, and that of the records
+    before it: who seals what is full loses none. JSON payloads without key, timestamp and
+   headers have a faster way in. The body grows beyond target for a record that is larger.
+ */
 void weir_builder_add(weir_builder *self, const weir_record *record,
                       const weir_run *origin);
 void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
@@ -78,9 +89,12 @@ void weir_builder_add_payload(weir_builder *self, weir_format format, const uint
 void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,
                               uint32_t records, const weir_run *origin);
 
+/*  True when the body has its size, or another run may not fit.                */
 static inline bool weir_builder_full(const weir_builder *self)
 {
-    return self->body.size >= self->target;
+    static const size_t run_max = 16 + 3 * WEIR_RUN_TEXT_MAX;
+    return self->body.size >= self->target || self->run_count == WEIR_RUNS_MAX ||
+           self->run_bytes + run_max > WEIR_RUN_BYTES_MAX;
 }
 
 /*  Gives the block, and leaves the builder ready for the next one; NULL when no

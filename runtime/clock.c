@@ -60,7 +60,7 @@ weir_err weir_clock_watch(int eventfd)
     bool room = virtual.count < WATCHERS_MAX;
     if (room) virtual.watchers[virtual.count++] = eventfd;
     pthread_mutex_unlock(&virtual.lock);
-    return room ? WEIR_OK : WEIR_EFULL;
+    return room || !virtual.on ? WEIR_OK : WEIR_EFULL;
 }
 
 void weir_clock_unwatch(int eventfd)

@@ -15,8 +15,8 @@ void weir_clock_go_virtual(int64_t wall_ms);
 void weir_clock_advance(int64_t us);
 bool weir_clock_is_virtual(void);
 
-/*  Registers an eventfd that advance writes to. At most 1,024 watch at once;
-    a further one is WEIR_EFULL. Any thread.                                   */
+/*  Registers an eventfd that advance writes to. At most 1,024 watch at once; a further
+    one is WEIR_EFULL in virtual time, and needs none else. Any thread.        */
 weir_err weir_clock_watch(int eventfd);
 void weir_clock_unwatch(int eventfd);
 

@@ -174,7 +174,7 @@ static size_t get_origin_text(fields *f, weir_buffer *scratch)
         f->err = WEIR_EMALFORMED;
         return 0;
     }
-    if (value.size > WEIR_FRAME_TEXT_MAX) {
+    if (value.size > WEIR_RUN_TEXT_MAX) {
         f->err = WEIR_ETOOBIG;
         return 0;
     }
@@ -191,11 +191,11 @@ static const char *text_at(const weir_buffer *scratch, size_t offset)
 
 static void get_runs(fields *f, weir_frame *frame, weir_buffer *scratch)
 {
-    size_t texts[WEIR_FRAME_RUNS_MAX][3];
+    size_t texts[WEIR_RUNS_MAX][3];
     uint32_t count = 0, four;
     uint64_t total = 0;
     if (!f->err) f->err = weir_read_array(&f->in, &count);
-    if (!f->err && count > WEIR_FRAME_RUNS_MAX) f->err = WEIR_ETOOBIG;
+    if (!f->err && count > WEIR_RUNS_MAX) f->err = WEIR_ETOOBIG;
     if (f->err) return;
     scratch->size = 0;
     weir_buffer_reserve(scratch, count * sizeof(weir_run) + 1);

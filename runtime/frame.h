@@ -33,10 +33,8 @@ typedef enum { WEIR_TOKEN_FLUSH = 1, WEIR_TOKEN_MARKER } weir_token_kind;
 
 #define WEIR_WIRE_VERSION 1
 
-/*  Limits of frame 0: the whole, and each text in it.                         */
+/*  Bytes of frame 0 at most; those of the runs in it are bounded by block.h.   */
 #define WEIR_FRAME_MAX 65536
-#define WEIR_FRAME_TEXT_MAX 1024
-#define WEIR_FRAME_RUNS_MAX 256
 
 typedef struct {
     weir_frame_type type;

@@ -7,13 +7,14 @@
 
 #define ID_MAX 256 // bytes of a routing id, libzmq's own limit
 #define PEERS_MAX 4096
-#define BUCKETS 256   // of each of the two tables
-#define TOKENS_MAX 16 // outstanding, of one peer
-#define ENDED_MAX 64  // connections that we have ended and may still hear
+#define BUCKETS 256    // of each of the two tables
+#define TOKENS_MAX 16  // outstanding, of one peer
+#define ENDED_MAX 4096 // connections that have ended and that we may still hear
 #define COMPLAINTS_MAX 64
 
-/*  What a foreign peer is granted at first when there are very many.          */
-static const size_t least_first_bytes = 64 << 10;
+/*  What a foreign peer is granted at first when there are very many: with less than two
+    blocks under way it would ask by NEED for each.                            */
+static const size_t least_first_bytes = 192 << 10;
 static const int64_t complain_again_us = 60000000;
 
 struct weir_peer {
@@ -56,11 +57,10 @@ struct weir_inlet {
     weir_peer *dirty;
     bool held, draining;
     uint64_t outstanding; // credit and held of all peers
+    weir_peer *outsize;   // whose block was let in beyond the total; NULL: none
+    bool crowded;         // others wait for the same
     weir_inlet_stats stats;
-    struct {
-        uint8_t id[ID_MAX];
-        size_t id_size;
-    } ended[ENDED_MAX]; // ring
+    uint64_t ended[ENDED_MAX]; // ring of hashes of their ids
     size_t ended_count;
     struct {
         uint64_t hash; // of the code and the peer
@@ -215,6 +215,7 @@ static bool forget_one(weir_inlet *self)
     *at = peer->next_session;
     unlink_peer(self, peer);
     if (self->recent == peer) self->recent = NULL;
+    if (self->outsize == peer) self->outsize = NULL;
     free_peer(peer);
     self->peer_count--;
     return true;
@@ -283,6 +284,15 @@ static void hang_up(weir_inlet *self, int fd)
         self->config.events->hang_up(self->config.arg, fd);
 }
 
+/*  Its connection has ended. What that brought and was not read yet is still his.  */
+static void lose_peer(weir_inlet *self, weir_peer *peer)
+{
+    self->outstanding -= peer->credit;
+    self->stats.connected--;
+    peer->lost = true;
+    peer->fd = -1;
+}
+
 static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
     if (!is_connected(peer)) return;
@@ -294,7 +304,7 @@ static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
         peer->closed = true;
         hang_up(self, peer->fd);
     } else {
-        unset_id(self, peer);
+        lose_peer(self, peer);
     }
 }
 
@@ -341,17 +351,15 @@ void weir_inlet_close_all(weir_inlet *self, const char *code, const char *text)
 
 static bool has_ended(const weir_inlet *self, const void *id, size_t id_size)
 {
-    for (size_t i = 0; i < ENDED_MAX; i++)
-        if (self->ended[i].id_size == id_size && !memcmp(self->ended[i].id, id, id_size))
-            return true;
+    uint64_t hash = XXH3_64bits(id, id_size);
+    for (size_t i = 0; i < ENDED_MAX && i < self->ended_count; i++)
+        if (self->ended[i] == hash) return true;
     return false;
 }
 
 static void note_ended(weir_inlet *self, const void *id, size_t id_size)
 {
-    size_t i = self->ended_count++ % ENDED_MAX;
-    memcpy(self->ended[i].id, id, id_size);
-    self->ended[i].id_size = id_size;
+    self->ended[self->ended_count++ % ENDED_MAX] = XXH3_64bits(id, id_size);
 }
 
 /*  A connection that is no peer's has done something wrong. What still comes from it
@@ -371,13 +379,8 @@ static void close_stranger(weir_inlet *self, const void *id, size_t id_size,
 
 void weir_inlet_lost(weir_inlet *self, int fd)
 {
-    for (weir_peer *p = self->peers; p; p = p->next) {
-        if (p->fd != fd || !p->id_size || p->lost) continue;
-        self->outstanding -= p->credit;
-        p->lost = true;
-        p->fd = -1;
-        self->stats.connected--;
-    }
+    for (weir_peer *p = self->peers; p; p = p->next)
+        if (p->fd == fd && p->id_size && !p->lost) lose_peer(self, p);
 }
 
 /* --- Granting ---------------------------------------------------------------------- */
@@ -440,15 +443,43 @@ static void grow(weir_inlet *self, weir_peer *peer, uint64_t spent)
     if (peer->target < least_first_bytes) peer->target = least_first_bytes;
 }
 
+/*  Beyond the total only one block is let in at a time, for else all peers together had
+    as many windows as they say NEED.                                          */
+static bool may_be_outsize(weir_inlet *self, weir_peer *peer, uint64_t bytes)
+{
+    if (!self->config.foreign) return true;
+    if (self->outstanding + bytes <= self->config.total_bytes) return true;
+    if (self->outsize && self->outsize != peer) {
+        self->crowded = true;
+        return false;
+    }
+    self->outsize = peer;
+    return true;
+}
+
+/*  The block that was let in has been handed on, or will not come: the next one.  */
+static void look_at_outsize(weir_inlet *self)
+{
+    weir_peer *peer = self->outsize;
+    if (peer && peer->held + (peer->lost ? 0 : peer->credit) <= peer->target)
+        self->outsize = NULL;
+    bool room = !self->outsize || self->outstanding <= self->config.total_bytes / 2;
+    if (!self->crowded || !room) return;
+    self->crowded = false;
+    for (weir_peer *p = self->peers; p; p = p->next)
+        if (p->wanted && is_connected(p)) mark_dirty(self, p);
+}
+
 /*  Small grants are gathered: a CREDIT a block would double the messages. A peer
     that said NEED gets what there is, and when nothing of it is held any more
     also a block that is larger than the whole window.                         */
 static void grant(weir_inlet *self, weir_peer *peer)
 {
-    if (self->held || self->draining) return;
+    if (self->held || self->draining || !is_connected(peer)) return;
     uint64_t bytes = free_window(self, peer);
     uint64_t window = self->config.foreign ? peer->target : self->config.window_bytes;
-    if (peer->wanted > peer->credit + bytes && peer->held == 0)
+    if (peer->wanted > peer->credit + bytes && peer->held == 0 &&
+        may_be_outsize(self, peer, peer->wanted - peer->credit))
         bytes = peer->wanted - peer->credit;
     bool worth = bytes >= window / 4;
     bool needed = peer->wanted && peer->credit + bytes >= peer->wanted;
@@ -461,6 +492,7 @@ static void grant(weir_inlet *self, weir_peer *peer)
 
 void weir_inlet_flush(weir_inlet *self)
 {
+    look_at_outsize(self);
     while (self->dirty) {
         weir_peer *peer = self->dirty;
         self->dirty = peer->next_dirty;
@@ -665,8 +697,17 @@ static void recv_need(weir_inlet *self, weir_peer *peer, uint64_t bytes)
         close_peer(self, peer, "TOO_LARGE", "a block is larger than this inlet takes");
         return;
     }
+    if (bytes <= peer->credit) return; // granted meanwhile
     peer->wanted = bytes;
     mark_dirty(self, peer);
+}
+
+/*  It said CLOSE: nothing more is to come over this connection.               */
+static void leave(weir_inlet *self, weir_peer *peer)
+{
+    hang_up(self, peer->fd);
+    if (self->config.foreign) note_ended(self, peer->id, peer->id_size);
+    unset_id(self, peer);
 }
 
 /*  What a peer may send once it is welcome.                                   */
@@ -687,7 +728,7 @@ static void recv_from(weir_inlet *self, weir_peer *peer, const weir_frame *frame
         recv_need(self, peer, frame->bytes);
         break;
     case WEIR_CLOSE:
-        unset_id(self, peer);
+        leave(self, peer);
         break;
     default:
         close_peer(self, peer, "TYPE", "an inlet does not take this message");

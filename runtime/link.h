@@ -127,7 +127,8 @@ typedef struct {
 
 typedef struct {
     size_t window_bytes; // most credit of one peer
-    size_t total_bytes;  // of all peers together, beyond what each gets at first; foreign
+    size_t total_bytes;  // of all peers together, beyond what each gets at first, and
+                         // beyond one block that is larger; foreign
     size_t block_max;    // cost of the largest block that NEED may ask for, if that is
                          // above the window; 0: any
     bool foreign;        // peers are other processes: they identify themselves, begin
@@ -199,7 +200,7 @@ weir_peer *weir_peer_next(const weir_peer *self);
 typedef struct {
     size_t connected;
     uint64_t refused;    // HELLOs, and connections ended for what they sent
-    uint64_t duplicates; // blocks that came again and were dropped
+    uint64_t duplicates; // blocks and tokens that came again and were dropped
 } weir_inlet_stats;
 
 weir_inlet_stats weir_inlet_look(const weir_inlet *self);

@@ -35,6 +35,7 @@ weir_err weir_loop_init(weir_loop *self, void *arg)
 
 static void sweep_watches(weir_loop *self)
 {
+    self->has_gone = false;
     for (weir_watch **w = &self->watches; *w;) {
         weir_watch *gone = *w;
         if (!gone->gone) {
@@ -77,7 +78,7 @@ void weir_loop_unwatch(weir_loop *self, int fd)
     for (weir_watch *w = self->watches; w; w = w->next) {
         if (w->fd != fd || w->gone) continue;
         epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-        w->gone = true;
+        w->gone = self->has_gone = true;
     }
 }
 
@@ -132,5 +133,5 @@ void weir_loop_wait(weir_loop *self, int64_t deadline_us, bool mute)
         else
             w->handler(w->arg);
     }
-    sweep_watches(self);
+    if (self->has_gone) sweep_watches(self);
 }

@@ -12,6 +12,7 @@ typedef struct weir_watch weir_watch;
 typedef struct {
     int epoll_fd, wake_fd; // wake_fd: the virtual clock
     weir_watch *watches;   // owned
+    bool has_gone;         // some of them are to be freed
     struct {
         weir_handler *handler; // NULL: free
         int64_t at_us;

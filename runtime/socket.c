@@ -19,7 +19,10 @@ struct weir_socket {
     zmq_msg_t id, head;  // of the last message
 };
 
-static const int64_t default_heartbeat_us = 1000000;
+/*  Who connects must know soon that the other side is gone. Who listens has nothing to
+    lose by a dead connection, and may have a thousand of them: there, beats cost more
+    than they tell.                                                            */
+static const int64_t default_heartbeat_us = 1000000, listener_heartbeat_us = 30000000;
 static const int64_t default_connect_us = 5000000;
 static const int handshake_ms = 3000; // ZMQ_HANDSHAKE_IVL
 static const int unbind_ms = 1000;    // for a listener to end
@@ -138,7 +141,8 @@ static void configure(void *handle, const weir_endpoint *endpoint, bool listens,
         endpoint->message_max ? endpoint->message_max : default_message_max;
     zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &message_max, sizeof message_max);
     if (!weir_endpoint_is_foreign(endpoint->endpoint)) return;
-    int heartbeat_ms = in_ms(endpoint->heartbeat_us, default_heartbeat_us);
+    int heartbeat_ms = in_ms(endpoint->heartbeat_us,
+                             listens ? listener_heartbeat_us : default_heartbeat_us);
     int connect_ms = in_ms(endpoint->connect_us, default_connect_us);
     set_int(handle, ZMQ_HANDSHAKE_IVL,
             connect_ms < handshake_ms ? connect_ms : handshake_ms);

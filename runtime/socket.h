@@ -25,7 +25,8 @@ typedef struct {
     bool plaintext;       // tcp without CURVE
     weir_role role;       // to listen by CURVE: what a peer must be allowed to do
     const char *server;   // to connect by CURVE: the name in the other's certificate
-    int64_t heartbeat_us; // between heartbeats, three may be missed; 0: 1 s
+    int64_t heartbeat_us; // between heartbeats, three may be missed; 0: 1 s to
+                          // connect, 30 s to listen
     int64_t connect_us;   // for connecting and shaking hands; 0: 5 s
     int send_hwm;         // of weir_socket_raw, if it is not hwm
     int64_t message_max;  // bytes of the largest frame that is received; 0: 16 MB

@@ -1,10 +1,12 @@
-/*  link: blocks of 64 KiB over tcp on the loopback, from one realm to another, and the
-    same frames through libzmq's PUSH and PULL between two contexts.
+/*  link: blocks of 64 KiB over tcp on the loopback from one process to another, and the
+    same frames through libzmq's PUSH and PULL.
 
-        bench_link weir|raw plain|curve BLOCKS LINKS        prints MB/s and CPU us a block
+        bench_link weir|raw plain|curve BLOCKS LINKS
 
-    With more than one link, as many senders share the blocks.                 */
+    prints MB/s, and the CPU time in us that a block costs both processes and the
+    receiver. With more than one link, as many senders share the blocks.       */
 #include "actors/sink_null.h"
+#include "runtime/log.h"
 #include "runtime/realm.h"
 #include "runtime/socket.h"
 #include <pthread.h>
@@ -12,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 enum { body_bytes = 64 << 10, record_bytes = 200 };
@@ -23,13 +26,23 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static double cpu_s(void)
+static double cpu_s(int who)
 {
     struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
+    getrusage(who, &usage);
     return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
 }
+
+/*  What both processes know.                                                  */
+typedef struct {
+    bool raw, curve;
+    uint64_t blocks;
+    size_t links;
+    char folder[32];    // of the keys
+    int told[2], go[2]; // pipes: the endpoint to the sender; its readiness back
+    weir_realm *realm;  // each has its own
+} job;
 
 static void must(bool good, const weir_report *report)
 {
@@ -78,33 +91,41 @@ static void write_keys(const char *folder, weir_cert own, weir_cert other)
     must(weir_cert_write(&other, path, &report) == WEIR_OK, &report);
 }
 
-typedef struct {
-    weir_realm *server, *client;
-    bool curve;
-    char folder[32];
-} realms;
-
-static void open_realms(realms *r)
+static void make_keys(job *j)
 {
-    weir_report report = {0};
     char server[64], client[64];
-    if (!mkdtemp(r->folder)) abort();
-    snprintf(server, sizeof server, "%s/server", r->folder);
-    snprintf(client, sizeof client, "%s/client", r->folder);
+    snprintf(j->folder, sizeof j->folder, "/tmp/weir-bench-XXXXXX");
+    if (!mkdtemp(j->folder)) abort();
+    snprintf(server, sizeof server, "%s/server", j->folder);
+    snprintf(client, sizeof client, "%s/client", j->folder);
     weir_cert a = new_cert("server"), b = new_cert("client");
     write_keys(server, a, b);
     write_keys(client, b, a);
-    must(!weir_realm_new(&r->server, r->curve ? server : NULL, &report), &report);
-    must(!weir_realm_new(&r->client, r->curve ? client : NULL, &report), &report);
 }
 
-static void close_realms(realms *r)
+static void open_realm(job *j, const char *name)
 {
-    char command[128];
-    weir_realm_destroy(&r->server);
-    weir_realm_destroy(&r->client);
-    snprintf(command, sizeof command, "rm -rf %s", r->folder);
+    char folder[64];
+    weir_report report = {0};
+    snprintf(folder, sizeof folder, "%s/%s", j->folder, name);
+    must(!weir_realm_new(&j->realm, j->curve ? folder : NULL, &report), &report);
+}
+
+static void remove_keys(const job *j)
+{
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf %s", j->folder);
     if (system(command)) abort();
+}
+
+static void tell(int fd, const void *data, size_t size)
+{
+    if (write(fd, data, size) != (ssize_t)size) abort();
+}
+
+static void hear(int fd, void *data, size_t size)
+{
+    if (read(fd, data, size) != (ssize_t)size) abort();
 }
 
 /* --- Weir -------------------------------------------------------------------------- */
@@ -204,45 +225,52 @@ static void ask(zactor_t *actor, const char *command, const char *a, const char 
     zmsg_destroy(&reply);
 }
 
-static double run_weir(realms *r, weir_block *block, uint64_t blocks, size_t links)
+/*  Sends everything, and returns when all of it is safe.                      */
+static void send_weir(job *j, const char *endpoint)
 {
-    weir_sink_null_config to = weir_sink_null_defaults;
-    weir_vitals taken = WEIR_VITALS_INIT, *sent = calloc(links, sizeof *sent);
-    pump_config *from = calloc(links, sizeof *from);
-    zactor_t **sources = calloc(links, sizeof *sources);
-    if (!sent || !from || !sources) abort();
-    const char *security = r->curve ? NULL : "plaintext";
-    to.node.vitals = &taken;
-    to.node.realm = r->server;
-    zactor_t *sink = zactor_new(weir_sink_null, &to);
-    ask(sink, "LISTEN", "tcp://127.0.0.1:*", security, NULL);
-    ask(sink, "START", NULL, NULL, NULL);
+    weir_vitals *sent = calloc(j->links, sizeof *sent);
+    pump_config *from = calloc(j->links, sizeof *from);
+    zactor_t **sources = calloc(j->links, sizeof *sources);
+    weir_block *block = make_block();
     int wake = eventfd(0, EFD_CLOEXEC);
-    for (size_t i = 0; i < links; i++) {
+    if (!sent || !from || !sources) abort();
+    for (size_t i = 0; i < j->links; i++) {
         sent[i] = (weir_vitals)WEIR_VITALS_INIT;
         sent[i].wake_fd = wake;
-        from[i] = (pump_config){.block = block, .blocks = blocks / links};
-        from[i].node.realm = r->client;
+        from[i] = (pump_config){.block = block, .blocks = j->blocks / j->links};
+        from[i].node.realm = j->realm;
         from[i].node.vitals = &sent[i];
         sources[i] = zactor_new(pump_actor, &from[i]);
-        ask(sources[i], "CONNECT", "pump", taken.endpoint,
-            r->curve ? "server" : "plaintext");
+        ask(sources[i], "CONNECT", "pump", endpoint, j->curve ? "server" : "plaintext");
     }
-    double start = now_s();
-    for (size_t i = 0; i < links; i++)
+    tell(j->go[1], "", 1);
+    for (size_t i = 0; i < j->links; i++)
         ask(sources[i], "START", NULL, NULL, NULL);
-    for (size_t i = 0; i < links; i++)
+    for (size_t i = 0; i < j->links; i++)
         while (sent[i].state != WEIR_STATE_ENDED)
             eventfd_read(wake, &(eventfd_t){0});
-    double seconds = now_s() - start;
-    for (size_t i = 0; i < links; i++)
+    for (size_t i = 0; i < j->links; i++)
         zactor_destroy(&sources[i]);
-    zactor_destroy(&sink);
+    weir_block_destroy(&block);
     close(wake);
     free(sent);
     free(from);
     free(sources);
-    return seconds;
+}
+
+static zactor_t *sink;
+static weir_vitals taken = WEIR_VITALS_INIT;
+
+static void listen_weir(job *j, char endpoint[192])
+{
+    static weir_sink_null_config to;
+    to = weir_sink_null_defaults;
+    to.node.vitals = &taken;
+    to.node.realm = j->realm;
+    sink = zactor_new(weir_sink_null, &to);
+    ask(sink, "LISTEN", "tcp://127.0.0.1:*", j->curve ? NULL : "plaintext", NULL);
+    ask(sink, "START", NULL, NULL, NULL);
+    weir_vitals_endpoint(&taken, endpoint);
 }
 
 /* --- libzmq ------------------------------------------------------------------------ */
@@ -259,7 +287,7 @@ static void keep_body(void *data, void *hint)
     (void)hint;
 }
 
-static void *send_raw(void *arg)
+static void *send_raw_blocks(void *arg)
 {
     raw_sender *s = arg;
     char head[64] = {0};
@@ -279,58 +307,105 @@ static void *send_raw(void *arg)
     return NULL;
 }
 
-static double run_raw(realms *r, weir_block *block, uint64_t blocks, size_t links)
+static void send_raw(job *j, const char *endpoint)
 {
-    char endpoint[128];
-    size_t size = sizeof endpoint;
-    weir_report report = {0};
-    weir_endpoint listen = {.endpoint = "tcp://127.0.0.1:*",
-                            .realm = r->server,
-                            .plaintext = !r->curve,
-                            .role = WEIR_ROLE_PRODUCE};
-    void *pull = weir_socket_raw(ZMQ_PULL, &listen, true, 512, true, &report);
-    must(pull, &report);
-    zmq_getsockopt(pull, ZMQ_LAST_ENDPOINT, endpoint, &size);
-    pthread_t *threads = calloc(links, sizeof *threads);
+    pthread_t *threads = calloc(j->links, sizeof *threads);
     if (!threads) abort();
     raw_sender sender = {.endpoint = {.endpoint = endpoint,
-                                      .realm = r->client,
-                                      .plaintext = !r->curve,
-                                      .server = r->curve ? "server" : NULL},
-                         .block = block,
-                         .blocks = blocks / links};
-    double start = now_s();
-    for (size_t i = 0; i < links; i++)
-        pthread_create(&threads[i], NULL, send_raw, &sender);
-    for (uint64_t i = 0; i < blocks / links * links * 2; i++) {
+                                      .realm = j->realm,
+                                      .plaintext = !j->curve,
+                                      .server = j->curve ? "server" : NULL},
+                         .block = make_block(),
+                         .blocks = j->blocks / j->links};
+    tell(j->go[1], "", 1);
+    for (size_t i = 0; i < j->links; i++)
+        pthread_create(&threads[i], NULL, send_raw_blocks, &sender);
+    for (size_t i = 0; i < j->links; i++)
+        pthread_join(threads[i], NULL);
+    weir_realm_destroy(&j->realm); // when everything has left
+    weir_block_destroy(&sender.block);
+    free(threads);
+}
+
+static void *pull;
+
+static void listen_raw(job *j, char endpoint[192])
+{
+    size_t size = 192;
+    weir_report report = {0};
+    weir_endpoint listen = {.endpoint = "tcp://127.0.0.1:*",
+                            .realm = j->realm,
+                            .plaintext = !j->curve,
+                            .role = WEIR_ROLE_PRODUCE};
+    pull = weir_socket_raw(ZMQ_PULL, &listen, true, 512, true, &report);
+    must(pull, &report);
+    zmq_getsockopt(pull, ZMQ_LAST_ENDPOINT, endpoint, &size);
+}
+
+static void take_raw(const job *j)
+{
+    for (uint64_t i = 0; i < j->blocks * 2; i++) {
         zmq_msg_t part;
         zmq_msg_init(&part);
         zmq_msg_recv(&part, pull, 0);
         zmq_msg_close(&part);
     }
+}
+
+/* --- Both processes ---------------------------------------------------------------- */
+
+static void run_sender(job *j)
+{
+    char endpoint[192];
+    weir_socket_prepare_program(); // 1,000 actors are more than CZMQ's 1,024 sockets
+    open_realm(j, "client");
+    hear(j->told[0], endpoint, sizeof endpoint);
+    if (j->raw)
+        send_raw(j, endpoint);
+    else
+        send_weir(j, endpoint);
+    _exit(0);
+}
+
+static void run_receiver(job *j, pid_t sender)
+{
+    char endpoint[192] = "";
+    int status = 0;
+    weir_socket_prepare_program();
+    open_realm(j, "server");
+    if (j->raw)
+        listen_raw(j, endpoint);
+    else
+        listen_weir(j, endpoint);
+    tell(j->told[1], endpoint, sizeof endpoint);
+    hear(j->go[0], &(char){0}, 1);
+    double start = now_s(), cpu = cpu_s(RUSAGE_SELF);
+    if (j->raw) take_raw(j);
+    if (!j->raw) waitpid(sender, &status, 0);
     double seconds = now_s() - start;
-    for (size_t i = 0; i < links; i++)
-        pthread_join(threads[i], NULL);
-    free(threads);
-    zmq_close(pull);
-    return seconds;
+    cpu = cpu_s(RUSAGE_SELF) - cpu;
+    if (j->raw) waitpid(sender, &status, 0);
+    if (status) exit(1);
+    printf("%.1f %.1f %.1f\n", (double)j->blocks * body_bytes / seconds / 1e6,
+           (cpu + cpu_s(RUSAGE_CHILDREN)) * 1e6 / (double)j->blocks,
+           cpu * 1e6 / (double)j->blocks);
+    if (pull) zmq_close(pull);
+    zactor_destroy(&sink);
+    weir_realm_destroy(&j->realm);
 }
 
 int main(int argc, char **argv)
 {
     if (argc < 5) return 2;
-    realms r = {.curve = streq(argv[2], "curve"), .folder = "/tmp/weir-bench-XXXXXX"};
-    uint64_t blocks = strtoull(argv[3], NULL, 10);
-    size_t links = strtoull(argv[4], NULL, 10);
-    weir_block *block = make_block();
-    open_realms(&r);
-    double cpu = cpu_s();
-    double seconds = streq(argv[1], "raw") ? run_raw(&r, block, blocks, links)
-                                           : run_weir(&r, block, blocks, links);
-    blocks = blocks / links * links;
-    printf("%.1f %.3f\n", (double)blocks * (double)weir_block_size(block) / seconds / 1e6,
-           (cpu_s() - cpu) * 1e6 / (double)blocks);
-    weir_block_destroy(&block);
-    close_realms(&r);
+    job j = {.raw = streq(argv[1], "raw"), .curve = streq(argv[2], "curve")};
+    j.links = strtoull(argv[4], NULL, 10);
+    j.blocks = strtoull(argv[3], NULL, 10) / j.links * j.links;
+    weir_log_configure(WEIR_ERROR, false, STDERR_FILENO);
+    make_keys(&j);
+    if (pipe(j.told) || pipe(j.go)) abort();
+    pid_t sender = fork(); // before there is any context
+    if (sender == 0) run_sender(&j);
+    run_receiver(&j, sender);
+    remove_keys(&j);
     return 0;
 }

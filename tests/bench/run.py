@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+import links
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/bench"
 WEIR = os.environ.get("WEIR", str(ROOT / "build/release/bin/weir"))
@@ -166,6 +168,21 @@ def idle():
     return ready, cpu, rss
 
 
+def send_to_run(log):
+    """`weir send` of a file to `weir run` with sink.null, plaintext: MB/s of its bytes."""
+    endpoint = "tcp://127.0.0.1:27448"
+    path = topology("taker", 'source.link "in" { listen = "%s", plaintext = true }\n'
+                    'sink.null "out" { from = "in" }' % endpoint)
+    taker = subprocess.Popen([WEIR, "run", "--quiet", str(path)], stderr=subprocess.PIPE,
+                             text=True)
+    links.until_ready(taker)
+    with open(log, "rb") as data:
+        took = seconds([WEIR, "send", "--plaintext", endpoint], stdin=data)
+    taker.terminate()
+    taker.wait(30)
+    return log.stat().st_size / took / 1e6
+
+
 def main():
     BUILD.mkdir(parents=True, exist_ok=True)
     rows, good = [], True
@@ -193,6 +210,27 @@ def main():
             % (ours, limit / 1e6, in_c / 1e6, ours / in_c))
     else:
         print("skipped: %s is not there" % REAL)
+    for what, mode, blocks in (("link over tcp, one stream", "plain", 40000),
+                               ("link over tcp + CURVE", "curve", 10000)):
+        ratio, ours, limit = paired(lambda: links.link("weir", mode, blocks)[0],
+                                    lambda: links.link("raw", mode, blocks)[0])
+        row(what + ", blocks of 64 KiB, against PUSH/PULL with the same frames",
+            "%.2f" % ratio, "0.85", ratio >= 0.85,
+            "%.0f against %.0f MB/s" % (ours, limit))
+    log = generated(4_000_000)
+    ratio, ours, limit = paired(lambda: send_to_run(log),
+                                lambda: links.link("raw", "plain", 40000)[0])
+    row("`weir send` to `weir run` with sink.null, loopback, plaintext, against PUSH/PULL "
+        "with 64 KiB frames", "%.2f" % ratio, "0.6", ratio >= 0.6,
+        "%.0f against %.0f MB/s" % (ours, limit))
+    few, many = links.many_against_few(3)
+    ratio = many[2] / few[2]
+    row("CPU of the receiver a block, 1,000 links against 10", "%.2f" % ratio, "1.5",
+        ratio <= 1.5, "%.0f against %.0f us; senders with a thread for each link "
+        "included: %.0f against %.0f us" % (many[2], few[2], many[1], few[1]))
+    share, kilobytes = links.idle_peers(str(BUILD / "peers"), WEIR, 500)
+    row("500 idle CURVE peers", "%.2f %% CPU, %.0f KB each" % (share, kilobytes),
+        "2 %, 100 KB", share < 2 and kilobytes < 100, "over 10 s")
     ratio, detail = row_append()
     row("append from C into a bus, 100-byte records, one producer thread, until all are "
         "safe, against zmq_send and zmq_recv over inproc", "%.2f" % ratio, "4", ratio >= 4,

@@ -142,7 +142,7 @@ def test_altered_messages_do_no_harm(victim):
     random = chance("alterations")
     raw = Raw(victim.endpoint)
     for i in range(3000):
-        frames = [random.choice(GOOD)] + ([encode('{"id":1}')] if random.randrange(3) == 0 else [])
+        frames = [random.choice(GOOD)] + ([encode('{"id":-9}')] if random.randrange(3) == 0 else [])
         data = bytearray(frames[0])
         for _ in range(random.randrange(1, 3)):
             at = random.randrange(len(data))
@@ -365,7 +365,7 @@ def test_ten_thousand_connections_that_do_not_shake_hands(bench, secure):
         victim.newcomer()
         victim.send(10)
         most = max(most, victim.open_files())
-    assert len(plugs) == 2000 and most < victim.files + 400
+    assert len(plugs) == 2000 and most < victim.files + 1024 + 200
     victim.send()
     for plug in plugs:
         plug.close()

@@ -39,6 +39,15 @@ def test_growth_is_seen_soon(bench):
     assert live.stop().node("out")["done"] == 30
 
 
+def test_a_name_that_is_no_utf8_is_a_name(bench):
+    name = os.fsencode(bench.path("caf")) + b"\xe9.log"
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(lines(0, 1))
+    live = bench.start(FOLLOW % '"caf*.log"')
+    reach(bench, [0, 1], "what it holds")
+    live.stop()
+
+
 def test_a_line_comes_when_it_is_whole(bench):
     bench.write("log", lines(0) + '{"n"')
     live = bench.start(FOLLOW % '"log"')

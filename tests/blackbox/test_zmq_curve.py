@@ -68,13 +68,14 @@ def test_a_peer_is_known_by_its_certificate(bench, realm):
     realm.allow("db", "produce")
     live = start(bench, IN % ("pull", FREE) + TELL)
     web, db = (realm.client(zmq.PUSH, where(live), name) for name in ("web", "db"))
-    for _ in range(50):
+    count = 2000            # of each, in turn: more changes than a block may have runs
+    for _ in range(count):
         web.send(b'{"from":"web"}')
         db.send(b'{"from":"db"}')
-    wait_rows(bench, 100)
+    wait_rows(bench, 2 * count)
     live.stop()
     got = objects(bench.path("out.ndjson"))
-    assert len(got) == 100
+    assert len(got) == 2 * count
     assert all(json.loads(r["raw"])["from"] == r["peer"] for r in got)
 
 

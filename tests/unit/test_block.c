@@ -1,4 +1,4 @@
-#include "runtime/block.h"
+#include "runtime/frame.h"
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -332,6 +332,123 @@ static void without_a_key_all_goes_to_one_part(void **state)
     weir_doc_fini(&doc);
 }
 
+/* --- What travels ------------------------------------------------------------------ */
+
+/*  A link takes the block: frame 0 is read as it was written.                 */
+static void assert_travels(weir_block *block)
+{
+    weir_buffer out = {0}, scratch = {0};
+    weir_frame frame = {
+        .type = WEIR_BLOCK, .sequence = UINT64_MAX, .records = weir_block_records(block)};
+    frame.runs = weir_block_runs(block, &frame.run_count);
+    weir_frame_put(&frame, &out);
+    assert_int_equal(weir_frame_read(&frame, out.data, out.size, &scratch), WEIR_OK);
+    weir_buffer_fini(&out);
+    weir_buffer_fini(&scratch);
+}
+
+static void a_builder_is_full_before_its_runs_are_too_many(void **state)
+{
+    (void)state;
+    static const weir_run origins[] = {{0, "in", "alice", "a"}, {0, "in", "bob", "b"}};
+    weir_builder builder = {.target = 1 << 20};
+    uint32_t records = 0;
+    for (; !weir_builder_full(&builder); records++)
+        add_text(&builder, "{}", &origins[records % 2]);
+    assert_int_equal(records, WEIR_RUNS_MAX);
+    weir_block *block = weir_builder_seal(&builder);
+    size_t count;
+    const weir_run *runs = weir_block_runs(block, &count);
+    assert_int_equal(count, records);
+    assert_string_equal(runs[count - 1].peer, "bob");
+    assert_travels(block);
+    weir_block_destroy(&block);
+    assert_false(weir_builder_full(&builder));
+    weir_builder_fini(&builder);
+}
+
+static void a_builder_is_full_before_the_texts_of_its_runs_are_too_long(void **state)
+{
+    (void)state;
+    char labels[2][300] = {{0}};
+    memset(labels[0], 'x', 299);
+    memset(labels[1], 'y', 299);
+    weir_builder builder = {.target = 1 << 20};
+    uint32_t records = 0;
+    for (; !weir_builder_full(&builder); records++)
+        add_text(&builder, "{}",
+                 &(weir_run){.source = "in", .label = labels[records % 2]});
+    assert_in_range(records, 100, WEIR_RUNS_MAX - 1);
+    weir_block *block = weir_builder_seal(&builder);
+    assert_travels(block);
+    weir_block_destroy(&block);
+    weir_builder_fini(&builder);
+}
+
+static void an_origin_beyond_the_bound_is_nobodys(void **state)
+{
+    (void)state;
+    static const weir_run origins[] = {{0, "in", "alice", NULL}, {0, "in", "bob", NULL}};
+    weir_builder builder = {.target = 1 << 20};
+    for (int i = 0; i < 1001; i++)
+        add_text(&builder, "{}", &origins[i % 2]);
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    size_t count;
+    const weir_run *runs = weir_block_runs(block, &count);
+    assert_int_equal(count, WEIR_RUNS_MAX);
+    assert_string_equal(runs[0].peer, "alice");
+    assert_null(runs[count - 1].peer);
+    assert_int_equal(runs[count - 1].records, 1001 - 255);
+    assert_travels(block);
+    weir_block_destroy(&block);
+}
+
+static void a_text_that_is_no_utf8_is_made_one(void **state)
+{
+    (void)state;
+    char label[2000];
+    memset(label, 'y', sizeof label);
+    memcpy(label, "caf\xe9.log", 8);
+    label[sizeof label - 1] = 0;
+    weir_builder builder = {.target = 4096};
+    add_text(&builder, "{}", &(weir_run){.source = "k\xc3\xa4se", .label = label});
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    size_t count;
+    const weir_run *runs = weir_block_runs(block, &count);
+    assert_string_equal(runs[0].source, "k\xc3\xa4se");
+    assert_memory_equal(runs[0].label, "caf?.log", 8);
+    assert_int_equal(strlen(runs[0].label), WEIR_RUN_TEXT_MAX);
+    assert_travels(block);
+    weir_block_destroy(&block);
+}
+
+static void a_stamp_never_makes_the_runs_too_long(void **state)
+{
+    (void)state;
+    static char labels[WEIR_RUNS_MAX][201];
+    weir_run runs[WEIR_RUNS_MAX] = {{0}};
+    char name[64];
+    memset(name, 'n', 63);
+    name[63] = 0;
+    for (int i = 0; i < WEIR_RUNS_MAX; i++) {
+        memset(labels[i], 'x', 200);
+        runs[i] = (weir_run){.records = 1, .label = labels[i]};
+    }
+    weir_block *foreign = weir_block_wrap((const uint8_t *)"", 0, WEIR_RUNS_MAX, runs,
+                                          WEIR_RUNS_MAX, NULL, NULL);
+    assert_travels(foreign);
+    weir_block *stamped = weir_block_stamp(foreign, name, name);
+    assert_travels(stamped);
+    size_t count;
+    const weir_run *after = weir_block_runs(stamped, &count);
+    assert_int_equal(after[0].records, WEIR_RUNS_MAX);
+    assert_string_equal(after[0].peer, name);
+    weir_block_destroy(&stamped);
+    weir_block_destroy(&foreign);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +463,11 @@ int main(void)
         cmocka_unit_test(check_accepts_what_can_be_walked_and_nothing_else),
         cmocka_unit_test(dealing_keeps_keys_together_and_in_order),
         cmocka_unit_test(without_a_key_all_goes_to_one_part),
+        cmocka_unit_test(a_builder_is_full_before_its_runs_are_too_many),
+        cmocka_unit_test(a_builder_is_full_before_the_texts_of_its_runs_are_too_long),
+        cmocka_unit_test(an_origin_beyond_the_bound_is_nobodys),
+        cmocka_unit_test(a_text_that_is_no_utf8_is_made_one),
+        cmocka_unit_test(a_stamp_never_makes_the_runs_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

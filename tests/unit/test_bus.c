@@ -1,5 +1,6 @@
 #include "tests/unit/help_actor.h"
 #include "actors/bus.h"
+#include "actors/bus_queue.h"
 #include <poll.h>
 #include <pthread.h>
 
@@ -368,6 +369,60 @@ static void a_ledger_that_is_full_refuses(void **state)
 
 #define WITH_SINK(test) cmocka_unit_test_setup(test, open_sink)
 
+/* --- The queue --------------------------------------------------------------------- */
+
+static void count_wake(void *arg)
+{
+    ++*(int *)arg;
+}
+
+/*  A queue whose actor has seen one record, and will look again after an hour.  */
+static weir_bus_queue *sleepy_queue(int *wakes)
+{
+    uint64_t last;
+    int64_t wait_us;
+    weir_bus_queue *queue =
+        weir_bus_queue_new(&(weir_bus_queue_config){.window_bytes = 3000,
+                                                    .block_bytes = 1000,
+                                                    .linger_us = (int64_t)3600 * 1000000,
+                                                    .wake = count_wake,
+                                                    .arg = wakes});
+    assert_null(weir_bus_queue_take(queue, &last, &wait_us));
+    assert_int_equal(
+        weir_bus_queue_payload(queue, WEIR_TEXT, (const uint8_t *)"x", 1, NULL), WEIR_OK);
+    assert_int_equal(*wakes, 1);
+    assert_null(weir_bus_queue_take(queue, &last, &wait_us));
+    assert_true(wait_us > 0);
+    return queue;
+}
+
+static void a_flush_sends_blocks_that_are_sealed_already(void **state)
+{
+    (void)state;
+    int wakes = 0;
+    uint8_t payload[1000] = {0};
+    weir_bus_queue *queue = sleepy_queue(&wakes);
+    assert_int_equal(
+        weir_bus_queue_payload(queue, WEIR_TEXT, payload, sizeof payload, NULL), WEIR_OK);
+    assert_int_equal(weir_bus_queue_flush(queue, 1000), WEIR_ETIMEOUT);
+    assert_int_equal(wakes, 2);
+    weir_bus_queue_destroy(&queue);
+}
+
+static void a_full_window_is_sent_at_once(void **state)
+{
+    (void)state;
+    int wakes = 0;
+    uint8_t payload[1000] = {0};
+    weir_bus_queue *queue = sleepy_queue(&wakes);
+    weir_err err = WEIR_OK;
+    for (int i = 0; i < 10 && !err; i++)
+        err = weir_bus_queue_payload(queue, WEIR_TEXT, payload, sizeof payload, NULL);
+    assert_int_equal(err, WEIR_EFULL);
+    assert_int_equal(wakes, 2);
+    weir_bus_queue_destroy(&queue);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +437,8 @@ int main(void)
         WITH_SINK(bad_settings_are_reported),
         WITH_SINK(a_peer_that_is_not_there_is_waited_for),
         WITH_SINK(a_ledger_that_is_full_refuses),
+        cmocka_unit_test(a_flush_sends_blocks_that_are_sealed_already),
+        cmocka_unit_test(a_full_window_is_sent_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

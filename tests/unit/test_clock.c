@@ -27,6 +27,17 @@ static void timeouts_are_rounded_up(void **state)
     assert_int_equal(weir_clock_timeout_ms(INT64_MAX), 3600000);
 }
 
+static void in_real_time_any_number_may_watch(void **state)
+{
+    (void)state;
+    int fd = eventfd(0, EFD_NONBLOCK);
+    for (int i = 0; i < 1100; i++)
+        assert_int_equal(weir_clock_watch(fd), WEIR_OK);
+    for (int i = 0; i < 1100; i++)
+        weir_clock_unwatch(fd);
+    close(fd);
+}
+
 static void virtual_time_stands_still_until_advanced(void **state)
 {
     (void)state;
@@ -70,6 +81,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(real_time_goes_on),
         cmocka_unit_test(timeouts_are_rounded_up),
+        cmocka_unit_test(in_real_time_any_number_may_watch),
         cmocka_unit_test(virtual_time_stands_still_until_advanced),
         cmocka_unit_test(watchers_are_woken),
     };

@@ -261,10 +261,68 @@ static void all_together_get_no_more_than_the_total_and_a_little_each(void **sta
     for (unsigned i = 0; i < count; i++) {
         hello(w, 1000 + i, 1 + i);
         assert_int_equal(w->last.type, WEIR_WELCOME);
-        assert_true(w->last.bytes >= 64 << 10);
+        assert_true(w->last.bytes >= 192 << 10);
         granted += w->last.bytes;
     }
-    assert_true(granted <= total + count * (64 << 10));
+    assert_true(granted <= total + count * (192 << 10));
+}
+
+static void need(world *w, unsigned connection, uint64_t bytes)
+{
+    give(w, connection, &(weir_frame){.type = WEIR_NEED, .bytes = bytes}, NULL);
+    weir_inlet_flush(w->inlet);
+}
+
+static void a_need_that_has_been_met_is_over(void **state)
+{
+    world *w = *state;
+    hello(w, 1, 7);
+    need(w, 1, 1000);
+    send_block(w, 1, 1, 500);
+    hand_on(w);
+    assert_int_equal(w->sent, 1); // WELCOME: so little is not granted yet
+}
+
+static void larger_blocks_than_the_total_allows_come_one_by_one(void **state)
+{
+    world *w = *state;
+    enum { peers = 6, large = 7 << 20 };
+    for (unsigned i = 1; i <= peers; i++) {
+        hello(w, i, i);
+        need(w, i, large + 600);
+    }
+    uint64_t granted = 0;
+    for (unsigned i = 1; i <= peers; i++)
+        granted += w->granted[i];
+    assert_true(granted <= total + large + 600);
+    weir_inlet_flush(w->inlet);
+    for (unsigned done = 0; done < peers; done++) {
+        unsigned i = 1;
+        while (i <= peers && w->granted[i] < large + 600)
+            i++;
+        assert_in_range(i, 1, peers); // somebody may always send
+        send_block(w, i, 1, large);
+        assert_int_equal(w->blocks, done + 1);
+        w->granted[i] = 0;
+        hand_on(w);
+        weir_inlet_flush(w->inlet);
+    }
+}
+
+static void who_never_sends_his_large_block_does_not_stop_the_others(void **state)
+{
+    world *w = *state;
+    enum { large = 7 << 20 };
+    hello(w, 1, 1);
+    need(w, 1, large);
+    hello(w, 2, 2);
+    need(w, 2, large);
+    assert_true(w->granted[2] < large);
+    weir_inlet_lost(w->inlet, 100);
+    w->fd = 101;
+    hello(w, 3, 2);
+    need(w, 3, large);
+    assert_true(w->granted[3] >= large);
 }
 
 static void nothing_is_granted_while_held(void **state)
@@ -295,6 +353,20 @@ static void a_draining_inlet_takes_nothing_and_still_acknowledges(void **state)
     hello(w, 2, 8);
     assert_string_equal(w->last.code, "DRAINING");
     assert_true(w->last.retryable);
+}
+
+static void a_connection_that_fails_leaves_nothing_outstanding(void **state)
+{
+    world *w = *state;
+    for (unsigned i = 1; i <= 40; i++) {
+        hello(w, i, i);
+        assert_int_equal(w->last.bytes, WEIR_INLET_FIRST_BYTES);
+        send_block(w, i, 1, 100);
+        weir_inlet_ack(w->inlet, w->peer, 1);
+        w->send_result = WEIR_ECLOSED;
+        hand_on(w);
+        w->send_result = WEIR_OK;
+    }
 }
 
 /* --- What they break --------------------------------------------------------------- */
@@ -338,6 +410,17 @@ static void an_overrun_is_hung_up_and_nothing_of_it_taken(void **state)
     assert_int_equal(w->hung_up, 1);
 }
 
+static void who_says_close_is_hung_up(void **state)
+{
+    world *w = *state;
+    hello(w, 1, 7);
+    give(w, 1, &(weir_frame){.type = WEIR_CLOSE, .code = "ENDING", .retryable = true},
+         NULL);
+    assert_int_equal(w->hung_up, 1);
+    assert_int_equal(w->hung_up_fd, 100);
+    assert_int_equal(weir_inlet_look(w->inlet).connected, 0);
+}
+
 /* --- What remains ------------------------------------------------------------------ */
 
 static void a_lost_connection_keeps_its_session(void **state)
@@ -360,6 +443,39 @@ static void a_lost_connection_keeps_its_session(void **state)
     send_block(w, 2, 2, 100);
     assert_int_equal(w->blocks, 2);
     assert_int_equal(weir_inlet_look(w->inlet).duplicates, 1);
+}
+
+static void what_a_failed_connection_brought_is_still_taken(void **state)
+{
+    world *w = *state;
+    hello(w, 1, 7);
+    send_block(w, 1, 1, 100);
+    weir_inlet_ack(w->inlet, w->peer, 1);
+    w->send_result = WEIR_ECLOSED;
+    weir_inlet_flush(w->inlet);
+    assert_int_equal(weir_inlet_look(w->inlet).connected, 0);
+    send_block(w, 1, 2, 100);
+    assert_int_equal(w->blocks, 2);
+    assert_int_equal(w->hung_up, 0);
+    weir_inlet_lost(w->inlet, 100);
+    assert_int_equal(weir_inlet_look(w->inlet).connected, 0);
+    assert_int_equal(weir_inlet_look(w->inlet).refused, 0);
+}
+
+static void what_many_replaced_connections_brought_is_dropped_in_silence(void **state)
+{
+    world *w = *state;
+    enum { count = 1000 };
+    for (unsigned i = 1; i <= count; i++)
+        hello(w, i, i);
+    for (unsigned i = 1; i <= count; i++)
+        hello(w, count + i, i);
+    size_t sent = w->sent, hung_up = w->hung_up;
+    for (unsigned i = 1; i <= count; i++)
+        send_block(w, i, 1, 100);
+    assert_int_equal(w->sent, sent);
+    assert_int_equal(w->hung_up, hung_up); // the descriptor may be another's by now
+    assert_int_equal(weir_inlet_look(w->inlet).refused, 0);
 }
 
 static void sessions_that_are_safe_and_gone_make_room(void **state)
@@ -391,12 +507,19 @@ int main(void)
         TEST(who_is_revoked_before_his_hello_is_ended),
         TEST(credit_begins_small_and_grows_as_it_is_used),
         TEST(all_together_get_no_more_than_the_total_and_a_little_each),
+        TEST(a_need_that_has_been_met_is_over),
+        TEST(larger_blocks_than_the_total_allows_come_one_by_one),
+        TEST(who_never_sends_his_large_block_does_not_stop_the_others),
+        TEST(a_connection_that_fails_leaves_nothing_outstanding),
         TEST(nothing_is_granted_while_held),
         TEST(a_draining_inlet_takes_nothing_and_still_acknowledges),
         TEST(a_stranger_is_answered_once_and_hung_up),
         TEST(a_peer_that_does_not_read_is_hung_up),
         TEST(an_overrun_is_hung_up_and_nothing_of_it_taken),
+        TEST(who_says_close_is_hung_up),
         TEST(a_lost_connection_keeps_its_session),
+        TEST(what_a_failed_connection_brought_is_still_taken),
+        TEST(what_many_replaced_connections_brought_is_dropped_in_silence),
         TEST(sessions_that_are_safe_and_gone_make_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
