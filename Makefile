@@ -30,7 +30,7 @@ PYTHON   = /usr/bin/python3
 PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
            libpcre2-dev libmicrohttpd-dev prometheus \
            libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
-           python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
+           python3-pytest-xdist python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
            valgrind iproute2
 
 WARN     = -Wall -Wextra -Wshadow -Werror
@@ -173,10 +173,12 @@ need-cmocka: need
 	@$(call libraries,cmocka)
 
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
+blackbox: export WEIR = $(CURDIR)/$(BUILD)/bin/weir
+blackbox: export SANITIZED = $(filter asan tsan,$(MODE))
 blackbox: need $(BUILD)/bin/weir
-	@$(call modules,pytest zmq msgpack)
-	@WEIR=$(CURDIR)/$(BUILD)/bin/weir SANITIZED=$(filter asan tsan,$(MODE)) \
-	  $(PYTEST) tests/blackbox
+	@$(call modules,pytest xdist zmq msgpack)
+	@$(PYTEST) -n 3 --dist loadscope -m "not alone" tests/blackbox
+	@$(PYTEST) -m alone tests/blackbox
 
 soak: need all
 	@$(call modules,pytest)

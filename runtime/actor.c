@@ -4,6 +4,7 @@
 #include "runtime/handover.h"
 #include "runtime/log.h"
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 static const size_t default_window = 32 << 20;
@@ -301,6 +302,33 @@ void weir_actor_drain_inlet(weir_actor *self)
     if (self->inlet) weir_inlet_drain(self->inlet);
 }
 
+/* --- Realm ------------------------------------------------------------------------- */
+
+static void somebody_was_revoked(void *arg)
+{
+    weir_actor *self = arg;
+    eventfd_read(self->revoked_fd, &(eventfd_t){0});
+    weir_actor_revoke_peers(self);
+    weir_actor_revoke_servers(self);
+}
+
+weir_err weir_actor_watch_realm(weir_actor *self)
+{
+    if (self->revoked_fd >= 0) return WEIR_OK;
+    self->revoked_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->revoked_fd < 0) return WEIR_ESYS;
+    weir_realm_watch(self->node.realm, self->revoked_fd);
+    return weir_loop_watch(&self->loop, self->revoked_fd, false, somebody_was_revoked,
+                           self);
+}
+
+static void leave_realm(weir_actor *self)
+{
+    if (self->revoked_fd < 0) return;
+    weir_realm_unwatch(self->node.realm, self->revoked_fd);
+    close(self->revoked_fd);
+}
+
 /* --- Life -------------------------------------------------------------------------- */
 
 static void fill_defaults(weir_actor *self)
@@ -343,6 +371,7 @@ static void close_actor(weir_actor *self)
     free(self->self);
     weir_actor_free_links(self);
     weir_actor_free_inlet(self);
+    leave_realm(self);
     weir_dead_file_close(&self->dead_file);
     weir_loop_fini(&self->loop);
     if (self->own_ledger) weir_ledger_destroy(&self->own_ledger);

@@ -3,8 +3,6 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include <assert.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 /*  How many messages the inlet may hand in before the links get a turn.       */
 #define MESSAGES_A_TURN 64
@@ -174,21 +172,11 @@ static void wake_connections(void *arg)
     self->inlet_changed = true;
 }
 
-static void somebody_was_revoked(void *arg)
+void weir_actor_revoke_peers(weir_actor *self)
 {
-    weir_actor *self = arg;
-    eventfd_read(self->revoked_fd, &(eventfd_t){0});
-    weir_inlet_close_unless(self->inlet, may_stay, self, "REVOKED",
-                            "the certificate has no right to this any more");
-}
-
-static weir_err watch_realm(weir_actor *self)
-{
-    self->revoked_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (self->revoked_fd < 0) return WEIR_ESYS;
-    weir_realm_watch(self->node.realm, self->revoked_fd);
-    return weir_loop_watch(&self->loop, self->revoked_fd, false, somebody_was_revoked,
-                           self);
+    if (self->inlet && self->doorman && !self->plaintext)
+        weir_inlet_close_unless(self->inlet, may_stay, self, "REVOKED",
+                                "the certificate has no right to this any more");
 }
 
 static weir_err watch_foreign(weir_actor *self, const weir_endpoint *endpoint)
@@ -201,7 +189,7 @@ static weir_err watch_foreign(weir_actor *self, const weir_endpoint *endpoint)
     weir_err err =
         weir_loop_watch(&self->loop, weir_socket_monitor_fd(self->inlet_socket), true,
                         wake_connections, self);
-    return err || !secure ? err : watch_realm(self);
+    return err || !secure ? err : weir_actor_watch_realm(self);
 }
 
 static bool has_open_port(const char *endpoint)
@@ -342,9 +330,6 @@ void weir_actor_free_inlet(weir_actor *self)
     weir_inlet_destroy(&self->inlet);
     weir_doorman_destroy(&self->doorman);
     weir_socket_close(&self->inlet_socket);
-    if (self->revoked_fd < 0) return;
-    weir_realm_unwatch(self->node.realm, self->revoked_fd);
-    close(self->revoked_fd);
 }
 
 /* --- Book -------------------------------------------------------------------------- */

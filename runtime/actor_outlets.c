@@ -251,6 +251,8 @@ weir_err weir_actor_connect(weir_actor *self, const char *port,
     config.endpoint.server = l->server;
     config.endpoint.realm = self->node.realm;
     weir_err err = weir_uplink_new(&l->uplink, &config, report);
+    if (!err && l->server && weir_actor_watch_realm(self))
+        err = weir_report_set(report, WEIR_ESYS, NULL, "no descriptors left");
     if (err) {
         free_link(l);
         return err;
@@ -318,6 +320,14 @@ void weir_actor_flush_links(weir_actor *self, bool *busy)
 int64_t weir_actor_links_deadline(const weir_actor *self)
 {
     return weir_earlier(self->links_due_us, self->look_us);
+}
+
+/*  Whom we do not know any more we send nothing.                              */
+void weir_actor_revoke_servers(weir_actor *self)
+{
+    for (weir_output *l = self->links; l; l = l->next)
+        if (l->server && !weir_realm_allows(self->node.realm, l->server, 0))
+            weir_uplink_distrust(l->uplink, "the certificate of the other side is gone");
 }
 
 void weir_actor_free_links(weir_actor *self)

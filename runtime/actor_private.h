@@ -69,12 +69,17 @@ struct weir_actor {
 /*  The node's name in HELLO: the certificate's where there is one.            */
 const char *weir_actor_wire_name(const weir_actor *self);
 
+/*  Links that rest on certificates end when these are revoked. Repeated calls do
+    nothing. Errors: WEIR_ESYS.                                                */
+weir_err weir_actor_watch_realm(weir_actor *self);
+
 /* --- Outlets (actor_outlets.c) ----------------------------------------------------- */
 
 void weir_actor_read_links(weir_actor *self, bool *busy);
 void weir_actor_flush_links(weir_actor *self, bool *busy);
 int64_t weir_actor_links_deadline(const weir_actor *self);
 void weir_actor_free_links(weir_actor *self);
+void weir_actor_revoke_servers(weir_actor *self);
 
 /* --- Inlet (actor_inlet.c) --------------------------------------------------------- */
 
@@ -82,6 +87,7 @@ void weir_actor_read_inlet(weir_actor *self, bool *busy);
 void weir_actor_flush_inlet(weir_actor *self, bool *busy);
 int64_t weir_actor_inlet_deadline(const weir_actor *self);
 void weir_actor_free_inlet(weir_actor *self);
+void weir_actor_revoke_peers(weir_actor *self);
 
 /*  Grants again or not, as pause and memory have it.                          */
 void weir_actor_hold_inlet(weir_actor *self);

@@ -309,6 +309,11 @@ bool weir_uplink_flush(weir_uplink *self)
     return self->readable;
 }
 
+void weir_uplink_distrust(weir_uplink *self, const char *cause)
+{
+    if (self->state != AWAY) lose_refused(self, cause);
+}
+
 /* --- Time -------------------------------------------------------------------------- */
 
 int64_t weir_uplink_deadline(const weir_uplink *self)

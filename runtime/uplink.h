@@ -59,6 +59,9 @@ bool weir_uplink_flush(weir_uplink *self);
 int64_t weir_uplink_deadline(const weir_uplink *self);
 void weir_uplink_run_due(weir_uplink *self);
 
+/*  Ends the connection, and waits as after a refusal before the next attempt.    */
+void weir_uplink_distrust(weir_uplink *self, const char *cause);
+
 /*  Why it is not open, as a sentence, "" when it is.                           */
 const char *weir_uplink_trouble(const weir_uplink *self);
 uint64_t weir_uplink_connects(const weir_uplink *self); // times that it was open

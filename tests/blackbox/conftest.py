@@ -1,14 +1,35 @@
 """Fixtures of the black-box tests."""
 import os
 import pathlib
+import random
 import sys
 
 import pytest
+
+# Processes that share the tests take one seed from here.
+os.environ.setdefault("SEED", str(random.SystemRandom().randrange(10**6)))
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 pytest.register_assert_rewrite("helper", "crash", "linked", "link_rounds", "link_speed",
                                "link_netns", "link_many", "tunnel")
 import helper  # noqa: E402
+
+
+# These measure time or memory and want the machine for themselves.
+ALONE = {"test_hostile", "test_links_crash", "test_links_many", "test_links_return",
+         "test_memory", "test_netns", "test_sandbox_run", "test_zmq"}
+
+
+def pytest_configure(config):
+    """`-m alone`, and `-m "not alone"` for those that several processes may share."""
+    config.addinivalue_line("markers", "alone: wants the machine for itself")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks whole files."""
+    for item in items:
+        if item.path.stem in ALONE:
+            item.add_marker("alone")
 
 
 def pytest_report_header():

@@ -404,6 +404,18 @@ def start_weir(bench, name, text):
     return live
 
 
+def test_whom_we_do_not_know_any_more_we_send_nothing(bench, make):
+    store, web, port = make("store"), make("web"), free_port()
+    web.trust(store)
+    store.trust(web, "produce")
+    bench.write("in.ndjson", [{"n": n} for n in range(10)])
+    start_weir(bench, "store.lua", STORE % port)
+    giver = start_weir(bench, "web.lua", WEB % port)
+    wait_for(lambda: count_rows(bench.path("out.ndjson")) == 10, "all records")
+    web.do("revoke", "store")
+    giver.wait_log("link is down .*the certificate of the other side is gone")
+
+
 def test_trust_comes_and_goes_while_weirs_run(bench, make):
     store, web, port = make("store"), make("web"), free_port()
     web.trust(store)
