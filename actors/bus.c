@@ -320,6 +320,8 @@ weir_err weir_bus_append(weir_bus *self, const weir_record *record, uint64_t *ti
     weir_record checked;
     weir_reader reader = {encoded.data, encoded.data + encoded.size};
     weir_err err = weir_record_read(&checked, &reader, false);
+    if (record->format == WEIR_JSON && !weir_utf8_valid(record->data, record->size))
+        err = WEIR_EMALFORMED;
     if (!err && reader.at != reader.end) err = WEIR_EMALFORMED;
     if (err) err = WEIR_EMALFORMED;
     if (!err && encoded.size > self->record_max) err = WEIR_ETOOBIG;

@@ -1,6 +1,6 @@
 #include "runtime/link.h"
-#include "runtime/clock.h"
 #include "runtime/log.h"
+#include "runtime/once.h"
 #include <assert.h>
 #include <stdio.h>
 #include <xxhash.h>
@@ -10,12 +10,10 @@
 #define BUCKETS 256    // of each of the two tables
 #define TOKENS_MAX 16  // outstanding, of one peer
 #define ENDED_MAX 4096 // connections that have ended and that we may still hear
-#define COMPLAINTS_MAX 64
 
 /*  What a foreign peer is granted at first when there are very many: with less than two
     blocks under way it would ask by NEED for each.                            */
 static const size_t least_first_bytes = 192 << 10;
-static const int64_t complain_again_us = 60000000;
 
 struct weir_peer {
     uint8_t id[ID_MAX]; // routing id of the present connection
@@ -62,10 +60,7 @@ struct weir_inlet {
     weir_inlet_stats stats;
     uint64_t ended[ENDED_MAX]; // ring of hashes of their ids
     size_t ended_count;
-    struct {
-        uint64_t hash; // of the code and the peer
-        int64_t us;
-    } complaints[COMPLAINTS_MAX];
+    weir_once complaints;
 };
 
 weir_inlet *weir_inlet_new(const weir_inlet_config *config)
@@ -256,16 +251,8 @@ static void mark_dirty(weir_inlet *self, weir_peer *peer)
 static void complain(weir_inlet *self, const char *who, const weir_peer *peer,
                      const char *code, const char *text)
 {
-    uint64_t hash =
-        XXH3_64bits_withSeed(code, strlen(code), XXH3_64bits(who, strlen(who)));
-    size_t i = hash % COMPLAINTS_MAX;
-    int64_t now = weir_clock_now_us();
     self->stats.refused++;
-    if (self->complaints[i].hash == hash &&
-        now - self->complaints[i].us < complain_again_us)
-        return;
-    self->complaints[i].hash = hash;
-    self->complaints[i].us = now;
+    if (!weir_once_says(&self->complaints, who, code)) return;
     weir_log(WEIR_WARN, "link closed peer=%s%s%s%s%s code=%s text=\"%s\"", who,
              peer ? " node=" : "", peer ? peer->node : "", peer ? " outlet=" : "",
              peer ? peer->outlet : "", code, text);
@@ -716,7 +703,10 @@ static void recv_from(weir_inlet *self, weir_peer *peer, const weir_frame *frame
 {
     switch (frame->type) {
     case WEIR_BLOCK:
-        recv_block(self, peer, frame, body_p);
+        if (*body_p)
+            recv_block(self, peer, frame, body_p);
+        else
+            close_peer(self, peer, "MALFORMED", "a block has no body");
         break;
     case WEIR_BARRIER:
         recv_barrier(self, peer, frame);

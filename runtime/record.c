@@ -14,10 +14,19 @@ static bool read_nil(weir_reader *reader)
     return true;
 }
 
+static bool begins_str(const weir_reader *reader)
+{
+    if (reader->at >= reader->end) return false;
+    uint8_t first = *reader->at;
+    return (first & 0xe0) == 0xa0 || (first >= 0xd9 && first <= 0xdb);
+}
+
+/*  JSON text travels as it was read somewhere, be it UTF-8 or not: who parses it finds
+    out.                                                                       */
 static weir_err read_payload(weir_record *self, weir_reader *reader, bool trusted)
 {
     weir_value payload;
-    weir_err err = weir_read_nested(reader, &payload, 0, trusted);
+    weir_err err = weir_read_nested(reader, &payload, 0, trusted || begins_str(reader));
     if (err) return err;
     self->data = payload.data;
     self->size = payload.size;
@@ -143,7 +152,7 @@ static bool read_usual(weir_record *self, weir_reader *reader, bool trusted)
                                  .size = part.size};
         at = part.next;
     }
-    if (!read_run(&part, at, end) || !is_text(&part, trusted)) return false;
+    if (!read_run(&part, at, end)) return false;
     self->format = part.type == WEIR_STR ? WEIR_JSON : WEIR_TEXT;
     self->data = part.data;
     self->size = part.size;

@@ -21,7 +21,7 @@ typedef struct {
 
 /*  Reads the record at the reader and steps behind it. `trusted` bytes were
     written by this process: their lengths are believed and payloads not walked
-    where that can be helped.
+    where that can be helped. Else every str must be UTF-8, but for a payload that is one.
     Errors as weir_read_value; WEIR_EMALFORMED also when it is no record.      */
 weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted);
 

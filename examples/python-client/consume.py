@@ -14,7 +14,7 @@ def main():
     with Consumer(sys.argv[1]) as consumer, open(sys.argv[2], "ab") as file:
         for block in consumer:
             for _time, _key, payload, _headers in block.records:
-                file.write(payload.encode() + b"\n")
+                file.write(payload.encode(errors="surrogateescape") + b"\n")
             file.flush()
             os.fsync(file.fileno())
             consumer.ack(block)

@@ -88,15 +88,17 @@ def cost(runs, body):
 
 def encode(record):
     """One record: [timestamp in ms, key, payload, headers]. The payload's type says what
-    it is: str is JSON text, bytes are bytes, a dict is a document of MessagePack."""
+    it is: str is JSON text, bytes are bytes, a dict is a document of MessagePack. Bytes
+    of a text that are not UTF-8 are surrogates in a str (PEP 383)."""
     if not isinstance(record, (list, tuple)):
         record = (None, None, record, None)
-    return msgpack.packb(list(record), use_bin_type=True)
+    return msgpack.packb(list(record), use_bin_type=True, unicode_errors="surrogateescape")
 
 
 def decode(body, count):
     """The records of a body, as many as its header says."""
-    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=MESSAGE_MAX)
+    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=MESSAGE_MAX,
+                                unicode_errors="surrogateescape")
     unpacker.feed(body)
     try:
         records = list(unpacker)

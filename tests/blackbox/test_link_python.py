@@ -74,6 +74,7 @@ def test_records_go_through_unaltered_in_order(bench, links, transport):
     inlet, more = endpoint_of(bench, transport, "in")
     outlet, _ = endpoint_of(bench, transport, "up")
     records = [(None, None, '{"id":0}', None),
+               (None, None, '{"caf\udce9":1}', None),      # a byte that is not UTF-8
                (-5, b"\x00key", b"raw \xff", {"h": [1, None, 2.5]}),
                (1767225600000, 2**64 - 1, {"id": 2, "deep": {"a": [True, b"b"]}}, None)]
     records += [(None, "k", text, None) for text in numbers(3, 20000)]

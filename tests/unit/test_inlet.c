@@ -400,6 +400,15 @@ static void a_peer_that_does_not_read_is_hung_up(void **state)
     assert_int_equal(w->last.sequence, 1);
 }
 
+static void a_block_without_a_body_is_malformed(void **state)
+{
+    world *w = *state;
+    hello(w, 1, 7);
+    give(w, 1, &(weir_frame){.type = WEIR_BLOCK, .sequence = 1, .records = 1}, NULL);
+    assert_string_equal(w->last.code, "MALFORMED");
+    assert_int_equal(w->hung_up, 1);
+}
+
 static void an_overrun_is_hung_up_and_nothing_of_it_taken(void **state)
 {
     world *w = *state;
@@ -515,6 +524,7 @@ int main(void)
         TEST(a_draining_inlet_takes_nothing_and_still_acknowledges),
         TEST(a_stranger_is_answered_once_and_hung_up),
         TEST(a_peer_that_does_not_read_is_hung_up),
+        TEST(a_block_without_a_body_is_malformed),
         TEST(an_overrun_is_hung_up_and_nothing_of_it_taken),
         TEST(who_says_close_is_hung_up),
         TEST(a_lost_connection_keeps_its_session),

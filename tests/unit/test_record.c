@@ -125,7 +125,6 @@ static void what_is_no_record_is_refused(void **state)
         {"\x94\xc0\xc0\x90\xc0", 5, WEIR_EMALFORMED},
         {"\x94\xc0\xc0\xc0\xc0", 5, WEIR_EMALFORMED},
         {"\x94\xc0\xc0\xa0\x90", 5, WEIR_EMALFORMED},
-        {"\x94\xc0\xc0\xa1\xff\xc0", 6, WEIR_EMALFORMED},
         {"\x94\xc0\xa1\xff\xa0\xc0", 6, WEIR_EMALFORMED},
         {"\x94\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xc0\xa0\xc0", 13, WEIR_EMALFORMED},
         {"\x94\xc0\xc0\xa2x", 5, WEIR_ESHORT},
@@ -139,6 +138,31 @@ static void what_is_no_record_is_refused(void **state)
         weir_buffer_put(&data, wrong[i].bytes, wrong[i].size);
         assert_int_equal(read_both(&data, &record), wrong[i].err);
         weir_buffer_fini(&data);
+    }
+}
+
+static void a_text_payload_need_not_be_utf8_and_all_other_text_must(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+        weir_err err;
+    } cases[] = {
+        {"\x94\xc0\xc0\xa1\xff\xc0", 6, WEIR_OK},
+        {"\x94\xc0\xc0\xae{\"a\":\"caf\xe9 x\"}\xc0", 19, WEIR_OK},
+        {"\x94\xc0\x01\xae{\"a\":\"caf\xe9 x\"}\xc0", 19, WEIR_OK},
+        {"\x94\xc0\xa1\xe9\xae{\"a\":\"cafe x\"}\xc0", 20, WEIR_EMALFORMED},
+        {"\x94\xc0\xc0\x81\xa1k\xaf{\"a\":\"caf\xe9 xy\"}\xc0", 22, WEIR_EMALFORMED},
+        {"\x94\xc0\xc0\xae{\"a\":\"cafe x\"}\x81\xa1k\xa1\xe9", 23, WEIR_EMALFORMED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const uint8_t *data = (const uint8_t *)cases[i].bytes;
+        weir_reader reader = {data, data + cases[i].size};
+        weir_record record;
+        assert_int_equal(weir_record_read(&record, &reader, false), cases[i].err);
+        if (!cases[i].err) assert_int_equal(record.format, WEIR_JSON);
+        if (!cases[i].err) assert_ptr_equal(reader.at, reader.end);
     }
 }
 
@@ -274,6 +298,7 @@ int main(void)
         cmocka_unit_test(an_empty_record_has_nothing_but_a_payload),
         cmocka_unit_test(a_map_payload_is_messagepack),
         cmocka_unit_test(what_is_no_record_is_refused),
+        cmocka_unit_test(a_text_payload_need_not_be_utf8_and_all_other_text_must),
         cmocka_unit_test(every_cut_of_a_record_ends_too_early),
         cmocka_unit_test(keys_from_json_become_messagepack),
         cmocka_unit_test(keys_route_by_their_text),
