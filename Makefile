@@ -234,6 +234,7 @@ install: all
 	ln -sf libweir.so.$(SOVERSION) $(TO)/lib/libweir.so
 	for h in $(HEADERS); do install -D -m 644 $$h $(TO)/include/weir/$$h || exit 1; done
 	install -D -m 644 -t $(TO)/share/doc/weir $(DOCS)
+	sed -i 's|(docs/|(|g' $(TO)/share/doc/weir/README.md
 	mkdir -p $(TO)/lib/pkgconfig $(TO)/lib/systemd/system
 	sed 's|@PREFIX@|$(PREFIX)|g' packaging/weir@.service \
 	  >$(TO)/lib/systemd/system/weir@.service

@@ -31,6 +31,10 @@ static weir_err check(const void *config, weir_report *report)
 {
     weir_endpoint endpoint = endpoint_of(config);
     weir_err err = weir_endpoint_check(&endpoint, false, report);
+    if (!err && !weir_endpoint_is_foreign(endpoint.endpoint))
+        err = weir_report_set(report, WEIR_EINVAL, NULL,
+                              "inproc leads nowhere here: expected tcp://HOST:PORT or "
+                              "ipc://PATH");
     if (err) snprintf(report->where, sizeof report->where, "connect");
     return err;
 }

@@ -27,6 +27,10 @@ static weir_err check(const void *config, weir_report *report)
 {
     weir_endpoint endpoint = endpoint_of(config);
     weir_err err = weir_endpoint_check(&endpoint, true, report);
+    if (!err && !weir_endpoint_is_foreign(endpoint.endpoint))
+        err = weir_report_set(report, WEIR_EINVAL, NULL,
+                              "inproc leads nowhere here: expected tcp://ADDRESS:PORT or "
+                              "ipc://PATH");
     if (err) snprintf(report->where, sizeof report->where, "listen");
     return err;
 }

@@ -144,21 +144,32 @@ void weir_doorman_spoke(weir_doorman *self, int fd)
     forget(self, fd);
 }
 
-static void complain(weir_doorman *self, int fd, const char *cause)
+/*  The address of a silent connection as text; false: it had gone too fast to be seen. */
+static bool print_address(const weir_doorman *self, int fd, char text[INET6_ADDRSTRLEN])
 {
     static const char mapped[] = "::ffff:"; // an IPv4 peer of an IPv6 socket
+    for (size_t i = 0; i < self->count; i++) {
+        const connection *c = &self->silent[i];
+        if (c->fd != fd) continue;
+        if (getnameinfo((const struct sockaddr *)&c->address, sizeof c->address, text,
+                        INET6_ADDRSTRLEN, NULL, 0, NI_NUMERICHOST))
+            return false;
+        if (strncmp(text, mapped, sizeof mapped - 1) == 0 && strchr(text, '.'))
+            memmove(text, text + sizeof mapped - 1, strlen(text) - sizeof mapped + 2);
+        return true;
+    }
+    return false;
+}
+
+/*  Who comes too fast to be seen tries again soon.                              */
+static void complain(weir_doorman *self, int fd, const char *cause)
+{
     int64_t now = weir_clock_now_us();
-    char address[INET6_ADDRSTRLEN + 8] = "unknown", *at = address;
+    char address[INET6_ADDRSTRLEN];
     if (self->complained_us && now - self->complained_us < log_again_us) return;
+    if (!print_address(self, fd, address)) return;
     self->complained_us = now;
-    for (size_t i = 0; i < self->count; i++)
-        if (self->silent[i].fd == fd)
-            getnameinfo((const struct sockaddr *)&self->silent[i].address,
-                        sizeof self->silent[i].address, address, sizeof address, NULL, 0,
-                        NI_NUMERICHOST);
-    if (strncmp(at, mapped, sizeof mapped - 1) == 0 && strchr(at, '.'))
-        at += sizeof mapped - 1;
-    weir_log(WEIR_WARN, "handshake failed address=%s cause=\"%s\"", at, cause);
+    weir_log(WEIR_WARN, "handshake failed address=%s cause=\"%s\"", address, cause);
 }
 
 void weir_doorman_lost(weir_doorman *self, int fd, const char *cause)

@@ -76,11 +76,12 @@ bool weir_endpoint_is_foreign(const char *endpoint)
     return !begins(endpoint, "inproc://");
 }
 
-/*  host:port, where a listener may leave the port to the system.              */
+/*  host:port, where a listener may leave the port to the system, or listen at all
+    addresses.                                                                 */
 static bool is_host_and_port(const char *text, bool listens)
 {
     const char *colon = strrchr(text, ':');
-    if (!colon || colon == text) return false;
+    if (!colon || colon == text || (!listens && *text == '*')) return false;
     if (listens && streq(colon + 1, "*")) return true;
     char *end;
     long port = strtol(colon + 1, &end, 10);
@@ -210,8 +211,11 @@ static void *open_raw(int type, const weir_endpoint *endpoint, bool listens, int
 static weir_err cannot_attach(const weir_endpoint *endpoint, bool listens,
                               weir_report *report)
 {
+    bool nowhere = listens && (errno == ENODEV || errno == EADDRNOTAVAIL);
     return weir_report_set(report, WEIR_ESYS, endpoint->endpoint, "cannot %s: %s",
-                           listens ? "bind" : "connect", zmq_strerror(errno));
+                           listens ? "listen" : "connect",
+                           nowhere ? "this host has no such address; * means all"
+                                   : zmq_strerror(errno));
 }
 
 void *weir_socket_raw(int type, const weir_endpoint *endpoint, bool listens, int hwm,

@@ -328,10 +328,11 @@ void weir_uplink_run_due(weir_uplink *self)
     if (self->state == AWAY)
         attempt_again(self);
     else
-        lose_for_a_while(self, self->state == GREETING
-                                   ? "it shook hands and then does not answer"
-                                   : "no answer: the host is away, or what listens there "
-                                     "is stopped");
+        lose_for_a_while(self,
+                         self->state == GREETING
+                             ? "it shook hands and then does not answer"
+                             : "no answer: nobody knows such a host, it is away, or "
+                               "what listens there is stopped");
 }
 
 /* --- Life -------------------------------------------------------------------------- */

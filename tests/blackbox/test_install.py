@@ -47,6 +47,14 @@ def flags(prefix, *what):
     return say("pkg-config", *what, "weir", env=env).split()
 
 
+def test_each_page_that_the_installed_readme_names_is_there(prefix):
+    folder = prefix / "share" / "doc" / "weir"
+    pages = re.findall(r"\]\(([\w/-]+\.md)\)", (folder / "README.md").read_text())
+    assert len(pages) > 10
+    for page in pages:
+        assert (folder / page).is_file(), page
+
+
 def test_installed_binary_runs(prefix):
     assert say(prefix / "bin" / "weir", "version").startswith("weir ")
 

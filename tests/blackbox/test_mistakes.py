@@ -107,3 +107,21 @@ def test_a_run_folder_that_cannot_be_looked_into(bench):
     for words in (["ctl", "list"], ["why"], ["why", "web"]):
         told = bench.weir(*words, env={"WEIR_RUN": str(none)})
         assert told.code == 1 and "ask as the user whose weir it is" in told.err
+
+
+@pytest.mark.parametrize("node, text", [
+    ('source.link "in" { listen = "inproc://x" }', "'listen': inproc leads nowhere"),
+    ('sink.link "out" { from = "gen", connect = "inproc://x" }',
+     "'connect': inproc leads nowhere"),
+    ('sink.link "out" { from = "gen", connect = "tcp://*:7000", plaintext = true }',
+     "'connect': expected tcp://HOST:PORT"),
+])
+def test_an_endpoint_that_leads_nowhere_is_found_by_the_check(bench, node, text):
+    told = bench.check('source.generate "gen" {}\nsink.null "null" { from = "gen" }\n'
+                       + node + '\nsink.null "drain" { from = "in" }' * ("source" in node))
+    assert told.code == 2 and text in told.err
+
+
+def test_an_address_of_another_host_is_told(bench):
+    told = bench.run(into_file("tcp://192.0.2.1:7000", ", plaintext = true"), code=1)
+    assert "in: cannot listen: this host has no such address; * means all" in told.err

@@ -487,7 +487,7 @@ def test_an_endpoint_that_is_taken_is_an_error(bench, peers):
     run = bench.weir("run", bench.topology(
         'source.zmq "in" { type = pull, listen = "%s", plaintext = true }\n' % taken
         + OUT % "in"))
-    assert run.code == 1 and "in: cannot bind: Address already in use" in run.err
+    assert run.code == 1 and "in: cannot listen: Address already in use" in run.err
 
 
 # --- the rest ---------------------------------------------------------------------------
