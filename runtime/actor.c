@@ -74,7 +74,8 @@ static weir_endpoint endpoint_of(const char *text, const char *third)
 {
     weir_endpoint endpoint = {.endpoint = text, .role = WEIR_ROLE_PRODUCE};
     endpoint.plaintext = third && streq(third, "plaintext");
-    if (third && !endpoint.plaintext) endpoint.server = third;
+    bool foreign = text && weir_endpoint_is_foreign(text);
+    if (foreign && third && !endpoint.plaintext) endpoint.server = third;
     return endpoint;
 }
 

@@ -220,12 +220,15 @@ void weir_context_look_for_failures(context *self)
     }
 }
 
+/*  What is under way must get through: a paused node goes on, too.              */
 void weir_context_drain_part(context *self, size_t part_number)
 {
     for (size_t i = 0; i < self->plan->node_count; i++) {
         member *m = &self->members[i];
-        if (self->plan->parts[i] == part_number && m->plan->class->source && m->actor)
-            weir_context_ask(self, i, 0, "DRAIN", NULL);
+        if (self->plan->parts[i] != part_number || !m->actor) continue;
+        if (m->paused) weir_context_ask(self, i, 0, "RESUME", NULL);
+        m->paused = false;
+        if (m->plan->class->source) weir_context_ask(self, i, 0, "DRAIN", NULL);
     }
 }
 

@@ -372,6 +372,19 @@ def write_cert(path, name, keys, roles="none", secret=False):
     new.rename(path)
 
 
+def test_a_paused_node_goes_on_when_all_drain(bench, connect):
+    bench.write("in.ndjson", [{"n": n} for n in range(100)])
+    live = start(bench, 'source.file "in" { path = "in.ndjson" }\n'
+                 'process "p" { from = "in" }\nsink.file "out" { from = "p", path = "out" }')
+    client = connect(bench)
+    wait_for(lambda: helper.count_rows(bench.path("out")) == 100, "the first records")
+    client.ok("pause", "out")
+    bench.append("in.ndjson", '{"n":100}\n' * 100)
+    wait_for(lambda: client.ok("stats", "in")["nodes"][0]["in"] == 200, "the others")
+    live.stop(seconds=8)
+    assert helper.count_rows(bench.path("out")) == 200
+
+
 def test_by_tcp_only_the_role_control_commands(bench):
     server, admin, producer = (zmq.curve_keypair() for _ in range(3))
     write_cert(bench.path("keys/self.key"), "hub", server, secret=True)

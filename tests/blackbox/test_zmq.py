@@ -323,7 +323,7 @@ def test_pub_sends_a_topic_made_of_fields(bench, peers):
     while got[-1][0] != b"logs.web2.2":
         got.append(sub.recv_multipart())
     assert {topic for topic, _ in got} == {b"logs.web.0", b"logs.web2.2"}
-    wait_for(bench.dead, "the dead letter")
+    wait_for(lambda: count_rows(bench.state / "dead.ndjson"), "the dead letter")
     assert "neither text, integer nor boolean" in bench.dead()[0]["error"]
     assert live.stop(code=3).node("out")["dead"] == 1
 
@@ -443,7 +443,7 @@ def test_oversize_payloads_become_dead_letters_and_larger_ones_cut_the_connectio
     live = start(bench, 'settings { record_max = "64KB" }\n' + source(peers, "pull") + OUT % "in")
     push, rude = peers.open(zmq.PUSH, "in"), peers.open(zmq.PUSH, "in")
     push.send(b"x" * 100000)
-    wait_for(bench.dead, "the dead letter")
+    wait_for(lambda: count_rows(bench.state / "dead.ndjson"), "the dead letter")
     rude.send(b"x" * (17 * MB))
     push.send(b'{"good":1}')
     assert wait_rows(bench, 1) == [b'{"good":1}']
