@@ -32,22 +32,9 @@ static void judge_records(sink_null *self, weir_entry *entry, weir_block *block)
     weir_iterator walk = {.block = block};
     weir_subject subject = {.doc = &self->doc};
     const weir_run *origin;
-    while (weir_iterator_next(&walk, &subject.record, &origin)) {
-        subject.source = origin->source;
-        subject.peer = origin->peer;
-        subject.state = WEIR_UNPARSED;
-        weir_judgement judgement = weir_screen_judge(self->screen, &subject);
-        if (judgement == WEIR_PASS) {
-            entry->fates.done++;
-        } else if (judgement == WEIR_FILTERED) {
-            entry->fates.filtered++;
-        } else {
-            weir_dead *dead = weir_screen_dead(
-                judgement, weir_actor_node(self->kit)->name, &subject, origin);
-            weir_entry_add_dead(entry, &dead);
-            entry->fates.dead++;
-        }
-    }
+    while (weir_iterator_next(&walk, &subject.record, &origin))
+        entry->fates.done += weir_screen_admit(self->screen, &subject, origin,
+                                               weir_actor_node(self->kit)->name, entry);
 }
 
 static void recv_block(void *arg, weir_entry *entry, weir_block *block)

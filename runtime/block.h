@@ -115,6 +115,14 @@ typedef struct {
 bool weir_iterator_next(weir_iterator *self, weir_record *record,
                         const weir_run **origin);
 
+/*  A record that was just set comes from there, and is not parsed yet.        */
+static inline void weir_subject_begin(weir_subject *self, const weir_run *origin)
+{
+    self->source = origin->source;
+    self->peer = origin->peer;
+    self->state = WEIR_UNPARSED;
+}
+
 /*  Part of a block's records, in order, without copying: offsets into the body.
     The selection holds a reference to its block.                              */
 typedef struct {

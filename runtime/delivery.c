@@ -118,18 +118,9 @@ void weir_delivery_refuse(weir_delivery *self, weir_entry *entry,
 bool weir_delivery_wants(weir_delivery *self, weir_entry *entry, weir_subject *subject,
                          const weir_run *origin)
 {
-    subject->source = origin->source;
-    subject->peer = origin->peer;
-    subject->state = WEIR_UNPARSED;
-    weir_judgement judgement =
-        self->open ? WEIR_PASS : weir_screen_judge(self->screen, subject);
-    if (judgement == WEIR_PASS) return true;
-    if (judgement == WEIR_FILTERED)
-        entry->fates.filtered++;
-    else
-        add_dead(entry, weir_screen_dead(judgement, weir_actor_node(self->kit)->name,
-                                         subject, origin));
-    return false;
+    weir_subject_begin(subject, origin);
+    return self->open || weir_screen_admit(self->screen, subject, origin,
+                                           weir_actor_node(self->kit)->name, entry);
 }
 
 static void take_record(weir_delivery *self, weir_entry *entry, weir_subject *subject,

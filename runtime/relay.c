@@ -50,24 +50,6 @@ void weir_relay_destroy(weir_relay **self_p)
     free(self);
 }
 
-/*  True: the record passes. Otherwise its fate is counted.                    */
-static bool passes(weir_judgement judgement, const char *node,
-                   const weir_subject *subject, const weir_run *origin, weir_entry *entry)
-{
-    if (judgement == WEIR_PASS) {
-        entry->fates.done++;
-        return true;
-    }
-    if (judgement == WEIR_FILTERED) {
-        entry->fates.filtered++;
-        return false;
-    }
-    weir_dead *dead = weir_screen_dead(judgement, node, subject, origin);
-    weir_entry_add_dead(entry, &dead);
-    entry->fates.dead++;
-    return false;
-}
-
 /*  The records that pass: the same block when all do, NULL when none does.    */
 static weir_block *sift(weir_relay *self, weir_entry *entry, weir_block *block)
 {
@@ -81,13 +63,11 @@ static weir_block *sift(weir_relay *self, weir_entry *entry, weir_block *block)
     weir_subject subject = {.doc = &self->doc};
     const weir_run *origin;
     while (weir_iterator_next(&walk, &subject.record, &origin)) {
-        subject.source = origin->source;
-        subject.peer = origin->peer;
-        subject.state = WEIR_UNPARSED;
-        weir_judgement judgement = weir_screen_judge(self->screen, &subject);
-        if (passes(judgement, node->name, &subject, origin, entry))
-            weir_builder_add_encoded(&builder, subject.record.encoded,
-                                     subject.record.encoded_size, 1, origin);
+        if (!weir_screen_admit(self->screen, &subject, origin, node->name, entry))
+            continue;
+        weir_builder_add_encoded(&builder, subject.record.encoded,
+                                 subject.record.encoded_size, 1, origin);
+        entry->fates.done++;
     }
     bool all = entry->fates.done == entry->records;
     weir_block *passed = all ? weir_block_dup(block) : weir_builder_seal(&builder);

@@ -111,3 +111,19 @@ weir_dead *weir_screen_dead(weir_judgement judgement, const char *node,
     return weir_dead_new(node, reason, text, 0, &subject->record, origin->source,
                          origin->peer, origin->label);
 }
+
+bool weir_screen_admit(weir_screen *self, weir_subject *subject, const weir_run *origin,
+                       const char *node, weir_entry *entry)
+{
+    weir_subject_begin(subject, origin);
+    weir_judgement judgement = weir_screen_judge(self, subject);
+    if (judgement == WEIR_PASS) return true;
+    if (judgement == WEIR_FILTERED) {
+        entry->fates.filtered++;
+        return false;
+    }
+    weir_dead *dead = weir_screen_dead(judgement, node, subject, origin);
+    weir_entry_add_dead(entry, &dead);
+    entry->fates.dead++;
+    return false;
+}

@@ -87,3 +87,9 @@ weir_judgement weir_screen_judge(weir_screen *self, weir_subject *subject);
     at which the payload cannot be decoded.                                    */
 weir_dead *weir_screen_dead(weir_judgement judgement, const char *node,
                             const weir_subject *subject, const weir_run *origin);
+
+/*  Judges subject->record, which came from origin, on behalf of an entry: true when it
+    passes. Otherwise its fate is counted and its dead letter is the entry's, in the name
+    of the node.                                                               */
+bool weir_screen_admit(weir_screen *self, weir_subject *subject, const weir_run *origin,
+                       const char *node, weir_entry *entry);
