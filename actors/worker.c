@@ -478,9 +478,7 @@ static void work_task(weir_worker *self, weir_task *task)
         if (whole && !weir_iterator_next(&walk, &subject.record, &origin)) break;
         if (!whole && i == task->selection.count) break;
         if (!whole) weir_selection_get(&task->selection, i, &subject.record, &origin);
-        subject.state = WEIR_UNPARSED;
-        subject.source = origin->source;
-        subject.peer = origin->peer;
+        weir_subject_begin(&subject, origin);
         work_record(self, &subject, origin);
     }
     for (int i = 0; i < self->outlet_count; i++)

@@ -25,7 +25,7 @@
 #ifdef WEIR_SANITIZED
 #define TICK_STEPS 25000
 #else
-#define TICK_STEPS 125000
+#define TICK_STEPS 140000
 #endif
 
 /*  Bytes of the memory limit for each frame of a recursion that counts as endless:

@@ -57,7 +57,7 @@ void weir_sandbox_stop(weir_sandbox *self);
 
     The instruction limit is enforced from the second tick within the call on, that
     is once it has used 10 to 20 ms of CPU: a shorter call is stopped by what it
-    charges alone. Each further tick counts as 125,000 instructions at least, so
+    charges alone. Each further tick counts as 140,000 instructions at least, so
     that few but slow ones (joining long strings) end too.                     */
 int weir_sandbox_call(weir_sandbox *self, int arguments, int results);
 
