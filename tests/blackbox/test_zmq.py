@@ -429,14 +429,14 @@ def test_a_path_that_stops_counts_what_it_gives_up(bench, peers):
                  + OUT % "in")
     push = peers.open(zmq.PUSH, "in")
     push.send(msgpack.packb({"n": 1}))
-    wait_rows(bench, 1)
+    wait_rows(bench, 1)  # it is written, and maybe not acknowledged yet
     push.send(b"no map")
-    live.wait_log("given up node=in records=1")
+    live.wait_log("given up node=in records=[12]")
     live.wait_log("listening", count=2)
     push.send(msgpack.packb({"n": 2}))
     wait_rows(bench, 2)
-    run = live.stop()
-    assert run.node("in")["shed"] == 1 and run.node("in")["done"] == 2
+    node = live.stop().node("in")
+    assert node["shed"] in (1, 2) and node["done"] + node["shed"] == 3
 
 
 def test_oversize_payloads_become_dead_letters_and_larger_ones_cut_the_connection(bench, peers):
