@@ -4,7 +4,7 @@
 #   make demo         the main job on a small real input
 #   make test         unit and black-box tests (seeded sample of the long ones)
 #   make soak         hundreds of kill rounds, long runs
-#   make bench        every figure of docs/performance.md, as ratios
+#   make bench        every figure of docs/performance.md, as ratios; ROWS="links idle"
 #   make asan tsan    the unit tests under sanitizers; asan: the black-box tests, too
 #   make fuzz         every fuzz target for FUZZ_SECONDS
 #   make format       clang-format, checked; FIX=1 rewrites
@@ -185,7 +185,7 @@ soak: need all
 	$(PYTEST) tests/soak/*.py
 
 bench: need all $(BENCHES)
-	$(PYTHON) tests/bench/run.py
+	$(PYTHON) tests/bench/run.py $(ROWS)
 
 asan:
 	@$(MAKE) --no-print-directory MODE=asan unit
