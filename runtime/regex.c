@@ -33,6 +33,13 @@
 #define WATCH_BYTES 4       // bytes that the search may move for a unit
 #define CLOCK_EVERY 128     // callbacks between two looks at the CPU time
 
+/*  How much longer than a nanosecond a unit may take; with sanitizers all is slower. */
+#ifdef WEIR_SANITIZED
+#define SLOWNESS 10.0
+#else
+#define SLOWNESS 1.5
+#endif
+
 typedef struct {
     pcre2_code *code; // owned
     bool jit;         // code has been translated to machine code
@@ -81,7 +88,7 @@ static void watch_begin(weir_regex *self, size_t size, size_t start)
     self->at = start;
     self->left = budget;
     self->until_clock = CLOCK_EVERY;
-    self->cpu_until_ns = cpu_now_ns() + budget + budget / 4;
+    self->cpu_until_ns = cpu_now_ns() + (uint64_t)((double)budget * SLOWNESS);
 }
 
 /*  --- compiling ---------------------------------------------------------------  */
