@@ -242,7 +242,7 @@ weir_err weir_actor_listen(weir_actor *self, const weir_endpoint *endpoint,
 
 /* --- Turn -------------------------------------------------------------------------- */
 
-/*  Half of it is for what is inside already.                                  */
+/*  The last tenth is for what is inside already: only foreign peers are held up.  */
 static bool memory_is_short(const weir_actor *self)
 {
     const weir_ledger *ledger = self->node.ledger;
@@ -253,8 +253,7 @@ void weir_actor_hold_inlet(weir_actor *self)
 {
     if (!self->inlet) return;
     bool is_short = memory_is_short(self);
-    self->held = self->paused || is_short;
-    weir_inlet_hold(self->inlet, self->held);
+    weir_inlet_hold(self->inlet, self->paused || is_short);
     if (is_short == self->memory_short) return;
     self->memory_short = is_short;
     if (is_short)

@@ -50,7 +50,6 @@ struct weir_actor {
     weir_role role;        // that its peers must have
     bool plaintext;        // of a foreign inlet
     int revoked_fd;        // eventfd of the realm; -1: none
-    bool held;             // the inlet grants nothing: paused, or memory is short
     bool memory_short;
     int64_t answer_us; // when what has gathered for foreign peers is sent; -1
     char **ports;      // names, owned

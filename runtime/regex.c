@@ -8,7 +8,8 @@
       back before every item of the pattern, and the callback spends a budget: a fixed
       price a call, and more for the bytes that the search has moved. A unit is about
       a nanosecond. The budget grows with the text, so that a search takes bounded time
-      a byte: 60 ms for 1MB. CPU time is looked at now and then, for the few items
+      a byte: 60 ms for 1MB, and half as much more where a unit takes longer than that.
+      CPU time is looked at now and then, for the few items
       whose work the position does not show (a{60000}, \1).
 
     Both hold the match limit of 10^6. The watched program is made at its first use.  */
