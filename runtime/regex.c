@@ -8,7 +8,7 @@
       back before every item of the pattern, and the callback spends a budget: a fixed
       price a call, and more for the bytes that the search has moved. A unit is about
       a nanosecond. The budget grows with the text, so that a search takes bounded time
-      a byte: 60 ms for 1MB, and a quarter more where a unit takes longer. CPU time is
+      a byte: 60 ms for 1MB, and a third more where a unit takes longer. CPU time is
       looked at now and then, for the few items whose work the position does not show
       (a{60000}, \1).
 
@@ -38,7 +38,7 @@
 #ifdef WEIR_SANITIZED
 #define SLOWNESS 10.0
 #else
-#define SLOWNESS 1.25
+#define SLOWNESS 1.35
 #endif
 
 typedef struct {
