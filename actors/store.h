@@ -1,0 +1,160 @@
+/*  store: where a bus keeps its records, and where they are read again. A table of
+    functions (weir_store_class) that disk, redis and jetstream fill in; shards write
+    to it, readers read from it, each from its own thread, and nobody waits in it: what
+    takes time is answered later by a callback.
+
+        shard 0 --batch--+
+        shard 1 --batch--+--> store --done (batch)--> the shard that waits for it
+                              store --done (read)---> the reader
+
+    Of one shard batches come in the order of their sequences and are stored so: what is
+    stored is always a prefix of what was given.                                    */
+#pragma once
+#include <stdatomic.h>
+#include "actors/ring.h"
+
+typedef struct weir_store weir_store;
+
+/*  Where a shard is read: a is the last offset that was read, 0: none. b is 0, but for
+    redis, where a is the epoch and b the sequence.                                 */
+typedef struct {
+    uint64_t a, b;
+} weir_position;
+
+/*  Records of vnodes that came from another shard: who reads both passes first_offset of
+    this shard only after the other's last_offset.                                  */
+typedef struct {
+    uint32_t from;         // the other shard
+    uint64_t last_offset;  // its last one with these vnodes
+    uint32_t to;           // this shard
+    uint64_t first_offset; // its first one with them; set when it is stored
+} weir_fence;
+
+/* --- Writing ----------------------------------------------------------------------- */
+
+typedef enum {
+    WEIR_STORE_SAFE = 0, // on disk
+    WEIR_STORE_RETRY,    // not now: timeout, connection, overload, disk full
+    WEIR_STORE_REFUSED,  // one record can never be stored; those before it are safe
+    WEIR_STORE_FATAL,    // nothing behind it may be acknowledged
+} weir_store_result;
+
+/*  Consecutive records of one shard, counted: its shard and its store hold a reference
+    each, since an attempt that has timed out may still be answered.                */
+typedef struct weir_batch {
+    struct weir_batch *next; // for who has it
+    atomic_uint references;
+    uint32_t shard;
+    uint64_t epoch, first; // ids of its records: epoch:shard:first, first + 1, ..
+    uint32_t records;
+    size_t bytes;       // of the records
+    int64_t arrived_ms; // wall clock at its first record: the time of those without
+    weir_piece *pieces; // blocks in order, no tokens; constant once written
+    uint32_t piece_count, piece_capacity;
+    weir_fence *fences; // stored with it
+    uint32_t fence_count;
+    /*  Told by the store, from any thread, once for each write: the answer is set before,
+        and the reference of that write is given back after it.                     */
+    void (*done)(struct weir_batch *self);
+    void *owner; // of done
+    /*  The answer.                                                                 */
+    weir_store_result result;
+    uint32_t refused;     // index of the refused record, of REFUSED
+    uint64_t last_offset; // of the last record that is safe, where it has one
+    char text[256];       // why it is not safe
+    atomic_bool held;     // the store waits for a consumer group before it takes it; that
+                          // is no failure of the attempt
+} weir_batch;
+
+weir_batch *weir_batch_new(void);
+weir_batch *weir_batch_dup(weir_batch *self);
+void weir_batch_destroy(weir_batch **self_p);       // one reference less
+void weir_batch_add(weir_batch *self, weir_piece *piece); // takes its block
+
+/*  The records of a batch in order; false behind the last. Zeroed but for batch.   */
+typedef struct {
+    const weir_batch *batch;
+    uint32_t piece;
+    weir_iterator walk;
+} weir_batch_walk;
+bool weir_batch_next(weir_batch_walk *self, weir_record *record);
+
+/* --- Reading ----------------------------------------------------------------------- */
+
+/*  Consecutive records as they were stored in one batch.                           */
+typedef struct {
+    weir_block *block;  // owned; a timestamp that a record lacks is arrived_ms
+    weir_position last; // of its last record
+    uint64_t offset;    // of its first record, where offsets are numbers
+    uint64_t epoch, sequence; // of its first record
+    int64_t arrived_ms;
+} weir_chunk;
+
+/*  Offsets that cannot be read: trimmed or damaged.                                */
+typedef struct {
+    uint32_t shard;
+    uint64_t first, last;
+    bool damaged;
+} weir_gap;
+
+typedef struct weir_read {
+    struct weir_read *next;
+    uint32_t shard;
+    weir_position after;
+    uint32_t max_records; // the store may stop earlier, at least one record comes
+    size_t max_bytes;     // beyond them a first record comes all the same
+    void (*done)(struct weir_read *self); // once, from any thread, maybe before read ()
+                                          // returns
+    void *owner;
+    /*  The answer, owned by who asked: weir_read_fini.                             */
+    weir_err err; // the shard cannot be read now; text says why
+    char text[256];
+    weir_chunk *chunks;
+    uint32_t chunk_count;
+    weir_gap *gaps; // passed on the way
+    uint32_t gap_count;
+    weir_position reached; // after what was read and passed
+    bool more;             // the shard has more behind it
+} weir_read;
+
+void weir_read_fini(weir_read *self); // frees the answer
+
+/*  What a shard has. */
+typedef struct {
+    uint32_t shard;
+    uint64_t first, last; // offsets present; first > last: none
+    uint64_t records, bytes, trimmed;
+    int64_t oldest_ms, newest_ms; // arrival
+} weir_store_shard;
+
+/* --- The table --------------------------------------------------------------------- */
+
+typedef struct {
+    const char *name; // "disk"
+    /*  Queues a batch (a reference is taken); answered by batch->done. Any thread. */
+    void (*write)(weir_store *self, weir_batch *batch);
+    /*  Answered by read->done. Any thread.                                         */
+    void (*read)(weir_store *self, weir_read *read);
+    /*  The shards that have or had data; *list is the caller's to free. Any thread,
+        may block shortly on disk.                                                  */
+    weir_err (*shards)(weir_store *self, weir_store_shard **list, size_t *count,
+                       weir_report *report);
+    /*  The fences between shards; *list is the caller's.                           */
+    weir_err (*fences)(weir_store *self, weir_fence **list, size_t *count,
+                       weir_report *report);
+    /*  An eventfd that becomes readable when records were stored; until unwatch.   */
+    void (*watch)(weir_store *self, int eventfd);
+    void (*unwatch)(weir_store *self, int eventfd);
+    /*  A group's commit of a shard moved (offset); with hold nothing behind the lowest of
+        all is dropped. forget: the group is no more. Any thread.                   */
+    void (*commit)(weir_store *self, const char *group, uint32_t shard, uint64_t offset);
+    void (*forget)(weir_store *self, const char *group);
+    /*  Everything written before is answered when this returns. Blocks.            */
+    weir_err (*flush)(weir_store *self, int64_t timeout_us, weir_report *report);
+    /*  Ends it; what was not answered is answered RETRY before this returns. Once.  */
+    void (*close)(weir_store **self_p);
+} weir_store_class;
+
+struct weir_store {
+    const weir_store_class *class; // what a store's own struct begins with
+};
