@@ -68,7 +68,7 @@ typedef struct weir_batch {
 
 weir_batch *weir_batch_new(void);
 weir_batch *weir_batch_dup(weir_batch *self);
-void weir_batch_destroy(weir_batch **self_p);       // one reference less
+void weir_batch_destroy(weir_batch **self_p);             // one reference less
 void weir_batch_add(weir_batch *self, weir_piece *piece); // takes its block
 
 /*  The records of a batch in order; false behind the last. Zeroed but for batch.   */
@@ -83,9 +83,9 @@ bool weir_batch_next(weir_batch_walk *self, weir_record *record);
 
 /*  Consecutive records as they were stored in one batch.                           */
 typedef struct {
-    weir_block *block;  // owned; a timestamp that a record lacks is arrived_ms
-    weir_position last; // of its last record
-    uint64_t offset;    // of its first record, where offsets are numbers
+    weir_block *block;        // owned; a timestamp that a record lacks is arrived_ms
+    weir_position last;       // of its last record
+    uint64_t offset;          // of its first record, where offsets are numbers
     uint64_t epoch, sequence; // of its first record
     int64_t arrived_ms;
 } weir_chunk;

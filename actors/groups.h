@@ -1,0 +1,106 @@
+/*  groups: the consumer groups of one bus: who reads which shard, what is acknowledged,
+    what comes again. One object a bus and process, called from the threads of all
+    members; it has a lock of its own and never waits for a store in it.
+
+        member --fetch--> records of its shards, at most `window` not acknowledged
+               --ack----> the commit: end of the unbroken run, durable before it returns
+               --nack---> comes again after a wait, before later ones of its vnode
+
+    A delivery fails by nack, error, or no ack in ack_timeout; after max_deliver of them
+    the record is a dead letter, which counts as its ack. Until a failed record is done
+    with, its vnode delivers nothing new; others go on.                             */
+#pragma once
+#include "actors/batcher.h"
+#include "actors/bus_state.h"
+#include "runtime/dead.h"
+#include "runtime/filter.h"
+
+typedef struct {
+    int64_t ack_timeout_us; // WEIR_NONE: none
+    weir_retry_wait retry;
+    int64_t member_timeout_us; // so long silent, a member is gone
+    int64_t max_deliver;       // WEIR_FOREVER
+    int64_t window;            // records not acknowledged of a member
+    /*  Where a new group begins.                                                   */
+    enum { WEIR_GROUP_START, WEIR_GROUP_END, WEIR_GROUP_TIME, WEIR_GROUP_CURSOR } start;
+    int64_t start_ms;         // TIME
+    const char *start_cursor; // CURSOR, lent
+} weir_group_config;
+
+/*  start, 30 s, 100 ms to 5 s, 10 s, 5, 10000.                                     */
+extern const weir_group_config weir_group_defaults;
+
+typedef struct weir_groups weir_groups;
+typedef struct weir_member_of weir_member_of; // a member of one group
+
+typedef struct {
+    weir_store *store;     // lent
+    weir_bus_state *state; // lent
+    uint32_t vnodes;
+    const char *dead_path; // file of dead letters, lent; NULL: none
+    const char *bus;       // name, lent; for dead letters and logs
+} weir_groups_config;
+
+weir_err weir_groups_new(weir_groups **self_p, const weir_groups_config *config,
+                         weir_report *report);
+void weir_groups_destroy(weir_groups **self_p);
+
+/*  A delivery: records of one shard, in order, in one block.                       */
+typedef struct {
+    weir_block *block; // owned by who fetched it
+    uint32_t shard;
+    weir_position *at;  // of each record, owned
+    uint64_t *sequence; // of each, owned; epoch beside
+    uint64_t epoch;
+    uint32_t records;
+} weir_delivered;
+
+/*  Joins, and makes the group with this config when it is new. where (may be NULL; lent
+    until it leaves) leaves records out, which counts as acknowledged; unknown ones follow
+    on_unknown. wake_fd (eventfd; -1: none) becomes readable when a fetch may find more.
+    Errors: WEIR_EINVAL (cursor), WEIR_ESYS.                                        */
+weir_err weir_groups_join(weir_groups *self, const char *group, const char *member,
+                          const weir_group_config *config, const weir_filter *where,
+                          int wake_fd, weir_member_of **member_p, weir_report *report);
+void weir_groups_leave(weir_groups *self, weir_member_of **member_p);
+
+/*  Gives the next records of one of its shards. NULL block: none now; wake_fd, or the
+    deadline (-1: none), says when to ask again. Does not block.                    */
+weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
+                           uint32_t max_records, size_t max_bytes,
+                           weir_delivered *delivered, int64_t *deadline_us);
+void weir_delivered_fini(weir_delivered *self);
+
+/*  Acknowledges one record, or with up_to all that this member holds up to it. When it
+    returns the commit is durable. WEIR_EREFUSED: not its owner ("not_owner").      */
+weir_err weir_groups_ack(weir_groups *self, weir_member_of *member, uint32_t shard,
+                         weir_position at, bool up_to, weir_report *report);
+
+/*  A failed delivery. delay_us < 0: as retry has it. As ack for errors. why is for the
+    dead letter.                                                                    */
+weir_err weir_groups_nack(weir_groups *self, weir_member_of *member, uint32_t shard,
+                          weir_position at, int64_t delay_us, const char *why,
+                          weir_report *report);
+
+/*  Timeouts of acks and of members. Gives the next time to call it, -1: none.      */
+int64_t weir_groups_tick(weir_groups *self, int64_t now_us);
+
+typedef struct {
+    char *group; // owned
+    uint32_t shard;
+    weir_position start, commit, last;
+    uint64_t done, shed, lag; // last = start + done + shed + lag, of offsets
+    uint32_t held;            // delivered and not acknowledged
+    char member[64];          // that owns it; "": none
+} weir_group_look;
+
+weir_err weir_groups_look(weir_groups *self, weir_group_look **list, size_t *count,
+                          weir_report *report);
+void weir_group_looks_free(weir_group_look **list, size_t count);
+
+/*  Moves the commits of all shards (of those that the cursor names); what members hold is
+    void. Errors: WEIR_ENOTFOUND, WEIR_EINVAL (cursor).                             */
+weir_err weir_groups_set(weir_groups *self, const char *group,
+                         const weir_group_config *where_to, weir_report *report);
+/*  Forgets a group without members: WEIR_EREFUSED when it has some.                */
+weir_err weir_groups_remove(weir_groups *self, const char *group, weir_report *report);

@@ -1,0 +1,64 @@
+/*  poll: reads a page of records across the shards of a bus, fairly: one request, one
+    reply. Shards are read in parallel, and one that hangs costs the others only the
+    timeout. Used by one thread; the store may answer in others.                    */
+#pragma once
+#include "actors/cursor.h"
+#include "runtime/filter.h"
+
+typedef struct {
+    weir_cursor cursor; // where to begin; lent
+    bool from_end;      // instead: behind what there is now
+    int64_t from_ms;    // instead: at the first block that arrived then or later; -1: no
+    uint32_t limit;     // most records: 1000; 0 to 10000
+    size_t bytes;       // most bytes: 8 MB; one record always fits
+    uint32_t scan;      // most records examined: 100000
+    int64_t timeout_us; // longest time until the answer: 1 s
+    const weir_filter *where; // lent; NULL: none
+    const uint32_t *shards;   // ids, lent, repeats ignored; NULL: all with data
+    size_t shard_count;
+    bool by_time; // sorts the page by (timestamp, shard, offset)
+} weir_poll_request;
+
+extern const weir_poll_request weir_poll_defaults;
+
+typedef struct {
+    weir_record record; // points into its block; has_ts is always true
+    weir_block *block;  // lent by the page
+    uint32_t shard;
+    weir_position at;         // at.a is its offset
+    uint64_t epoch, sequence; // with nonce and shard its id
+} weir_polled;
+
+typedef struct {
+    uint32_t shard;
+    char text[256];
+} weir_poll_trouble;
+
+typedef struct {
+    weir_polled *records; // owned, as all that follows
+    size_t count;
+    weir_cursor cursor;
+    bool more;         // a position moved, and a shard that answered has more
+    uint64_t examined; // records
+    uint64_t unknown;  // of them: passed because where could not be decided
+    weir_poll_trouble *slow, *failed;
+    size_t slow_count, failed_count;
+    weir_gap *gaps;
+    size_t gap_count;
+    weir_block **blocks; // that the records lie in
+    size_t block_count;
+} weir_page;
+
+typedef struct weir_poller weir_poller;
+
+/*  Reads from the store (lent), whose records have this nonce.                     */
+weir_poller *weir_poller_new(weir_store *store, uint64_t nonce);
+/*  Waits for nobody: what a shard answers later is thrown away.                    */
+void weir_poller_destroy(weir_poller **self_p);
+
+/*  Fills the page, at the latest when the timeout has come. Finding nothing it waits for
+    a record until then; limit 0 returns at once. Blocks. Errors, with a report:
+    WEIR_EINVAL (range, shards). The page is to be ended in any case.               */
+weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
+                          weir_page *page, weir_report *report);
+void weir_page_fini(weir_page *self);
