@@ -28,7 +28,7 @@ FUZZ_SECONDS = 60
 PYTHON   = /usr/bin/python3
 
 PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
-           libpcre2-dev libmicrohttpd-dev prometheus \
+           libpcre2-dev libmicrohttpd-dev liblmdb-dev prometheus \
            libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-pytest-xdist python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
            valgrind iproute2
@@ -44,7 +44,7 @@ CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
-LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -lm
+LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -llmdb -lm
 LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
@@ -138,7 +138,7 @@ deps:
 
 need:
 	@$(call tools,$(CC) pkg-config)
-	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd)
+	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd lmdb)
 
 # Both are shell commands that fail when something is missing, and say what.
 hint = { echo "Weir needs $$t, which is not installed: run 'make deps'" >&2; exit 1; }
