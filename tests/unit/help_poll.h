@@ -127,6 +127,15 @@ static inline void go_on(weir_poll_request *request, weir_page *page)
     weir_page_fini(page);
 }
 
+/*  For pages that have something; one that is empty waits this long. */
+static inline weir_poll_request patient(void)
+{
+    weir_poll_request request = weir_poll_defaults;
+    request.timeout_us = 20000000;
+    return request;
+}
+
+/*  For pages that may be empty; a shard may be slow on a machine that is. */
 static inline weir_poll_request quick(void)
 {
     weir_poll_request request = weir_poll_defaults;
@@ -134,8 +143,8 @@ static inline weir_poll_request quick(void)
     return request;
 }
 
-/*  Pages until there is no more; counts how often each number comes, and checks that the
-    offsets of each shard rise. Gives the number of records.                        */
+/*  Pages until there is no more and no shard is slow; counts how often each number comes,
+   and checks that the offsets of each shard rise. Gives the number of records. */
 static inline size_t read_all(weir_poll_request *request, uint8_t *seen)
 {
     uint64_t last[64] = {0};
@@ -152,7 +161,7 @@ static inline size_t read_all(weir_poll_request *request, uint8_t *seen)
             if (seen) seen[number_of(polled)]++;
         }
         count += page.count;
-        more = page.more;
+        more = page.more || page.slow_count;
         go_on(request, &page);
     }
     return count;

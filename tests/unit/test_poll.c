@@ -6,10 +6,11 @@ static void pages_give_each_record_once(void **state)
     for (int n = 0; n < 1000; n++)
         put((uint32_t)(n * 7919 % 61 % SHARDS), n);
     uint8_t all[1000] = {0}, some[1000] = {0};
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.limit = 7;
     assert_int_equal(read_all(&request, all), 1000);
     weir_cursor_fini(&request.cursor);
+    request.timeout_us = quick().timeout_us; // the last page may be empty
     request.where = compile("n < 100 or n >= 900 or $shard == 3");
     size_t count = read_all(&request, some), expected = 0;
     for (int n = 0; n < 1000; n++) {
@@ -34,7 +35,7 @@ static void a_page_is_shared_fairly(void **state)
     (void)state;
     for (uint32_t shard = 0; shard < SHARDS; shard++)
         put_many(shard, 0, 500);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.limit = 100;
     for (int i = 0; i < 3; i++) {
         int by_shard[SHARDS] = {0};
@@ -54,7 +55,7 @@ static void the_first_shard_rotates(void **state)
     (void)state;
     for (uint32_t shard = 0; shard < SHARDS; shard++)
         put_many(shard, 0, 50);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     int by_shard[SHARDS] = {0};
     request.limit = 3;
     for (uint32_t i = 0; i < SHARDS; i++) {
@@ -74,7 +75,7 @@ static void a_filter_leaves_it_fair(void **state)
     (void)state;
     for (uint32_t shard = 0; shard < SHARDS; shard++)
         put_many(shard, 0, 500);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     int by_shard[SHARDS] = {0};
     request.limit = 20;
     request.where = compile("n >= 100");
@@ -94,26 +95,26 @@ static void a_shard_that_hangs_costs_the_timeout(void **state)
         put_many(shard, 0, 10);
     for (int attempt = 0; attempt < 5 && !in_time; attempt++) {
         help_store_hang(store, 2, true);
-        weir_poll_request request = quick();
+        weir_poll_request request = patient();
         request.timeout_us = 100000;
         int64_t from_us = weir_clock_now_us();
         weir_page page = poll_page(&request);
         int64_t took_us = weir_clock_now_us() - from_us;
-        in_time = took_us < request.timeout_us + PATIENCE_US;
         assert_true(took_us >= request.timeout_us);
-        assert_int_equal(page.count, 30);
-        assert_int_equal(page.slow_count, 1);
-        assert_int_equal(page.slow[0].shard, 2);
-        assert_string_equal(page.slow[0].text, "no answer in 100 ms");
-        assert_int_equal(page.failed_count, 0);
-        assert_int_equal(weir_cursor_get(&page.cursor, 2).a, 0);
-        assert_int_equal(weir_cursor_get(&page.cursor, 3).a, 10);
+        in_time = took_us < request.timeout_us + PATIENCE_US && page.slow_count == 1;
+        if (in_time) {
+            assert_int_equal(page.count, 30);
+            assert_int_equal(page.slow[0].shard, 2);
+            assert_string_equal(page.slow[0].text, "no answer in 100 ms");
+            assert_int_equal(page.failed_count, 0);
+            assert_int_equal(weir_cursor_get(&page.cursor, 2).a, 0);
+            assert_int_equal(weir_cursor_get(&page.cursor, 3).a, 10);
+        }
+        size_t count = page.count;
         go_on(&request, &page);
         help_store_hang(store, 2, false);
-        page = poll_page(&request);
-        assert_int_equal(page.count, 10);
-        assert_int_equal(page.slow_count, 0);
-        go_on(&request, &page);
+        request.timeout_us = patient().timeout_us;
+        assert_int_equal(count + read_all(&request, NULL), 40);
         weir_cursor_fini(&request.cursor);
     }
     assert_true(in_time);
@@ -126,6 +127,7 @@ static void a_slow_filter_still_gets_on_beside_a_shard_that_hangs(void **state)
     put_many(1, 0, 10);
     help_store_hang(store, 1, true);
     weir_poll_request request = quick();
+    request.timeout_us = 100000;
     request.where = compile("n >= 0");
     weir_page page = poll_page(&request);
     assert_true(page.count >= 1);
@@ -140,7 +142,7 @@ static void an_error_is_told_and_the_place_kept(void **state)
     put_many(0, 0, 10);
     put_many(1, 10, 10);
     help_store_fail_reads(store, 1, "no route to host");
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 10);
     assert_false(page.more);
@@ -195,7 +197,7 @@ static void nothing_moves_when_all_hang_or_limit_is_0(void **state)
     (void)state;
     put_many(0, 0, 10);
     put_many(1, 0, 10);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.limit = 3;
     weir_page page = poll_page(&request);
     go_on(&request, &page);
@@ -229,7 +231,7 @@ static void scan_ends_a_poll_that_finds_nothing(void **state)
     (void)state;
     for (uint32_t shard = 0; shard < 4; shard++)
         put_many(shard, 0, 100);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.where = compile("n == 12345");
     request.scan = 80;
     request.timeout_us = 60000000;
@@ -241,7 +243,7 @@ static void scan_ends_a_poll_that_finds_nothing(void **state)
     for (uint32_t shard = 0; shard < 4; shard++)
         assert_int_equal(weir_cursor_get(&page.cursor, shard).a, 20);
     go_on(&request, &page);
-    request.timeout_us = 1000;
+    request.timeout_us = 200000;
     request.scan = 100000;
     page = poll_page(&request);
     assert_int_equal(page.examined, 320);
@@ -257,7 +259,7 @@ static void shards_are_chosen_by_id(void **state)
     for (uint32_t shard = 0; shard < SHARDS; shard++)
         put_many(shard, (int)shard * 10, 10);
     const uint32_t two[] = {7, 1}, twice[] = {1, 1}, unknown[] = {1, 4000000000};
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     uint8_t seen[80] = {0};
     request.limit = 4;
     request.shards = two;
@@ -289,7 +291,7 @@ static void other_shards_keep_their_places(void **state)
     put_many(0, 0, 10);
     put_many(1, 10, 10);
     const uint32_t second = 1;
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     weir_cursor_set(&request.cursor, 0, (weir_position){4, 0});
     request.shards = &second;
     request.shard_count = 1;
@@ -312,7 +314,7 @@ static void a_clock_that_goes_back_skips_nothing(void **state)
     }
     for (int sorted = 0; sorted < 2; sorted++) {
         uint8_t seen[100] = {0};
-        weir_poll_request request = quick();
+        weir_poll_request request = patient();
         request.limit = 7;
         request.by_time = sorted;
         assert_int_equal(read_all(&request, seen), 100);
@@ -328,7 +330,7 @@ static void a_page_may_be_sorted_by_time(void **state)
     static const int64_t times[] = {50, 10, 40, 10, 20, 10};
     for (int n = 0; n < 6; n++)
         help_store_put(store, 1 - (uint32_t)n % 2, "{}", NULL, times[n]);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.by_time = true;
     weir_page page = poll_page(&request);
     static const struct {
@@ -354,7 +356,7 @@ static void gaps_are_passed_and_told(void **state)
     help_store_remove(store, 0, 1, 20, false);
     help_store_remove(store, 0, 41, 45, true);
     help_store_remove(store, 0, 91, 100, true);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     static const weir_gap expected[] = {
         {0, 1, 20, false}, {0, 41, 45, true}, {0, 91, 100, true}};
     size_t records = 0, gaps = 0;
@@ -388,7 +390,7 @@ static void a_page_keeps_to_its_bytes(void **state)
         snprintf(json, sizeof json, "{\"a\":\"%01000d\"}", i);
         help_store_put(store, (uint32_t)i % 2, json, NULL, -1);
     }
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.bytes = 4500;
     size_t count = 0, pages = 0;
     for (bool more = true; more; pages++) {
@@ -412,7 +414,7 @@ static void few_matches_do_not_hold_what_was_examined(void **state)
     (void)state;
     for (int i = 0; i < 10; i++)
         put_many(0, 1000 * i, 200);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.where = compile("n in (5, 1007, 9199)");
     weir_page page = poll_page(&request);
     static const int expected[] = {5, 1007, 9199};
@@ -439,7 +441,7 @@ static void a_filter_sees_shard_offset_and_time(void **state)
     help_store_arrive(store, 5000);
     put_many(0, 0, 10);
     put_many(3, 10, 10);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.where = compile("$shard == 3 and $offset > 7 and $ts == 5000");
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 3);
@@ -455,7 +457,7 @@ static void what_cannot_be_decided_is_skipped_and_counted(void **state)
     help_store_put(store, 0, "{\"n\":1}", NULL, -1);
     help_store_put(store, 0, "{broken", NULL, -1);
     help_store_put(store, 0, "{\"n\":2}", NULL, -1);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.where = compile("not n == 5");
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 2);
@@ -548,7 +550,7 @@ static void positions_may_have_two_numbers(void **state)
     weir_store pairs = {&pair_class};
     store = &pairs;
     poller = weir_poller_new(store, NONCE);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.limit = 2;
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 2);

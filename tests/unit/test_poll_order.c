@@ -19,7 +19,7 @@ static void a_moved_vnode_keeps_its_order(void **state)
     static const uint32_t limits[] = {1, 2, 3, 7, 25, 1000};
     put_moves();
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        weir_poll_request request = quick();
+        weir_poll_request request = patient();
         request.limit = limits[i];
         int next = 0;
         for (bool more = true; more;) {
@@ -40,6 +40,7 @@ static void a_fence_stands_while_the_other_shard_cannot_be_read(void **state)
     put_moves();
     help_store_fail_reads(store, 1, "away");
     weir_poll_request request = quick();
+    request.timeout_us = 100000;
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 0);
     assert_int_equal(page.failed_count, 1);
@@ -58,7 +59,7 @@ static void a_fence_does_not_wait_for_what_is_not_there(void **state)
     put_many(1, 0, 5);
     put_many(0, 5, 5);
     help_store_fence(store, &(weir_fence){1, 9, 0, 1});
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 10);
     for (int i = 0; i < 10; i++)
@@ -81,7 +82,7 @@ static void a_fence_that_comes_during_the_poll_is_seen(void **state)
     (void)state;
     put_many(0, 1000, 1);
     put_many(1, 0, 10);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.timeout_us = 10000000;
     help_store_hang(store, 0, true);
     pthread_t thread;
@@ -108,7 +109,7 @@ static void a_poll_waits_for_a_record_without_polling(void **state)
 {
     (void)state;
     put(0, 0);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     weir_page page = poll_page(&request);
     go_on(&request, &page);
     unsigned reads = counts.reads;
@@ -130,14 +131,14 @@ static void a_poll_that_finds_nothing_ends_by_the_timeout(void **state)
 {
     (void)state;
     put(0, 0);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     weir_page page = poll_page(&request);
     go_on(&request, &page);
     unsigned reads = counts.reads;
     int64_t from_us = weir_clock_now_us();
-    request.timeout_us = 30000;
+    request.timeout_us = 100000;
     page = poll_page(&request);
-    assert_true(weir_clock_now_us() - from_us >= 30000);
+    assert_true(weir_clock_now_us() - from_us >= 100000);
     assert_int_equal(page.count, 0);
     assert_false(page.more);
     assert_int_equal(page.slow_count, 0);
@@ -151,7 +152,7 @@ static void a_poll_begins_at_the_end(void **state)
     (void)state;
     put_many(0, 0, 10);
     put_many(1, 0, 10);
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.from_end = true;
     request.limit = 0;
     weir_page page = poll_page(&request);
@@ -160,12 +161,14 @@ static void a_poll_begins_at_the_end(void **state)
     assert_int_equal(weir_cursor_get(&page.cursor, 1).a, 10);
     weir_page_fini(&page);
     request.limit = 100;
+    request.timeout_us = 100000;
     page = poll_page(&request);
     assert_int_equal(page.count, 0);
     assert_false(page.more);
     put(1, 10);
     put(2, 11);
     go_on(&request, &page);
+    request.timeout_us = patient().timeout_us;
     assert_int_equal(read_all(&request, NULL), 2);
     weir_cursor_fini(&request.cursor);
 }
@@ -179,7 +182,7 @@ static void a_poll_begins_at_a_time(void **state)
         if (i < 5) put_many(1, 100 + i, 1);
     }
     uint8_t seen[200] = {0};
-    weir_poll_request request = quick();
+    weir_poll_request request = patient();
     request.from_ms = 4500;
     request.limit = 1; // less than there are shards
     weir_page page = poll_page(&request);
