@@ -24,7 +24,12 @@ void weir_book_release(weir_book *self, weir_entry *entry)
 {
     assert(entry->holds > 0);
     weir_lane *lane = entry->lane;
-    if (--entry->holds || lane->first != entry || lane->ready) return;
+    if (--entry->holds) return;
+    if (!lane) {
+        entry->released(entry);
+        return;
+    }
+    if (lane->first != entry || lane->ready) return;
     lane->ready = true;
     lane->next_ready = self->ready;
     self->ready = lane;

@@ -21,7 +21,8 @@ typedef struct {
 } weir_fates;
 
 struct weir_entry {
-    weir_lane *lane;
+    weir_lane *lane; // NULL: it stands alone, and released is called with its last hold
+    void (*released)(weir_entry *self);
     weir_entry *next;  // in the lane, later
     uint64_t sequence; // of the block in its lane
     uint64_t position; // a source's: where reading resumes once this is safe
