@@ -41,6 +41,9 @@ typedef void(weir_batcher_token)(void *arg, weir_entry *entry);
 weir_batch *weir_batcher_next(weir_batcher *self, weir_ring *ring, int64_t now_us,
                               weir_batcher_token *token, void *arg);
 
+/*  From now on no record waits for others.                                         */
+void weir_batcher_hurry(weir_batcher *self);
+
 /*  A batch that was given is settled: safe, or dead.                               */
 void weir_batcher_settled(weir_batcher *self);
 

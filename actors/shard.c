@@ -12,15 +12,16 @@ typedef struct {
     weir_entry *offered;     // whose block the ring is taking in now
     weir_fence *fences;      // for the first batch behind a release
     uint32_t fence_count;
-    uint32_t sent; // batches that readers have not acknowledged
+    struct sent *sent; // list of the batches that readers have not acknowledged
     uint64_t safe, dead, under_way, batches;
     bool closed;
     bool failing; // the store; told as a wait
 } shard;
 
 /*  A batch that readers have to acknowledge.                                       */
-typedef struct {
+typedef struct sent {
     weir_entry entry; // stands alone
+    struct sent *next, **at;
     shard *owner;
     weir_batch *batch;
 } sent;
@@ -114,15 +115,21 @@ static void store_failed(void *arg, const char *text)
 
 /* --- Dispatching ------------------------------------------------------------------- */
 
+static void free_sent(sent *s)
+{
+    *s->at = s->next;
+    if (s->next) s->next->at = s->at;
+    weir_batch_destroy(&s->batch);
+    free(s);
+}
+
 static void batch_acknowledged(weir_entry *entry)
 {
     sent *s = (sent *)entry;
     shard *self = s->owner;
     settled(self, s->batch, 0, s->batch->records, NULL);
-    self->sent--;
     weir_batcher_settled(self->batcher);
-    weir_batch_destroy(&s->batch);
-    free(s);
+    free_sent(s);
 }
 
 static void send_to_readers(shard *self, weir_batch *batch)
@@ -133,7 +140,10 @@ static void send_to_readers(shard *self, weir_batch *batch)
     s->batch = batch;
     s->entry.holds = 1;
     s->entry.released = batch_acknowledged;
-    self->sent++;
+    s->next = self->sent;
+    s->at = &self->sent;
+    if (s->next) s->next->at = &s->next;
+    self->sent = s;
     for (uint32_t i = 0; i < batch->piece_count; i++) {
         weir_block *block = weir_block_dup(batch->pieces[i].block);
         weir_actor_send(self->kit, self->port, &block, &s->entry);
@@ -262,11 +272,12 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     return WEIR_OK;
 }
 
-/*  What readers have not acknowledged is held by their links, which are freed later and
-    tell nobody.                                                                    */
+/*  The links, which end later, tell nobody of what was not acknowledged.            */
 static void fini(void *arg)
 {
     shard *self = arg;
+    while (self->sent)
+        free_sent(self->sent);
     weir_dispatch_destroy(&self->dispatch);
     weir_batcher_destroy(&self->batcher);
     weir_ring_destroy(&self->ring);
@@ -379,6 +390,15 @@ static weir_err cmd_release(void *arg, zmsg_t *args, zmsg_t *reply)
     return err;
 }
 
+static weir_err cmd_hurry(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    (void)args;
+    (void)reply;
+    weir_batcher_hurry(self->batcher);
+    return WEIR_OK;
+}
+
 static weir_err cmd_close(void *arg, zmsg_t *args, zmsg_t *reply)
 {
     shard *self = arg;
@@ -403,6 +423,7 @@ static const weir_command commands[] = {
     {"RELEASE", cmd_release,
      "[from:last_offset]... -> records ; parked records go on, their first batch with "
      "these fences"},
+    {"HURRY", cmd_hurry, "-> ; no record waits for others any more"},
     {"CLOSE", cmd_close, "-> ; blocks are refused as closed"},
     {NULL, NULL, NULL},
 };
