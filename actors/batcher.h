@@ -61,7 +61,8 @@ uint64_t weir_batcher_sequence(const weir_batcher *self);
 /* --- Retry ------------------------------------------------------------------------- */
 
 typedef struct {
-    int64_t first_us, max_us; // WEIR_RETRY: the wait after the first failure, its ceiling
+    int64_t first_us,
+        max_us; // the wait after the first failure, its ceiling: 1 ms to 1 h
 } weir_retry_wait;
 
 /*  The wait after failed attempt a = 1, 2, .. of what begins with this sequence:

@@ -335,7 +335,7 @@ static void a_batch_may_fill_max_bytes_exactly(void **state)
     config.max_bytes = 3 * (int64_t)weir_block_size(block);
     weir_block_destroy(&block);
     rig *self = rig_new(&config);
-    offer(self, 7, 1000, 0);
+    offer(self, 6, 1000, 0);
     assert_next(self, 0, 3, 1);
     assert_next(self, 0, 3, 4);
     assert_null(next(self, 0));
@@ -374,7 +374,7 @@ static void at_most_in_flight_are_out(void **state)
     rig_destroy(self);
 }
 
-static void an_open_batch_is_not_due_while_all_are_out(void **state)
+static void nothing_is_due_while_all_are_out(void **state)
 {
     (void)state;
     weir_batch_config config = WEIR_BATCH_DEFAULTS;
@@ -613,7 +613,7 @@ int main(void)
         cmocka_unit_test(a_large_record_is_a_batch_of_its_own),
         cmocka_unit_test(a_batch_may_fill_max_bytes_exactly),
         cmocka_unit_test(at_most_in_flight_are_out),
-        cmocka_unit_test(an_open_batch_is_not_due_while_all_are_out),
+        cmocka_unit_test(nothing_is_due_while_all_are_out),
         cmocka_unit_test(a_token_closes_the_open_batch),
         cmocka_unit_test(a_token_behind_a_full_batch_closes_nothing),
         cmocka_unit_test(records_come_in_order),

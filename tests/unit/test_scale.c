@@ -189,6 +189,11 @@ static void the_load_says_how_many_more(void **state)
     for (int i = 0; i < 10; i++)
         shards[i].fill = 0.84; // load 1.2
     assert_int_equal(want_of(&config, shards, 10), 12);
+    for (int i = 0; i < 10; i++)
+        shards[i].fill = 0.91; // load 1.3, and a sum of 13.000000000000002
+    assert_int_equal(want_of(&config, shards, 10), 13);
+    for (int i = 0; i < 10; i++)
+        shards[i].fill = 0.84;
     shards[0].wait_us = INT64_MAX; // counts as 4: 9 * 1.2 + 4
     assert_int_equal(want_of(&config, shards, 10), 15);
     shards[0].wait_us = shards[1].wait_us = shards[2].wait_us = shards[3].wait_us =
