@@ -142,7 +142,7 @@ static bool nothing_moves(const context *self)
         const member *m = &self->members[i];
         bool source_busy = m->plan->class->source && !m->vitals.at_end &&
                            m->vitals.state != WEIR_STATE_ENDED;
-        if (source_busy || m->vitals.open) return false;
+        if (source_busy || weir_vitals_open(&m->vitals)) return false;
     }
     return true;
 }
