@@ -44,7 +44,8 @@ static inline void add_record(weir_builder *builder, uint32_t number, size_t siz
     while (payload.size < size)
         weir_buffer_put_byte(&payload, 'x');
     char text[] = {'k', (char)('0' + key)};
-    weir_record record = {.format = WEIR_TEXT, .data = payload.data, .size = payload.size};
+    weir_record record = {
+        .format = WEIR_TEXT, .data = payload.data, .size = payload.size};
     if (key >= 0)
         record.key = (weir_value){.type = WEIR_STR,
                                   .format = WEIR_MSGPACK,
@@ -102,8 +103,8 @@ static inline const char *take_all(weir_ring *ring)
         weir_iterator walk = {.block = piece.block};
         weir_record record;
         while (piece.block && weir_iterator_next(&walk, &record, NULL))
-            size += (size_t)sprintf(text + size, "%s%u", size ? " " : "",
-                                    number_of(&record));
+            size +=
+                (size_t)sprintf(text + size, "%s%u", size ? " " : "", number_of(&record));
         weir_block_destroy(&piece.block);
         assert_true(size < sizeof text / 2);
     }

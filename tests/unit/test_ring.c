@@ -407,7 +407,7 @@ static void fill_is_the_larger_share_over_time(void **state)
     weir_ring_offer(ring, five, &entry, 1000); // 5 of 10; 2000 of 10000
     weir_ring_look(ring, 1100, &stats);
     assert_true(stats.fill_us == 50);
-    weir_ring_offer(ring, large, &entry, 1200); // 6 of 10; 6000 of 10000
+    weir_ring_offer(ring, large, &entry, 1200);      // 6 of 10; 6000 of 10000
     weir_ring_take(ring, 5, SIZE_MAX, 1300, &piece); // 1 of 10; 4000 of 10000
     weir_block_destroy(&piece.block);
     weir_ring_take(ring, 5, SIZE_MAX, 1500, &piece);
@@ -426,7 +426,8 @@ static void time_in_the_ring_is_that_of_each_record_taken(void **state)
     weir_entry entry = {0};
     weir_ring_stats before, stats;
     weir_piece piece;
-    weir_block *nineteen = new_block(NULL, 0, 19, 100), *one = new_block(NULL, 19, 1, 100);
+    weir_block *nineteen = new_block(NULL, 0, 19, 100),
+               *one = new_block(NULL, 19, 1, 100);
     weir_ring_offer(ring, nineteen, &entry, 1000);
     weir_ring_offer(ring, one, &entry, 1000);
     weir_ring_look(ring, 1001, &before);
