@@ -249,18 +249,20 @@ static void sequences_begin_at_1_and_have_no_gaps(void **state)
     rig_destroy(self);
 }
 
-/*  Blocks of 30 to 1000 records of 1 to 4096 bytes.                                */
-static weir_block *random_block(uint64_t *seed)
+static uint32_t random_below(uint64_t *seed, uint32_t bound)
+{
+    *seed = *seed * 6364136223846793005 + 1442695040888963407;
+    return (uint32_t)((*seed >> 33) % bound);
+}
+
+/*  About 64 KB, and at most 1000 records, of 1 to `most` bytes.                    */
+static weir_block *random_block(uint64_t *seed, uint32_t most)
 {
     static const uint8_t payload[4096];
     weir_builder builder = {.target = 64 << 10};
-    *seed = *seed * 6364136223846793005 + 1442695040888963407;
-    uint32_t most = 1u << (*seed >> 60 & 12); // 1, 16, 256 or 4096
-    while (!weir_builder_full(&builder) && builder.records < 1000) {
-        *seed = *seed * 6364136223846793005 + 1442695040888963407;
-        weir_builder_add_payload(&builder, WEIR_TEXT, payload, 1 + (*seed >> 33) % most,
-                                 NULL);
-    }
+    while (!weir_builder_full(&builder) && builder.records < 1000)
+        weir_builder_add_payload(&builder, WEIR_TEXT, payload,
+                                 1 + random_below(seed, most), NULL);
     weir_block *block = weir_builder_seal(&builder);
     weir_builder_fini(&builder);
     return block;
@@ -274,7 +276,7 @@ static void no_batch_is_too_large(void **state)
     print_message("seed %llu\n", (unsigned long long)seed);
     weir_block *blocks[64];
     for (int i = 0; i < 64; i++)
-        blocks[i] = random_block(&seed);
+        blocks[i] = random_block(&seed, i < 32 ? 4096 : 64);
     weir_batch_config config = WEIR_BATCH_DEFAULTS;
     config.min_records = config.max_records;
     rig *self = rig_new(&config);
@@ -282,8 +284,8 @@ static void no_batch_is_too_large(void **state)
     uint32_t most = 0;
     size_t most_bytes = 0;
     for (int64_t now_us = 0; offered < 1000000; now_us += 100) {
-        seed = seed * 6364136223846793005 + 1442695040888963407;
-        weir_block *block = blocks[seed >> 58];
+        uint32_t small = offered / 100000 % 2 ? 32 : 0;
+        weir_block *block = blocks[small + random_below(&seed, 32)];
         put(self, block, now_us);
         offered += weir_block_records(block);
         offered_bytes += weir_block_size(block);
