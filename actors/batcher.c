@@ -222,7 +222,8 @@ void weir_batcher_settled(weir_batcher *self)
 
 int64_t weir_batcher_deadline(const weir_batcher *self)
 {
-    return self->open ? self->opened_us + self->config.max_delay_us : -1;
+    bool may = self->open && self->in_flight < self->config.in_flight;
+    return may ? self->opened_us + self->config.max_delay_us : -1;
 }
 
 uint32_t weir_batcher_open_records(const weir_batcher *self)
@@ -259,4 +260,9 @@ int64_t weir_retry_wait_us(const weir_retry_wait *self, uint64_t nonce, uint64_t
                         htole64(attempt)};
     double u = (double)(XXH3_64bits(words, sizeof words) >> 11) * 0x1p-53;
     return (int64_t)((double)wait_without_chance(self, attempt) * (0.75 + u / 2));
+}
+
+void weir_batcher_hurry(weir_batcher *self)
+{
+    self->config.max_delay_us = 0;
 }

@@ -108,7 +108,7 @@ uint32_t weir_bus_first_shards(const weir_bus_options *self)
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (self->shards != WEIR_AUTO) return (uint32_t)self->shards;
     int64_t shards = cpus < 1 ? 1 : cpus < 8 ? cpus : 8;
-    if (self->scale.given && shards < self->scale.min) shards = self->scale.min;
+    if (shards < self->scale.min) shards = self->scale.min;
     if (self->scale.max != WEIR_NONE && shards > self->scale.max)
         shards = self->scale.max;
     return (uint32_t)(shards < self->vnodes ? shards : self->vnodes);
@@ -118,6 +118,15 @@ uint32_t weir_bus_scale_max(const weir_bus_options *self)
 {
     return self->scale.max == WEIR_NONE ? weir_bus_first_shards(self)
                                         : (uint32_t)self->scale.max;
+}
+
+bool weir_bus_has_policy(const weir_bus_options *self)
+{
+    const weir_scale_config *a = &self->scale, *b = &weir_bus_options_defaults.scale;
+    return a->min != b->min || a->max != b->max || a->fill != b->fill ||
+           a->idle_fill != b->idle_fill || a->wait_us != b->wait_us ||
+           a->window_us != b->window_us || a->cooldown_us != b->cooldown_us ||
+           a->idle_delay_us != b->idle_delay_us;
 }
 
 static weir_err check_scale(const weir_bus_options *self, weir_report *report)

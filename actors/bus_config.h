@@ -32,6 +32,7 @@ weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *repor
 
 /*  Active shards at the first start, and the bounds of scaling, without `auto`.     */
 uint32_t weir_bus_first_shards(const weir_bus_options *self);
+bool weir_bus_has_policy(const weir_bus_options *self); // some of `scale` was said
 uint32_t weir_bus_scale_max(const weir_bus_options *self);
 
 struct weir_hub;

@@ -2,6 +2,7 @@
 #include "runtime/clock.h"
 #include "runtime/handover.h"
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>

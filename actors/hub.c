@@ -8,7 +8,7 @@ struct weir_hub {
     const weir_bus_options *config;
     weir_route *route;
     pthread_mutex_t lock; // of all that follows
-    bool open;
+    bool open, begun;     // begun: the state's epoch is in use
     char store_path[PATH_MAX];
     weir_bus_state *state;
     weir_store *store;
@@ -117,6 +117,17 @@ weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *repor
     if (err && self->state) weir_bus_state_close(&self->state);
     if (!err) self->open = true;
     pthread_mutex_unlock(&self->lock);
+    return err;
+}
+
+weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    if (self->begun)
+        err =
+            weir_bus_state_raise(self->state, weir_bus_state_epoch(self->state), report);
+    self->begun = true;
+    *epoch = weir_bus_state_epoch(self->state);
     return err;
 }
 

@@ -19,6 +19,9 @@ void weir_hub_destroy(weir_hub **self_p);
     for durable things. Errors fill the report.                                     */
 weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report);
 
+/*  The epoch of the shards that start now: a new one at each call. Errors as above. */
+weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report);
+
 const char *weir_hub_name(const weir_hub *self);
 const weir_bus_options *weir_hub_config(const weir_hub *self);
 weir_route *weir_hub_route(weir_hub *self);

@@ -298,7 +298,8 @@ static bool turn(void *arg)
     dispatch_what_is_due(self, now);
     bool blocks = self->config->ring.overflow == WEIR_OVERFLOW_BLOCK;
     weir_actor_hold(self->kit, blocks && weir_ring_is_full(self->ring));
-    int64_t due = weir_batcher_deadline(self->batcher);
+    bool may_send = self->dispatch || weir_actor_has_room(self->kit);
+    int64_t due = may_send ? weir_batcher_deadline(self->batcher) : -1;
     if (self->dispatch) due = weir_earlier(due, weir_dispatch_deadline(self->dispatch));
     weir_actor_timer(self->kit, nothing, due < 0 ? -1 : due > now ? due - now : 0);
     publish(self, now);

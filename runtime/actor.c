@@ -160,6 +160,7 @@ static void set_paused(weir_actor *self, bool paused)
     if (self->paused == paused) return;
     self->paused = paused;
     weir_actor_hold_inlet(self);
+    if (self->class->pause && !self->failed) self->class->pause(self->self, paused);
     if (paused)
         weir_vitals_wait(self->node.vitals, WEIR_WAIT_PAUSED, "", "%s", "");
     else

@@ -108,6 +108,8 @@ typedef struct {
     weir_err (*commit)(void *self, const weir_entry *entry, weir_report *report);
     /*  Stop reading and send what is held; then weir_actor_end.               */
     void (*drain)(void *self);
+    /*  PAUSE and RESUME, beside what the kit does with the inlet.              */
+    void (*pause)(void *self, bool paused);
     /*  SIGHUP: open files anew.                                               */
     void (*reopen)(void *self);
 } weir_class;

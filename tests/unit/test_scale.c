@@ -130,7 +130,6 @@ static void any_map_becomes_even_by_the_fewest_moves(void **state)
 static weir_scale_config config_of(int64_t min, int64_t max)
 {
     weir_scale_config config = WEIR_SCALE_DEFAULTS;
-    config.given = true;
     config.min = min;
     config.max = max;
     return config;
