@@ -62,8 +62,10 @@ typedef struct {
     bool inlet;                   // takes blocks
     bool source;                  // brings records in: drains, and then has ended
     bool once;                    // a source that cannot go back: its path cannot restart
-    bool forgets;                 // a source that cannot go back, and whose path restarts
-                                  // all the same: what was not safe is shed
+    bool follows; // a source that reads what others have stored: it has no
+                  // end of its own
+    bool forgets; // a source that cannot go back, and whose path restarts
+                  // all the same: what was not safe is shed
     /*  The way into a node that is no single actor, for those that write to it; NULL:
         it has an inlet of its own.                                            */
     weir_route *(*route)(const void *config);
