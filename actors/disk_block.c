@@ -38,6 +38,23 @@ bool weir_disk_key_read(weir_disk_key *self, const void *key, size_t size)
     return true;
 }
 
+void weir_disk_gap_pack(const weir_disk_gap *self, uint8_t value[WEIR_DISK_GAP_SIZE])
+{
+    put(value, self->first, 8);
+    value[8] = self->damaged;
+}
+
+bool weir_disk_gap_read(weir_disk_gap *self, weir_disk_key key, const void *value,
+                        size_t size)
+{
+    const uint8_t *at = value;
+    *self = (weir_disk_gap){0};
+    if (size != WEIR_DISK_GAP_SIZE || at[8] > 1) return false;
+    self->first = get(at, 8);
+    self->damaged = at[8];
+    return self->first && self->first <= key.last;
+}
+
 /* --- Writing ----------------------------------------------------------------------- */
 
 /*  The state wants an alignment that only its own allocation promises.             */

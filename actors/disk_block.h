@@ -9,7 +9,9 @@
                                                                   56 body
 
     Keys so sorted are sorted by shard and offset: what covers an offset is the first key
-    not below it.                                                                   */
+    not below it. What is not there any more is a gap, under the same kind of key:
+
+        gap   | first offset u64 | kind u8: 0 trimmed, 1 damaged |                   */
 #pragma once
 #include "runtime/err.h"
 
@@ -33,6 +35,18 @@ typedef struct {
 void weir_disk_key_pack(const weir_disk_key *self, uint8_t key[WEIR_DISK_KEY_SIZE]);
 /*  False: it has another size.                                                     */
 bool weir_disk_key_read(weir_disk_key *self, const void *key, size_t size);
+
+typedef struct {
+    uint64_t first; // offset; the last one is in the key
+    bool damaged;   // else trimmed
+} weir_disk_gap;
+
+#define WEIR_DISK_GAP_SIZE 9
+
+void weir_disk_gap_pack(const weir_disk_gap *self, uint8_t value[WEIR_DISK_GAP_SIZE]);
+/*  False: it is none, or does not fit its key.                                     */
+bool weir_disk_gap_read(weir_disk_gap *self, weir_disk_key key, const void *value,
+                        size_t size);
 
 /* --- Writing ----------------------------------------------------------------------- */
 

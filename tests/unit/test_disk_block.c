@@ -177,6 +177,28 @@ static void offsets_have_to_be_those_of_the_key(void **state)
     assert_refused(key, value, SIZE, "do not end");
 }
 
+static void gaps_read_as_they_were_written(void **state)
+{
+    (void)state;
+    static const weir_disk_gap gaps[] = {
+        {1, false}, {9, true}, {0x0102030405060708, true}};
+    uint8_t value[WEIR_DISK_GAP_SIZE];
+    weir_disk_gap back;
+    for (size_t i = 0; i < sizeof gaps / sizeof *gaps; i++) {
+        weir_disk_key key = {.last = gaps[i].first + 5};
+        weir_disk_gap_pack(&gaps[i], value);
+        assert_true(weir_disk_gap_read(&back, key, value, sizeof value));
+        assert_int_equal(back.first, gaps[i].first);
+        assert_int_equal(back.damaged, gaps[i].damaged);
+        assert_false(weir_disk_gap_read(&back, key, value, sizeof value - 1));
+        key.last = gaps[i].first - 1;
+        assert_false(weir_disk_gap_read(&back, key, value, sizeof value));
+    }
+    static const uint8_t of_0[9] = {0}, of_kind_2[9] = {[7] = 1, [8] = 2};
+    assert_false(weir_disk_gap_read(&back, the_key, of_0, 9));
+    assert_false(weir_disk_gap_read(&back, the_key, of_kind_2, 9));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +208,7 @@ int main(void)
         cmocka_unit_test(any_flipped_bit_is_found),
         cmocka_unit_test(any_other_size_is_refused),
         cmocka_unit_test(a_right_checksum_does_not_excuse_wrong_numbers),
+        cmocka_unit_test(gaps_read_as_they_were_written),
         cmocka_unit_test(offsets_have_to_be_those_of_the_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
