@@ -37,17 +37,17 @@ void weir_group_bytes_destroy(weir_group_bytes **self_p)
     free(self);
 }
 
-/*  What is read and what was copied counts once, however many records use it: with the
-    first one, which is the second reference, since who reads has one, too.         */
+/*  However many records use them, bytes count once.                                */
 static void keep(weir_group_window *self, weir_group_record *record)
 {
-    if (record->bytes->references++ == 1) self->state.bytes += record->bytes->size;
+    record->bytes->references++;
+    if (record->bytes->users++ == 0) self->state.bytes += record->bytes->size;
 }
 
 static void unkeep(weir_group_window *self, weir_group_record *record)
 {
     if (!record->bytes) return;
-    if (record->bytes->references == 1) self->state.bytes -= record->bytes->size;
+    if (--record->bytes->users == 0) self->state.bytes -= record->bytes->size;
     weir_group_bytes_destroy(&record->bytes);
 }
 
@@ -57,7 +57,7 @@ static void detach(weir_group_window *self, weir_group_record *record)
     if (!record->bytes->block) return;
     weir_group_bytes *copy = malloc(sizeof *copy + record->size);
     if (!copy) abort();
-    *copy = (weir_group_bytes){.references = 1, .size = record->size};
+    *copy = (weir_group_bytes){.references = 1, .users = 1, .size = record->size};
     memcpy(copy->copy, record->data, record->size);
     unkeep(self, record);
     record->bytes = copy;
@@ -242,7 +242,7 @@ static bool may_come(weir_group_window *self, weir_group_record *record, int64_t
 static void deliver_one(weir_group_window *self, weir_group_record *record,
                         const weir_group_delivery *delivery)
 {
-    if (!record->out) self->state.held++;
+    self->state.held++;
     record->state = WEIR_RECORD_HELD;
     record->out = true;
     record->late = false;
@@ -290,7 +290,7 @@ uint32_t weir_group_window_deliver(weir_group_window *self,
 
 static void settle(weir_group_window *self, weir_group_record *record)
 {
-    if (record->out) self->state.held--;
+    if (record->state == WEIR_RECORD_HELD) self->state.held--;
     if (record->failures) self->state.failing--;
     if (record->failures) self->state.ruling++;
     self->state.unacked--;
@@ -325,6 +325,13 @@ weir_group_record *weir_group_window_find(weir_group_window *self, weir_position
     return record->out && !weir_position_order(record->at, at) ? record : NULL;
 }
 
+static void take_back(weir_group_window *self, weir_group_record *record, int64_t due_us)
+{
+    if (record->state == WEIR_RECORD_HELD) self->state.held--;
+    record->state = WEIR_RECORD_WAITING;
+    record->due_us = due_us;
+}
+
 /*  The later ones of its vnode come again behind it.                               */
 static void recall(weir_group_window *self, const weir_group_record *record)
 {
@@ -332,35 +339,26 @@ static void recall(weir_group_window *self, const weir_group_record *record)
     weir_group_record *end = self->items + self->end;
     for (weir_group_record *later = self->items + (record - self->items) + 1; later < end;
          later++)
-        if (later->state == WEIR_RECORD_HELD && later->vnode == record->vnode) {
-            later->state = WEIR_RECORD_WAITING;
-            later->due_us = 0;
-        }
-}
-
-static void count_failure(weir_group_window *self, weir_group_record *record)
-{
-    if (record->failures++ == 0) self->state.failing++;
-    self->state.ruling++;
-    self->scan = self->first;
-    detach(self, record);
-    recall(self, record);
+        if (later->state == WEIR_RECORD_HELD && later->vnode == record->vnode)
+            take_back(self, later, 0);
 }
 
 void weir_group_window_fail(weir_group_window *self, weir_group_record *record,
                             int64_t due_us)
 {
-    record->state = WEIR_RECORD_WAITING;
-    record->due_us = due_us;
-    count_failure(self, record);
+    if (record->failures++ == 0) self->state.failing++;
+    self->state.ruling++;
+    self->scan = self->first;
+    take_back(self, record, due_us);
+    detach(self, record);
+    recall(self, record);
 }
 
-void weir_group_window_doom(weir_group_window *self, weir_group_record *record)
+void weir_group_window_doom(weir_group_record *record)
 {
+    assert(record->state == WEIR_RECORD_WAITING);
     record->state = WEIR_RECORD_DYING;
-    if (record->out) self->state.held--;
     record->out = false;
-    count_failure(self, record);
 }
 
 void weir_group_window_bury(weir_group_window *self, weir_position at)
@@ -397,13 +395,9 @@ void weir_group_window_release(weir_group_window *self)
 {
     for (size_t i = self->first; i < self->end; i++) {
         weir_group_record *record = &self->items[i];
-        if (record->state == WEIR_RECORD_HELD) {
-            record->state = WEIR_RECORD_WAITING;
-            record->due_us = 0;
-        }
+        if (record->state == WEIR_RECORD_HELD) take_back(self, record, 0);
         record->out = false;
     }
-    self->state.held = 0;
     self->scan = self->first;
     self->next_late = -1;
 }

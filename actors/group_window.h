@@ -17,6 +17,7 @@
     it.                                                                             */
 typedef struct weir_group_bytes {
     uint32_t references;
+    uint32_t users; // records in the window among them
     size_t size;
     weir_block *block; // NULL: the record lies in copy
     uint8_t copy[];
@@ -44,7 +45,7 @@ typedef struct {
     uint32_t vnode;
     uint32_t failures; // deliveries of it that have failed
     weir_record_state state;
-    bool out;  // the member has it and has not answered
+    bool out;  // the member had it and has not answered: its answer still counts
     bool late; // its delivery has failed by time, so a nack of it does not count
     int64_t due_us;
     uint64_t serial; // of its last delivery; of DONE: the highest
@@ -100,12 +101,12 @@ bool weir_group_window_ack(weir_group_window *self, weir_position at, bool up_to
 /*  The record, when the member has it; lent until the next add or pass.            */
 weir_group_record *weir_group_window_find(weir_group_window *self, weir_position at);
 
-/*  Its delivery has failed: it waits until due_us, and behind it the later ones of its
-    vnode that are held.                                                            */
+/*  Its delivery has failed: its count rises and it waits until due_us, and behind it the
+    later ones of its vnode that are held.                                          */
 void weir_group_window_fail(weir_group_window *self, weir_group_record *record,
                             int64_t due_us);
-/*  It will not be delivered again, and is done when it is buried.                  */
-void weir_group_window_doom(weir_group_window *self, weir_group_record *record);
+/*  A waiting record will not be delivered again, and is done when it is buried.    */
+void weir_group_window_doom(weir_group_record *record);
 void weir_group_window_bury(weir_group_window *self, weir_position at);
 
 /*  The first held record from *walk (0 at first) on whose time has come; NULL: none.  */
@@ -123,7 +124,7 @@ typedef struct {
     weir_position start, commit, reached;
     uint64_t shed;   // removed unread, up to the commit
     size_t unacked;  // read and not done
-    size_t held;     // of them: with the member
+    size_t held;     // of them: delivered, and neither failed nor recalled
     size_t failing;  // of them: have failed
     size_t bytes;    // that keep them
     uint64_t ruling; // rises when failures change

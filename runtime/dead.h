@@ -11,6 +11,7 @@ typedef enum {
     WEIR_DEAD_UNROUTED,
     WEIR_DEAD_SINK,
     WEIR_DEAD_OVERSIZE,
+    WEIR_DEAD_MAX_DELIVER,
 } weir_dead_reason;
 
 /*  A dead letter that is not written yet; a list, each owned by its holder.   */

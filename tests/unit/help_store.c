@@ -206,8 +206,7 @@ static bool chunk_is_full(const weir_read *read, uint32_t records, size_t bytes,
 static weir_chunk *chunk_begin(weir_read *read, const help_stored *stored,
                                uint64_t offset)
 {
-    read->chunks =
-        allocate(read->chunks, (read->chunk_count + 1) * sizeof *read->chunks);
+    read->chunks = allocate(read->chunks, (read->chunk_count + 1) * sizeof *read->chunks);
     weir_chunk *chunk = &read->chunks[read->chunk_count++];
     *chunk = (weir_chunk){.offset = offset,
                           .epoch = stored->epoch,
@@ -559,9 +558,8 @@ uint64_t help_store_add(weir_store *store, uint32_t id, const weir_block *block)
     self->batches++;
     while (weir_iterator_next(&walk, &record, NULL))
         append(self, to, &record,
-               &(help_stored){.epoch = 1,
-                              .sequence = to->last + 1,
-                              .arrived_ms = self->arrived_ms});
+               &(help_stored){
+                   .epoch = 1, .sequence = to->last + 1, .arrived_ms = self->arrived_ms});
     uint64_t last = to->last;
     notify(self);
     leave(self);
