@@ -250,7 +250,7 @@ static const weir_option options[] = {
 const weir_class weir_reader_class = {
     .name = "reader",
     .help = "brings a node the records of a bus with a store",
-    .actor = weir_reader,
+    .actor = weir_bus_reader,
     .size = sizeof(reader),
     .config_size = sizeof(weir_reader_config),
     .defaults = &defaults,
@@ -266,7 +266,7 @@ const weir_class weir_reader_class = {
     .drain = drain,
 };
 
-void weir_reader(zsock_t *pipe, void *config)
+void weir_bus_reader(zsock_t *pipe, void *config)
 {
     weir_actor_run(&weir_reader_class, pipe, config);
 }

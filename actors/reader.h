@@ -34,4 +34,4 @@ typedef struct {
 } weir_reader_config;
 
 extern const weir_class weir_reader_class; // its options: none that the language sets
-void weir_reader(zsock_t *pipe, void *config);
+void weir_bus_reader(zsock_t *pipe, void *config);
