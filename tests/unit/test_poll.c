@@ -141,6 +141,28 @@ static void a_shard_that_hangs_costs_the_timeout(void **state)
     assert_true(in_time);
 }
 
+/*  The one place is the first shard's, which has nothing: it goes to the second one,
+   which has answered, although the third one has used up the time. */
+static void what_has_come_by_the_timeout_is_given(void **state)
+{
+    (void)state;
+    put_many(0, 0, 10);
+    put_many(1, 10, 10);
+    put_many(2, 20, 10);
+    help_store_hang(store, 2, true);
+    weir_poll_request request = quick();
+    request.limit = 1;
+    request.timeout_us = 100000;
+    weir_cursor_set(&request.cursor, 0, (weir_position){10, 0});
+    weir_page page = poll_page(&request);
+    assert_int_equal(page.slow_count, 1);
+    assert_int_equal(page.count, 1);
+    assert_int_equal(number_of(&page.records[0]), 10);
+    assert_true(page.more);
+    weir_page_fini(&page);
+    weir_cursor_fini(&request.cursor);
+}
+
 static void a_filter_gets_on_beside_a_shard_that_hangs(void **state)
 {
     (void)state;
@@ -650,6 +672,7 @@ int main(void)
         BOTH(places_go_round_among_shards),
         BOTH(a_shard_that_hangs_costs_the_timeout),
         BOTH(a_filter_that_is_late_examines_one_record),
+        BOTH(what_has_come_by_the_timeout_is_given),
         BOTH(a_filter_gets_on_beside_a_shard_that_hangs),
         BOTH(an_error_is_told_and_the_place_kept),
         BOTH(reads_that_hang_do_not_pile_up),
