@@ -295,20 +295,41 @@ static void ask_all(task *self)
         if (has_to_ask(&self->lanes[i])) ask(self, &self->lanes[i]);
 }
 
-/*  Takes what has come; answers to earlier polls are thrown away.                  */
+/*  An answer to an earlier poll is of use when it begins where we do; if none were, a
+    timeout shorter than a read takes would never get on. What has come since it was made
+    is asked for later.                                                             */
+static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
+{
+    return !read->err && weir_position_equal(read->after, lane->at) &&
+           read->since_ms == lane->since_ms;
+}
+
+/*  The shard of a late answer may be asked again, if it is waited for.             */
+static void receive_late(task *self, weir_poll_lane *lane, weir_read *read)
+{
+    forget_late(self->poller, read->shard);
+    bool waits = lane && lane->waiting && !lane->asked;
+    if (waits && is_of_use(lane, read)) {
+        self->waiting--;
+        weir_poll_lane_answer(lane, &self->fill, &read);
+        lane->due = true;
+    } else if (waits && !is_over(self)) {
+        send(self, lane);
+    }
+    weir_read_destroy(&read);
+}
+
 static void receive(task *self)
 {
     uint64_t tag;
     for (weir_read *read; (read = weir_read_box_next(self->poller->box, &tag));) {
         weir_poll_lane *lane = find(self, read->shard);
-        if (tag == self->poller->polls) {
-            self->waiting--;
-            weir_poll_lane_answer(lane, &self->fill, &read);
+        if (tag != self->poller->polls) {
+            receive_late(self, lane, read);
             continue;
         }
-        forget_late(self->poller, read->shard);
-        weir_read_destroy(&read);
-        if (lane && lane->waiting && !is_over(self)) send(self, lane);
+        self->waiting--;
+        weir_poll_lane_answer(lane, &self->fill, &read);
     }
 }
 
