@@ -42,7 +42,8 @@ weir_err help_groups_ack_up_to(help_groups *self, weir_member_of *member, uint32
 weir_err help_groups_nack(help_groups *self, weir_member_of *member, uint32_t shard,
                           uint64_t offset);
 
-/*  What is known of a group's shard; fails when its equation does not hold.        */
+/*  What is known of a group's shard, all 0 when that is not known yet; fails when the
+    equation of one does not hold.                                                  */
 weir_group_look help_groups_look(help_groups *self, const char *group, uint32_t shard);
 
 /*  The next delivery is exactly these.                                             */
