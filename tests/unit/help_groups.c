@@ -16,6 +16,9 @@ static struct {
 } commits[commits_max];
 static size_t commit_count;
 static pthread_mutex_t commits_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gate_opened = PTHREAD_COND_INITIALIZER;
+static bool gate_shut;
+static unsigned times_told;
 
 static void hear_commit(weir_store *store, const char *group, uint32_t shard,
                         uint64_t offset)
@@ -23,6 +26,9 @@ static void hear_commit(weir_store *store, const char *group, uint32_t shard,
     (void)store;
     size_t i = 0;
     pthread_mutex_lock(&commits_lock);
+    times_told++;
+    while (gate_shut)
+        pthread_cond_wait(&gate_opened, &commits_lock);
     while (i < commit_count &&
            (strcmp(commits[i].group, group) || commits[i].shard != shard))
         i++;
@@ -41,6 +47,16 @@ static void hear_forget(weir_store *store, const char *group)
     for (size_t i = commit_count; i-- > 0;)
         if (!strcmp(commits[i].group, group)) commits[i] = commits[--commit_count];
     pthread_mutex_unlock(&commits_lock);
+}
+
+unsigned help_groups_gate(bool shut)
+{
+    pthread_mutex_lock(&commits_lock);
+    unsigned times = times_told;
+    gate_shut = shut;
+    pthread_cond_broadcast(&gate_opened);
+    pthread_mutex_unlock(&commits_lock);
+    return times;
 }
 
 uint64_t help_groups_told(const char *group, uint32_t shard)

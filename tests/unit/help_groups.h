@@ -26,6 +26,10 @@ void help_groups_restart(help_groups *self);
 /*  The commit that the store was told of last; UINT64_MAX: none.                   */
 uint64_t help_groups_told(const char *group, uint32_t shard);
 
+/*  While it is shut nobody comes past telling the store of a commit; gives how often that
+    was told.                                                                       */
+unsigned help_groups_gate(bool shut);
+
 weir_member_of *help_groups_join(help_groups *self, const char *group,
                                  const weir_group_config *config);
 /*  Adds n records with this key (NULL: none), each a batch.                        */

@@ -294,6 +294,7 @@ static void wait_for_all(void)
     while ((atomic_load(&left[0]) || atomic_load(&left[1])) && time(NULL) < give_up) {
         weir_group_look *list;
         size_t count;
+        weir_clock_advance(10 * help_ms);
         weir_groups_tick(bench.groups, weir_clock_now_us());
         weir_groups_look(bench.groups, &list, &count, NULL);
         for (size_t i = 0; i < count; i++)
@@ -333,12 +334,52 @@ static void members_in_threads_miss_nothing(void **state)
     help_groups_end(&bench);
 }
 
+/* --- Commits that share a sync ----------------------------------------------------- */
+
+enum { ackers = 8 };
+
+static atomic_uint returned;
+
+static void *ack_one(void *arg)
+{
+    assert_int_equal(help_groups_ack(&bench, member, 0, (uintptr_t)arg), WEIR_OK);
+    atomic_fetch_add(&returned, 1);
+    return NULL;
+}
+
+static void acks_of_several_threads_share_a_sync(void **state)
+{
+    (void)state;
+    pthread_t threads[ackers];
+    help_groups_begin(&bench, false);
+    help_groups_put(&bench, 0, NULL, ackers);
+    member = help_groups_join(&bench, "g", &weir_group_defaults);
+    help_groups_fetch(&bench, member, ackers, NULL);
+    unsigned before = help_groups_gate(true);
+    for (uintptr_t i = 0; i < ackers; i++)
+        pthread_create(&threads[i], NULL, ack_one, (void *)(i + 1));
+    time_t give_up = time(NULL) + 30;
+    while (help_groups_look(&bench, "g", 0).commit.a < ackers && time(NULL) < give_up)
+        usleep(1000);
+    assert_int_equal(help_groups_look(&bench, "g", 0).commit.a, ackers);
+    assert_int_equal(atomic_load(&returned), 0); // not before it is durable
+    help_groups_gate(false);
+    for (int i = 0; i < ackers; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&returned), ackers);
+    assert_int_equal(help_groups_told("g", 0), ackers);
+    assert_true(help_groups_gate(false) - before <= 2);
+    weir_groups_leave(bench.groups, &member);
+    help_groups_end(&bench);
+}
+
 int main(void)
 {
     weir_clock_go_virtual(1000000);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_record_is_done_once_or_shed),
         cmocka_unit_test(members_in_threads_miss_nothing),
+        cmocka_unit_test(acks_of_several_threads_share_a_sync),
     };
     return cmocka_run_group_tests_name("groups, at random", tests, NULL, NULL);
 }
