@@ -1,10 +1,11 @@
 #include "tests/unit/help_state.h"
 #include <endian.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <time.h>
 #include <xxhash.h>
 
-enum { identity_size = 32 };
+enum { identity_size = 32, cannot_trace = 77 };
 
 /*  The identity's file has its magic, its checksum, and these figures.             */
 static void read_identity(uint64_t *nonce, uint64_t *epoch)
@@ -257,6 +258,73 @@ static void a_kill_leaves_a_valid_identity(void **state)
     weir_bus_state_close(&bus);
 }
 
+/*  Opens in a child that stops at each system call, and kills it at stop number `stops`.
+    False: it got to the end before.                                                */
+static bool kill_at(unsigned stops)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        weir_bus_state *bus;
+        if (ptrace(PTRACE_TRACEME, 0, 0, 0)) _exit(cannot_trace);
+        raise(SIGSTOP);
+        _exit(weir_bus_state_open(&bus, folder, vnodes, NULL) ? 1 : 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    for (unsigned i = 0; WIFSTOPPED(status) && i < stops; i++) {
+        assert_int_equal(ptrace(PTRACE_SYSCALL, child, 0, 0), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+    }
+    if (!WIFSTOPPED(status)) {
+        if (WIFEXITED(status) && WEXITSTATUS(status) == cannot_trace) skip();
+        assert_int_equal(status, 0);
+        return false;
+    }
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return true;
+}
+
+/*  Kills a start before and after each of its system calls: what it leaves is whole, and
+    the next start goes on from there.                                              */
+static void kill_at_each_call(bool from_nothing)
+{
+    uint64_t nonce = 0, epoch = 0, found, next;
+    bool more = true;
+    if (!from_nothing) read_identity(&nonce, &epoch);
+    for (unsigned stops = 1; more; stops++) {
+        if (from_nothing) {
+            count_files(true);
+            nonce = epoch = 0;
+        }
+        more = kill_at(stops);
+        bool there = access(identity_path, F_OK) == 0;
+        if (there) {
+            read_identity(&found, &next);
+            assert_true(nonce == 0 || found == nonce);
+            assert_true(next == epoch || next == epoch + 1);
+            nonce = found;
+            epoch = next;
+        }
+        assert_true(there || (from_nothing && more));
+        weir_bus_state *bus = open_state();
+        assert_true(nonce == 0 || weir_bus_state_nonce(bus) == nonce);
+        assert_true(weir_bus_state_epoch(bus) == ++epoch);
+        nonce = weir_bus_state_nonce(bus);
+        assert_int_equal(count_files(false), 4); // nothing else is left behind
+        weir_bus_state_close(&bus);
+        if (!more) print_message("killed at %u calls and returns\n", stops - 1);
+    }
+}
+
+static void a_kill_at_any_system_call_leaves_a_valid_identity(void **state)
+{
+    (void)state;
+    kill_at_each_call(true);
+    kill_at_each_call(false);
+}
+
 /*  A first start that was killed between table and identity.                       */
 static void a_first_start_goes_on_where_one_was_killed(void **state)
 {
@@ -296,6 +364,7 @@ int main(void)
         TEST(a_second_one_is_refused),
         TEST(a_folder_that_cannot_be_made_is_told),
         TEST(a_kill_leaves_a_valid_identity),
+        TEST(a_kill_at_any_system_call_leaves_a_valid_identity),
         TEST(a_first_start_goes_on_where_one_was_killed),
         TEST(a_table_that_was_being_made_is_made_again),
     };

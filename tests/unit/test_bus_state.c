@@ -274,6 +274,10 @@ static void a_table_that_is_no_table_is_refused(void **state)
         write_all(groups_path, whole, cut);
         assert_refused(WEIR_EMALFORMED, groups_path, "damaged");
     }
+    memset(whole + 40, 0, 4); // the page size, by which LMDB divides
+    memset(whole + 4096 + 40, 0, 4);
+    write_all(groups_path, whole, size);
+    assert_refused(WEIR_EMALFORMED, groups_path, "damaged");
     memset(whole, 'x', size);
     write_all(groups_path, whole, size);
     assert_refused(WEIR_EMALFORMED, groups_path, "no state file of a Weir bus");
