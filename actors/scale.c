@@ -26,7 +26,7 @@ struct weir_scaling {
 
 weir_scaling *weir_scaling_new(const weir_scale_config *config)
 {
-    assert(!config->given || (config->min >= 1 && config->max >= config->min));
+    assert(config->min >= 1 && config->max >= config->min);
     weir_scaling *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->config = *config;
@@ -140,7 +140,6 @@ uint32_t weir_scaling_allow(const weir_scaling *self, uint32_t count, int64_t wa
                             int64_t now_us)
 {
     const weir_scale_config *config = &self->config;
-    if (!config->given) return count;
     bool cooling =
         self->changed_us != NEVER && now_us - self->changed_us < config->cooldown_us;
     return cooling ? count : (uint32_t)smaller(config->max, larger(config->min, want));

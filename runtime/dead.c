@@ -23,7 +23,7 @@ static const char *const reason_names[] = {
     [WEIR_DEAD_FUNCTION] = "function",   [WEIR_DEAD_OVERRUN] = "overrun",
     [WEIR_DEAD_UNROUTED] = "unrouted",   [WEIR_DEAD_SINK] = "sink",
     [WEIR_DEAD_OVERSIZE] = "oversize",   [WEIR_DEAD_REFUSED] = "refused",
-    [WEIR_DEAD_EXHAUSTED] = "exhausted",
+    [WEIR_DEAD_EXHAUSTED] = "exhausted", [WEIR_DEAD_MAX_DELIVER] = "max_deliver",
 };
 
 /* --- Line -------------------------------------------------------------------------- */
