@@ -393,6 +393,18 @@ bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run
     return true;
 }
 
+size_t weir_iterator_skip(weir_iterator *self)
+{
+    const weir_block *block = self->block;
+    if (self->offset >= block->size) return 0;
+    weir_reader reader = {block->body + self->offset, block->body + block->size};
+    weir_err err = weir_record_skip(&reader);
+    assert(!err);
+    size_t size = (size_t)(reader.at - block->body) - self->offset;
+    step(self, size);
+    return size;
+}
+
 static void step_to_end(weir_iterator *self)
 {
     self->offset = self->block->size;
@@ -404,11 +416,10 @@ static void step_to_end(weir_iterator *self)
 /*  There are more records behind than that, or more bytes.                    */
 static void step_within(weir_iterator *self, uint32_t records, size_t bytes)
 {
-    weir_record record;
     for (weir_iterator to = *self; records > 0; records--, *self = to) {
-        weir_iterator_next(&to, &record, NULL);
-        if (record.encoded_size > bytes) return;
-        bytes -= record.encoded_size;
+        size_t size = weir_iterator_skip(&to);
+        if (size > bytes) return;
+        bytes -= size;
     }
 }
 

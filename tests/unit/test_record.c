@@ -14,6 +14,7 @@ static weir_err read_both(const weir_buffer *data, weir_record *record)
 {
     weir_record trusted;
     weir_reader reader = {data->data, data->data + data->size}, fast = reader;
+    weir_reader over = reader;
     weir_err err = weir_record_read(record, &reader, false);
     if (err) {
         assert_ptr_equal(reader.at, data->data);
@@ -21,6 +22,8 @@ static weir_err read_both(const weir_buffer *data, weir_record *record)
     }
     assert_int_equal(weir_record_read(&trusted, &fast, true), WEIR_OK);
     assert_ptr_equal(fast.at, reader.at);
+    assert_int_equal(weir_record_skip(&over), WEIR_OK);
+    assert_ptr_equal(over.at, reader.at);
     assert_ptr_equal(trusted.data, record->data);
     assert_int_equal(trusted.size, record->size);
     assert_ptr_equal(trusted.headers, record->headers);
