@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #define CACHE_LINE 64
-#define FETCH_AHEAD 4096 // bytes
+#define FETCH_AHEAD 1024 // bytes
 
 struct weir_block {
     _Atomic uint32_t references;
