@@ -196,6 +196,21 @@ weir_err weir_record_skip(weir_reader *reader)
     return weir_read_nested(reader, &value, 0, true);
 }
 
+/*  Nearly all are an array of nil, nil, a str or bin, and nil.                */
+weir_err weir_record_check(weir_reader *reader)
+{
+    static const uint8_t bare[] = {0x94, 0xc0, 0xc0};
+    const uint8_t *at = reader->at, *end = reader->end;
+    run payload;
+    if (end - at > (ptrdiff_t)sizeof bare && memcmp(at, bare, sizeof bare) == 0 &&
+        read_run(&payload, at + sizeof bare, end) && *payload.next == 0xc0) {
+        reader->at = payload.next + 1;
+        return WEIR_OK;
+    }
+    weir_record record;
+    return weir_record_read(&record, reader, false);
+}
+
 void weir_record_header(const weir_record *self, const char *name, size_t size,
                         weir_value *value)
 {
