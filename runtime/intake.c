@@ -238,7 +238,7 @@ static void add_bad(weir_intake *self, const char *error, const uint8_t *data,
     }
 }
 
-static void add_oversize(weir_intake *self, const weir_piece *piece)
+static void add_oversize(weir_intake *self, const weir_framed *piece)
 {
     char text[128];
     snprintf(text, sizeof text,
@@ -308,7 +308,7 @@ static bool is_full(const weir_intake *self)
 }
 
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
-                       const weir_piece *piece)
+                       const weir_framed *piece)
 {
     if (self->records && (self->lane != lane || self->token != token))
         weir_intake_flush(self);

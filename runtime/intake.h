@@ -134,7 +134,7 @@ void weir_intake_envelope(weir_intake *self, const weir_envelope *envelope);
     is the stream's name for people. parse_error decides about bad pieces; oversize
     ones become dead letters.                                                  */
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
-                       const weir_piece *piece);
+                       const weir_framed *piece);
 
 /*  Takes what follows the last piece in its stream: whole lines, until the block is full.
     Gives how many. There may be none, and then weir_framer_next knows more.   */
