@@ -694,7 +694,7 @@ static void read_file(source_file *self, stream *s, int64_t now_us)
 static void step(source_file *self, int64_t now_us)
 {
     stream *s = self->first;
-    weir_piece piece;
+    weir_framed piece;
     if (s->framer && weir_framer_next(s->framer, now_us, &piece)) {
         weir_intake_piece(self->intake, &s->now->lane, s->now->slot, s->path, &piece);
     } else if (s->ending) {

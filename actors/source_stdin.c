@@ -123,7 +123,7 @@ static void wait_for_line(source_stdin *self)
 static bool turn(void *arg)
 {
     source_stdin *self = arg;
-    weir_piece piece;
+    weir_framed piece;
     int64_t now_us = weir_clock_now_us(), wait_us;
     for (int i = 0; i < PIECES_A_TURN; i++) {
         if (!weir_intake_ready(self->intake, &wait_us)) {

@@ -204,7 +204,7 @@ static void take(weir_framer *self, size_t size, span *found)
     self->at += size;
 }
 
-static bool give(const weir_framer *self, const span *found, weir_piece *piece)
+static bool give(const weir_framer *self, const span *found, weir_framed *piece)
 {
     bool fits = found->size <= self->record_max;
     piece->kind = fits ? WEIR_PIECE_RECORD : WEIR_PIECE_OVERSIZE;
@@ -304,7 +304,7 @@ static void join_line(joiner *join, const span *line, int64_t now_us)
     join->open = true;
 }
 
-static bool give_joined(weir_framer *self, weir_piece *piece)
+static bool give_joined(weir_framer *self, weir_framed *piece)
 {
     joiner *join = &self->joiner;
     join->given = true;
@@ -314,7 +314,7 @@ static bool give_joined(weir_framer *self, weir_piece *piece)
     return give(self, &(span){data, size, size, join->start, join->end}, piece);
 }
 
-static bool next_joined(weir_framer *self, int64_t now_us, weir_piece *piece)
+static bool next_joined(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     joiner *join = &self->joiner;
     if (join->given) empty_buffer(&join->text);
@@ -467,7 +467,7 @@ static void array_walk(weir_framer *self, int64_t now_us)
     if (error) array_fail(self, now_us, error);
 }
 
-static bool array_rest(weir_framer *self, int64_t now_us, weir_piece *piece)
+static bool array_rest(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     array *arr = &self->array;
     if (arr->state == ARRAY_OVER) {
@@ -487,7 +487,7 @@ static bool array_rest(weir_framer *self, int64_t now_us, weir_piece *piece)
     return true;
 }
 
-static bool next_element(weir_framer *self, int64_t now_us, weir_piece *piece)
+static bool next_element(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     array *arr = &self->array;
     if (self->partial.given) partial_clear(self);
@@ -514,7 +514,7 @@ static bool next_element(weir_framer *self, int64_t now_us, weir_piece *piece)
 
 /* --- Blob -------------------------------------------------------------------------- */
 
-static bool next_blob(weir_framer *self, weir_piece *piece)
+static bool next_blob(weir_framer *self, weir_framed *piece)
 {
     if (self->partial.given) partial_clear(self);
     size_t left = self->chunk_size - self->at;
@@ -605,7 +605,7 @@ void weir_framer_feed(weir_framer *self, const uint8_t *data, size_t size)
     self->at = 0;
 }
 
-bool weir_framer_next(weir_framer *self, int64_t now_us, weir_piece *piece)
+bool weir_framer_next(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     span line;
     switch (self->framing) {

@@ -153,7 +153,7 @@ bool weir_intake_ready(weir_intake *self, int64_t *wait_us)
 
 /* --- Pieces ------------------------------------------------------------------------ */
 
-static weir_format payload_format(const weir_intake *self, const weir_piece *piece)
+static weir_format payload_format(const weir_intake *self, const weir_framed *piece)
 {
     switch ((weir_intake_format)self->config->format) {
     case WEIR_INTAKE_JSON:
@@ -180,7 +180,7 @@ static void add_dead(weir_intake *self, weir_dead *dead)
 
 /*  The record that the piece and the envelope make.                            */
 static weir_record record_of(const weir_intake *self, weir_format format,
-                             const weir_piece *piece)
+                             const weir_framed *piece)
 {
     weir_record record = {.format = format, .data = piece->data, .size = piece->size};
     if (!self->envelope) return record;
@@ -191,7 +191,7 @@ static weir_record record_of(const weir_intake *self, weir_format format,
 }
 
 static void add_dead_piece(weir_intake *self, weir_dead_reason reason, const char *error,
-                           const weir_piece *piece)
+                           const weir_framed *piece)
 {
     weir_record record = record_of(self, WEIR_TEXT, piece);
     add_dead(self, weir_dead_new(self->origin.source, reason, error, 0, &record,
@@ -207,7 +207,7 @@ static void fail(weir_intake *self, const char *error)
     weir_actor_fail(self->kit, WEIR_EMALFORMED, self->label, "%s", error);
 }
 
-static void add_bad(weir_intake *self, const char *error, const weir_piece *piece)
+static void add_bad(weir_intake *self, const char *error, const weir_framed *piece)
 {
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_PARSE_ERRORS, 1);
     switch ((weir_on_error)self->config->parse_error) {
@@ -224,7 +224,7 @@ static void add_bad(weir_intake *self, const char *error, const weir_piece *piec
 }
 
 /*  A MessagePack payload is walked here, since a block's body must be well-formed. */
-static bool is_document(const weir_piece *piece)
+static bool is_document(const weir_framed *piece)
 {
     weir_reader reader = {piece->data, piece->data + piece->size};
     weir_value value;
@@ -232,7 +232,7 @@ static bool is_document(const weir_piece *piece)
            reader.at == reader.end;
 }
 
-static void add_screened(weir_intake *self, weir_format format, const weir_piece *piece)
+static void add_screened(weir_intake *self, weir_format format, const weir_framed *piece)
 {
     weir_subject subject = {
         .record = record_of(self, format, piece),
@@ -252,7 +252,7 @@ static void add_screened(weir_intake *self, weir_format format, const weir_piece
     }
 }
 
-static void add_record(weir_intake *self, const weir_piece *piece)
+static void add_record(weir_intake *self, const weir_framed *piece)
 {
     weir_format format = payload_format(self, piece);
     if (format == WEIR_MSGPACK && !is_document(piece)) {
@@ -279,7 +279,7 @@ void weir_intake_mark(weir_intake *self, weir_lane *lane, int token, uint64_t po
 }
 
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
-                       const weir_piece *piece)
+                       const weir_framed *piece)
 {
     if (self->records && (self->lane != lane || self->token != token))
         weir_intake_flush(self);

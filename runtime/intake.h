@@ -131,7 +131,7 @@ void weir_intake_envelope(weir_intake *self, const weir_envelope *envelope);
     is the stream's name for people. parse_error decides about bad pieces; oversize
     ones become dead letters.                                                  */
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
-                       const weir_piece *piece);
+                       const weir_framed *piece);
 
 /*  The position has moved without a record: it is committed when all that was taken
     before is safe.                                                            */

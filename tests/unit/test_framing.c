@@ -28,7 +28,7 @@ static weir_framer *open_framer(weir_framing framing, const char *begin,
 static void pull(weir_framer *framer, int64_t now_us, weir_buffer *seen)
 {
     static const char *const kinds[] = {"record", "oversize", "bad"};
-    weir_piece piece;
+    weir_framed piece;
     while (weir_framer_next(framer, now_us, &piece)) {
         weir_buffer_printf(seen, "%s %llu-%llu ", kinds[piece.kind],
                            (unsigned long long)piece.start,
@@ -209,7 +209,7 @@ static void array_counts_nesting_without_recursion(void **state)
     memset(text + 1 + deep, ']', deep + 1);
     weir_framer *framer = open_framer(WEIR_FRAMING_ARRAY, NULL, MB);
     weir_framer_feed(framer, (uint8_t *)text, 2 * deep + 2);
-    weir_piece piece;
+    weir_framed piece;
     assert_true(weir_framer_next(framer, 0, &piece));
     assert_int_equal(piece.kind, WEIR_PIECE_RECORD);
     assert_int_equal(piece.size, 2 * deep);
@@ -340,7 +340,7 @@ static void expect_bounded(weir_framing framing, const char *before, const char 
     const uint64_t whole = 100 * MB;
     weir_framer *framer = open_framer(framing, NULL, record_max);
     uint8_t *chunk = malloc(chunk_size);
-    weir_piece piece;
+    weir_framed piece;
     weir_framer_feed(framer, (const uint8_t *)before, strlen(before));
     assert_false(weir_framer_next(framer, 0, &piece));
     memset(chunk, '7', chunk_size);
@@ -382,7 +382,7 @@ static void whole_lines_are_not_copied(void **state)
     (void)state;
     weir_framer *framer = open_framer(WEIR_FRAMING_NDJSON, NULL, MB);
     const uint8_t data[] = "1\n22\n333";
-    weir_piece piece;
+    weir_framed piece;
     weir_framer_feed(framer, data, 8);
     assert_true(weir_framer_next(framer, 0, &piece));
     assert_ptr_equal(piece.data, data);
