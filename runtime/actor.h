@@ -186,6 +186,9 @@ void weir_actor_grant(weir_actor *self, weir_entry *entry);
 void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
                        const char *text, bool retryable);
 
+/*  The records of an entry count as if they had not come: they will again.     */
+void weir_actor_recall(weir_actor *self, weir_entry *entry);
+
 /*  While held the inlet grants nothing.                                       */
 void weir_actor_hold(weir_actor *self, bool held);
 

@@ -349,15 +349,20 @@ void weir_actor_done(weir_actor *self, weir_entry *entry)
     weir_book_release(&self->book, entry);
 }
 
-/*  Its records count as if they had not come. A retryable one comes again under its
-    number, so that nothing may acknowledge it now.                            */
-void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
-                       const char *text, bool retryable)
+void weir_actor_recall(weir_actor *self, weir_entry *entry)
 {
     weir_vitals *vitals = self->node.vitals;
     weir_count_add(vitals, WEIR_COUNT_IN, -(uint64_t)entry->records);
     weir_count_add(vitals, WEIR_COUNT_RESIDENT, -(uint64_t)entry->records);
     entry->records = 0;
+}
+
+/*  A retryable one comes again under its number, so that nothing may acknowledge it
+    now.                                                                       */
+void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
+                       const char *text, bool retryable)
+{
+    weir_actor_recall(self, entry);
     weir_actor_grant(self, entry);
     weir_inlet_nack(self->inlet, entry->lane->owner, entry->sequence, code, text,
                     retryable);
