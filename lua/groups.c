@@ -51,7 +51,7 @@ bool weir_group_read(weir_declared *d, size_t node, const char *at, int index)
     group.config = &use->options;
     weir_declared_read(&group, lua_gettop(L), check_options);
     lua_pop(L, 1);
-    if (!weir_plan_is_name(name, strlen(name)))
+    if (!weir_plan_is_name(name))
         weir_declared_complain(&group, NULL,
                                "a group's name has 1 to 63 letters, digits, _ or -");
     use->node = node;
@@ -181,7 +181,7 @@ static void add_reader(weir_loader *load, size_t i, size_t input, const group_us
     if (size < 0) abort();
     weir_hub *hub = bus ? ((weir_bus_node_config *)bus->config)->hub : NULL;
     size_t reader = weir_plan_add(plan, name, plan->nodes[i].where, &weir_reader_class);
-    weir_plan_reads(plan, reader, from);
+    weir_plan_reads(plan, reader, bus ? from : "");
     weir_reader_config *config = plan->nodes[reader].config;
     config->hub = hub;
     config->group = strdup(use ? use->name : plan->nodes[i].name);

@@ -124,20 +124,12 @@ static void complain(weir_reports *reports, const weir_plan_node *node, const ch
 }
 
 /*  Names become parts of file names, endpoints and frames; a dot ends a node's name. */
-bool weir_plan_is_name(const char *name, size_t size)
+bool weir_plan_is_name(const char *name)
 {
+    size_t size = strlen(name);
     return size >= 1 && size <= 63 &&
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                        "0123456789_-") >= size;
-}
-
-/*  What reads a store has two names: BUS>NODE.                                */
-static bool is_named_well(const weir_plan_node *node)
-{
-    const char *name = node->name, *second = strchr(name, '>');
-    if (!node->reads || !second) return weir_plan_is_name(name, strlen(name));
-    return weir_plan_is_name(name, (size_t)(second - name)) &&
-           weir_plan_is_name(second + 1, strlen(second + 1));
+                        "0123456789_-") == size;
 }
 
 static bool stores(const weir_plan_node *node)
@@ -148,7 +140,7 @@ static bool stores(const weir_plan_node *node)
 static void check_names(const weir_plan *self, weir_reports *reports)
 {
     for (size_t i = 0; i < self->node_count; i++)
-        if (!is_named_well(&self->nodes[i]))
+        if (!self->nodes[i].reads && !weir_plan_is_name(self->nodes[i].name))
             complain(reports, &self->nodes[i],
                      "a name has 1 to 63 letters, digits, _ or -", NULL);
     for (size_t i = 0; i < self->node_count; i++)

@@ -37,7 +37,7 @@ size_t weir_plan_add(weir_plan *self, const char *name, const char *where,
 void weir_plan_from(weir_plan *self, size_t node, const char *source);
 
 /*  The node feeds another one (its only reader) from the store of `stored`: nobody
-    declared it, drawings leave it out, and its name may have a '>'.           */
+    declared it, drawings leave it out, and its name is not judged.            */
 void weir_plan_reads(weir_plan *self, size_t node, const char *stored);
 
 /*  Resolves the links and finds what is wrong: duplicate and dangling names, unread
@@ -48,7 +48,7 @@ bool weir_plan_check(weir_plan *self, weir_reports *reports);
 size_t weir_plan_outlets(const weir_plan_node *node, char ***names);
 
 /*  Whether a node may be called so: 1 to 63 letters, digits, _ or -.          */
-bool weir_plan_is_name(const char *name, size_t size);
+bool weir_plan_is_name(const char *name);
 
 /*  How many nodes were declared: all but those that read a store for another one. */
 size_t weir_plan_declared(const weir_plan *self);
