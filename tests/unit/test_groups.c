@@ -728,6 +728,12 @@ static void a_group_of_an_empty_bus_is_known_after_a_restart(void **state)
     leave(&m);
 }
 
+static bool is_readable(int fd)
+{
+    eventfd_t value;
+    return eventfd_read(fd, &value) == 0;
+}
+
 /* --- The store --------------------------------------------------------------------- */
 
 static void a_fence_waits_for_the_other_shard_s_commit(void **state)
@@ -737,16 +743,20 @@ static void a_fence_waits_for_the_other_shard_s_commit(void **state)
     help_groups_put(&bench, 1, "b", 1);
     help_groups_put(&bench, 1, "a", 2); // moved from 0
     help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
-    weir_member_of *a = join("g"), *b = join("g");
+    int fd = eventfd(0, EFD_NONBLOCK);
+    weir_member_of *a = join("g"), *b = join_with(NULL, fd);
     help_expect(&bench, a, 1, 2, 3);
     help_expect(&bench, b, 1);
     help_expect_none(&bench, b);
     assert_int_equal(help_groups_ack_up_to(&bench, a, 0, 2), WEIR_OK);
     help_expect_none(&bench, b);
+    is_readable(fd); // was
     ack(a, 3);
+    assert_true(is_readable(fd));
     help_expect(&bench, b, 2, 3);
     leave(&a);
     leave(&b);
+    close(fd);
 }
 
 static void what_is_removed_unread_is_shed(void **state)
@@ -814,12 +824,6 @@ static void a_shard_that_cannot_be_read_is_tried_again(void **state)
     weir_clock_advance(help_s);
     help_expect(&bench, m, 1);
     leave(&m);
-}
-
-static bool is_readable(int fd)
-{
-    eventfd_t value;
-    return eventfd_read(fd, &value) == 0;
 }
 
 static void the_wake_fd_says_when_to_fetch(void **state)
