@@ -135,7 +135,8 @@ static void change_member(bool restart)
     if (restart) {
         help_groups_restart(&bench);
         for (uint32_t shard = 0; shard < shards; shard++) {
-            uint64_t commit = help_groups_look(&bench, "g", shard).commit.a;
+            uint64_t commit = help_groups_told("g", shard);
+            if (commit == UINT64_MAX) commit = 0; // nothing of the shard was known
             for (uint64_t o = commit + 1; o <= records_max; o++) {
                 believed *record = &model[shard][o];
                 if (record->settled) record->failures = 0;
