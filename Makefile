@@ -39,7 +39,7 @@ OPT_asan = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
            -fno-omit-frame-pointer -DWEIR_SANITIZED
 OPT_tsan = -O1 -g -fsanitize=thread -DWEIR_SANITIZED
 OPT_fuzz = -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
-           -fno-sanitize-recover=all -DWEIR_SANITIZED
+           -fno-sanitize-recover=all -fno-omit-frame-pointer -DWEIR_SANITIZED
 CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
@@ -157,15 +157,18 @@ test: deps
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory blackbox
 
-# One line a program, its own closing one; all that it said when it failed.
+# One line a program, its own closing one; all that it said when it failed. Two at a time
+# under sanitizers, whose bounds on time are wide.
+UNIT_JOBS = $(if $(filter release,$(MODE)),1,2)
+run_unit = timeout 600 $$0 >$$0.log 2>&1 || { cat $$0.log; echo "[  BADLY  ]" >>$$0.log; }; \
+  printf "%-48s %s\n" $$0 "$$(grep -E "^\[  (PASSED|FAILED)" $$0.log | tail -1)"
 unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
 unit: need-cmocka $(TESTS)
-	@bad=0; for t in $(TESTS); do \
-	  timeout 600 $$t >$$t.log 2>&1 || { bad=$$((bad + 1)); cat $$t.log; }; \
-	  printf '%-48s %s\n' $$t "$$(grep -E '^\[  (PASSED|FAILED)' $$t.log | tail -1)"; \
-	done; cat $(TESTS:=.log) | awk -v bad=$$bad ' \
+	@printf '%s\n' $(TESTS) | xargs -P $(UNIT_JOBS) -n 1 sh -c '$(run_unit)'
+	@cat $(TESTS:=.log) | awk ' \
 	  /^\[  PASSED  \] [0-9]+ test/ { passed += $$4 } \
 	  /^\[  FAILED  \] [0-9]+ test/ { failed += $$4 } \
+	  /^\[  BADLY  \]/ { bad++ } \
 	  END { printf "$(MODE): %d passed, %d failed in $(words $(TESTS)) programs, %d of " \
 	        "which ended badly\n", passed, failed, bad; exit bad > 0 }'
 
@@ -189,7 +192,7 @@ bench: need all $(BENCHES)
 
 asan:
 	@$(MAKE) --no-print-directory MODE=asan unit
-	@$(MAKE) --no-print-directory MODE=asan CC=clang unit
+	@$(MAKE) --no-print-directory MODE=fuzz CC=clang unit
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).

@@ -1,5 +1,6 @@
 #include "runtime/clock.h"
 #include "runtime/context_private.h"
+#include "runtime/files.h"
 #include "runtime/log.h"
 #include "runtime/report.h"
 #include "runtime/socket.h"
@@ -36,27 +37,12 @@ void weir_context_enter(context *self, weir_phase phase, const char *news)
 
 /* --- Folder ------------------------------------------------------------------------ */
 
-static weir_err make_folders(const char *path, weir_report *report)
-{
-    char part_path[PATH_MAX];
-    snprintf(part_path, sizeof part_path, "%s", path);
-    for (char *at = part_path + 1;; at++) {
-        char end = *at;
-        if (end != '/' && end != 0) continue;
-        *at = 0;
-        if (mkdir(part_path, 0700) && errno != EEXIST)
-            return weir_report_set(report, WEIR_ESYS, part_path,
-                                   "cannot make the state folder: %s", strerror(errno));
-        *at = end;
-        if (!end) return WEIR_OK;
-    }
-}
-
 static weir_err lock_folder(context *self, weir_report *report)
 {
     char path[PATH_MAX];
-    weir_err err = make_folders(self->config->state_dir, report);
-    if (err) return err;
+    if (weir_make_folders(self->config->state_dir))
+        return weir_report_set(report, WEIR_ESYS, self->config->state_dir,
+                               "cannot make the state folder: %s", strerror(errno));
     snprintf(path, sizeof path, "%s/lock", self->config->state_dir);
     self->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (self->lock_fd < 0)
