@@ -8,7 +8,8 @@
 
         blocks   (shard, last offset)      -> header and records
         gaps     (shard, last offset)      -> first offset, kind
-        fences   (to, first offset)        -> (from, last offset), packed as keys are
+        fences   (to, first offset)        -> (from, last offset), packed as keys are;
+                 MDB_DUPSORT: a batch may end the moves of several shards
         meta     "version"                 -> 4 bytes, big-endian: 1
                  "superseded"              -> any: CURRENT names another one
 

@@ -27,6 +27,7 @@ typedef struct {
     int64_t keep_age_us, keep_bytes, keep_records; // WEIR_FOREVER (all): no bound
     bool hold;
     const char *name; // of the bus, for messages; lent
+    bool locked; // the caller has PATH/lock already (the bus's state lies there, too)
 } weir_disk_config;
 
 /*  1 GB, 1 TB, 8 MB, 0.5, all, all, all, hold.                                     */

@@ -1,0 +1,187 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "actors/disk_store.h"
+#include "runtime/clock.h"
+#include "runtime/log.h"
+
+/* --- Groups ------------------------------------------------------------------------ */
+
+static uint64_t committed(const weir_disk_group *self, uint32_t shard)
+{
+    for (size_t i = 0; i < self->count; i++)
+        if (self->commits[i].shard == shard) return self->commits[i].offset;
+    return 0;
+}
+
+/*  Up to which offset all groups are done; the group that is least far, NULL: no group
+    is asked. The name lives as long as the mutex is held.                          */
+static const char *find_lowest(const weir_disk *self, uint32_t shard, uint64_t *offset)
+{
+    const char *name = NULL;
+    *offset = UINT64_MAX;
+    if (!self->config.hold) return NULL;
+    for (size_t i = 0; i < self->group_count; i++) {
+        uint64_t done = committed(&self->groups[i], shard);
+        if (done >= *offset) continue;
+        *offset = done;
+        name = self->groups[i].name;
+    }
+    return name;
+}
+
+static bool is_needed(weir_disk *self, const weir_disk_row *row)
+{
+    uint64_t offset;
+    pthread_mutex_lock(&self->mutex);
+    find_lowest(self, row->id, &offset);
+    pthread_mutex_unlock(&self->mutex);
+    return row->oldest_end > offset;
+}
+
+static weir_disk_group *group_of(weir_disk *self, const char *name)
+{
+    for (size_t i = 0; i < self->group_count; i++)
+        if (!strcmp(self->groups[i].name, name)) return &self->groups[i];
+    self->groups = realloc(self->groups, (self->group_count + 1) * sizeof *self->groups);
+    char *copy = strdup(name);
+    if (!self->groups || !copy) abort();
+    self->groups[self->group_count] = (weir_disk_group){.name = copy};
+    return &self->groups[self->group_count++];
+}
+
+static void set_commit(weir_disk_group *self, uint32_t shard, uint64_t offset)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        if (self->commits[i].shard != shard) continue;
+        self->commits[i].offset = offset;
+        return;
+    }
+    self->commits = realloc(self->commits, (self->count + 1) * sizeof *self->commits);
+    if (!self->commits) abort();
+    self->commits[self->count++] = (weir_disk_commit){shard, offset};
+}
+
+static void group_fini(weir_disk_group *self)
+{
+    free(self->name);
+    free(self->commits);
+}
+
+/*  The flusher looks at every commit only where something waits for it.             */
+void weir_disk_group_commit(weir_store *store, const char *group, uint32_t shard,
+                            uint64_t offset)
+{
+    weir_disk *self = (weir_disk *)store;
+    pthread_mutex_lock(&self->mutex);
+    set_commit(group_of(self, group), shard, offset);
+    bool wake = self->holding;
+    pthread_mutex_unlock(&self->mutex);
+    if (wake) weir_disk_wake(self);
+}
+
+void weir_disk_group_forget(weir_store *store, const char *group)
+{
+    weir_disk *self = (weir_disk *)store;
+    pthread_mutex_lock(&self->mutex);
+    for (size_t i = 0; i < self->group_count; i++) {
+        if (strcmp(self->groups[i].name, group)) continue;
+        group_fini(&self->groups[i]);
+        self->groups[i] = self->groups[--self->group_count];
+        break;
+    }
+    pthread_mutex_unlock(&self->mutex);
+    weir_disk_wake(self);
+}
+
+void weir_disk_groups_fini(weir_disk *self)
+{
+    for (size_t i = 0; i < self->group_count; i++)
+        group_fini(&self->groups[i]);
+    free(self->groups);
+}
+
+/* --- Bounds ------------------------------------------------------------------------ */
+
+static bool is_over(const weir_disk *self, const weir_disk_row *row)
+{
+    if (!row->oldest_end) return false;
+    uint64_t rest =
+        weir_disk_row_records(row) - (row->oldest_end - row->oldest_first + 1);
+    return weir_disk_keep_drops(&self->keep, row->bytes - row->oldest_bytes, rest,
+                                row->oldest_ms, weir_clock_wall_ms());
+}
+
+bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard)
+{
+    const weir_disk_row *row = &shard->next.row;
+    return row->oldest_end <= shard->now.row.last && is_over(self, row) &&
+           !is_needed(self, row);
+}
+
+int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
+                         uint32_t *budget)
+{
+    while (weir_disk_keep_due(self, shard)) {
+        if (!*budget) {
+            self->again = true;
+            return 0;
+        }
+        int rc = weir_disk_drop_oldest(&self->env, txn, &shard->next.row);
+        if (rc) return rc;
+        --*budget;
+    }
+    return 0;
+}
+
+bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row)
+{
+    return row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end &&
+           is_needed(self, row);
+}
+
+/*  Tells who holds it when that begins.                                             */
+static void note_holder(weir_disk *self, const weir_disk_row *row)
+{
+    uint64_t offset;
+    const char *name = find_lowest(self, row->id, &offset);
+    if (!name || !strcmp(self->stats.held_by, name)) return;
+    snprintf(self->stats.held_by, sizeof self->stats.held_by, "%s", name);
+    weir_log(WEIR_WARN,
+             "bus held: a group has not read what has to go group=%s shard=%u "
+             "committed=%llu",
+             name, row->id, (unsigned long long)offset);
+}
+
+void weir_disk_keep_judge(weir_disk *self)
+{
+    const weir_disk_row *held = NULL;
+    bool holding = false;
+    for (size_t i = 0; i < self->shard_count; i++) {
+        weir_disk_shard *shard = self->shards[i];
+        shard->now.held = shard->now.held && weir_disk_is_held(self, &shard->now.row);
+        if (shard->now.held && !held) held = &shard->now.row;
+        holding = holding || shard->now.held || is_over(self, &shard->now.row);
+    }
+    pthread_mutex_lock(&self->mutex);
+    self->holding = holding;
+    if (held)
+        note_holder(self, held);
+    else
+        self->stats.held_by[0] = '\0';
+    pthread_mutex_unlock(&self->mutex);
+}
+
+int64_t weir_disk_keep_deadline(weir_disk *self)
+{
+    int64_t first_ms = INT64_MAX;
+    if (self->keep.age_us == WEIR_FOREVER) return -1;
+    for (size_t i = 0; i < self->shard_count; i++) {
+        const weir_disk_row *row = &self->shards[i]->now.row;
+        if (row->oldest_end && row->oldest_ms < first_ms && !is_needed(self, row))
+            first_ms = row->oldest_ms;
+    }
+    if (first_ms == INT64_MAX) return -1;
+    int64_t wait_ms = first_ms + self->keep.age_us / 1000 + 1 - weir_clock_wall_ms();
+    return weir_clock_now_us() + (wait_ms > 0 ? wait_ms * 1000 : 0);
+}

@@ -1,0 +1,278 @@
+/*  disk_store: what the parts of store_disk share. No one else includes it.
+
+        store_disk.c    the table, opening and closing
+        disk_env.c      environments: make, open, read transactions
+        disk_rows.c     what is kept of each shard, and its oldest block
+        disk_read.c     reads
+        disk_flusher.c  the thread that writes: queue and answers
+        disk_commit.c   one transaction of it
+        disk_keep.c     bounds, and what groups hold
+        disk_compact.c  compaction, in a thread of its own until its last round
+        disk_watch.c    who is told of new records
+
+    Readers share env_lock for a transaction; who replaces the environment or its map has
+    it alone, so a read transaction is never open then. The flusher alone writes, but for
+    the environment that a compaction fills.                                        */
+#pragma once
+#include <pthread.h>
+#include "actors/disk_private.h"
+#include "actors/store_disk.h"
+
+/* --- Environments (disk_env.c) ----------------------------------------------------- */
+
+typedef struct {
+    MDB_env *env; // NULL: closed
+    MDB_dbi blocks, gaps, fences, meta;
+    char folder[WEIR_DISK_FOLDER_MAX];
+} weir_disk_env;
+
+/*  Makes folder `number` of the store at path, with an empty environment; what was in a
+    folder of that number goes. An MDB or errno code.                               */
+int weir_disk_env_make(weir_disk_env *self, const char *path, unsigned number,
+                       int64_t map_bytes);
+/*  Opens an existing one. WEIR_ENOTFOUND, WEIR_EMALFORMED (damage, another version),
+    WEIR_ESYS, with a report.                                                       */
+weir_err weir_disk_env_open(weir_disk_env *self, const char *folder, int64_t map_bytes,
+                            bool readonly, weir_report *report);
+void weir_disk_env_close(weir_disk_env *self);
+
+/*  The number that CURRENT names; 0: it names none.                                */
+unsigned weir_disk_number(const weir_disk_env *self);
+/*  Renames in a CURRENT that names this number. errno.                             */
+int weir_disk_set_current(const char *path, unsigned number);
+/*  Marks it for its readers and removes it, however far that comes. Closed.        */
+void weir_disk_env_remove(const char *folder);
+
+/*  Pages of its file, of them free ones, and bytes of a page, as of the transaction. */
+typedef struct {
+    uint64_t pages, free, page_bytes;
+} weir_disk_pages;
+int weir_disk_count_pages(const weir_disk_env *self, MDB_txn *txn, weir_disk_pages *is);
+
+/* --- Rows (disk_rows.c) ------------------------------------------------------------ */
+
+/*  What a shard has.                                                               */
+typedef struct {
+    uint32_t id;
+    uint64_t last;                     // offset of its last record, there or not
+    uint64_t trimmed, damaged;         // records of its gaps
+    uint64_t bytes;                    // of the records that are there
+    uint64_t epoch, sequence;          // of its last record; 0: not known
+    uint64_t oldest_first, oldest_end; // offsets of its oldest block; 0: it has none
+    uint64_t oldest_bytes;
+    int64_t oldest_ms, newest_ms; // arrival
+} weir_disk_row;
+
+static inline uint64_t weir_disk_row_records(const weir_disk_row *self)
+{
+    return self->last - self->trimmed - self->damaged;
+}
+
+typedef struct {
+    weir_disk_row *items; // owned, by rising id
+    size_t count;
+} weir_disk_rows;
+
+/*  Reads them all: every key, no body. MDB codes here and below.                   */
+int weir_disk_rows_load(weir_disk_rows *self, const weir_disk_env *env, MDB_txn *txn);
+/*  Checks the newest 64 blocks of a shard.                                         */
+weir_err weir_disk_check_newest(const weir_disk_env *env, MDB_txn *txn,
+                                const weir_disk_row *row, weir_report *report);
+/*  Deletes the oldest block, notes the gap and finds the next one.                 */
+int weir_disk_drop_oldest(const weir_disk_env *env, MDB_txn *txn, weir_disk_row *row);
+
+/*  A key with its bytes.                                                           */
+typedef struct {
+    uint8_t bytes[WEIR_DISK_KEY_SIZE];
+    MDB_val val; // points to them
+} weir_disk_packed;
+
+static inline MDB_val *weir_disk_pack(weir_disk_packed *self, uint32_t shard,
+                                      uint64_t last)
+{
+    weir_disk_key key = {shard, last};
+    weir_disk_key_pack(&key, self->bytes);
+    self->val = (MDB_val){sizeof self->bytes, self->bytes};
+    return &self->val;
+}
+
+static inline bool weir_disk_unpack(weir_disk_key *self, const MDB_val *val)
+{
+    return weir_disk_key_read(self, val->mv_data, val->mv_size);
+}
+
+/* --- The store --------------------------------------------------------------------- */
+
+/*  After an answer other than SAFE, until what follows may be stored again.         */
+typedef struct {
+    bool on;
+    uint64_t epoch, sequence; // of the first record that has to come again
+    uint32_t given_up;        // of the batch that failed
+} weir_disk_barrier;
+
+typedef struct {
+    weir_disk_row row;
+    weir_disk_barrier barrier;
+    bool held; // full, and a group has not read its oldest block
+} weir_disk_state;
+
+typedef struct {
+    weir_disk_state now;  // as it is stored; changed under `mutex`
+    weir_disk_state next; // as the open transaction leaves it
+    bool failed;          // this transaction, with its first batch
+} weir_disk_shard;
+
+/*  One write of a batch, from write () to its answer.                              */
+typedef struct weir_disk_node {
+    struct weir_disk_node *next;
+    weir_batch *batch; // a reference
+    uint64_t number;   // of the write
+    uint32_t given_up;
+    bool back;    // not taken by this transaction: it waits again
+    bool blocked; // by a barrier
+    weir_store_result result;
+    uint32_t refused;
+    uint64_t last_offset;  // of the last record that is safe
+    uint64_t fence_offset; // where its fences are
+    char text[sizeof((weir_batch *)0)->text];
+} weir_disk_node;
+
+typedef struct {
+    weir_disk_node *first, *last;
+} weir_disk_queue;
+
+typedef struct {
+    uint32_t shard;
+    uint64_t offset;
+} weir_disk_commit;
+
+typedef struct {
+    char *name; // owned
+    weir_disk_commit *commits;
+    size_t count;
+} weir_disk_group;
+
+typedef enum {
+    WEIR_COMPACT_IDLE = 0,
+    WEIR_COMPACT_COPYING, // its thread fills `to`
+    WEIR_COMPACT_READY,   // but for a last round
+    WEIR_COMPACT_FAILED,
+} weir_compact_state;
+
+typedef struct {
+    pthread_t thread; // while not IDLE
+    weir_disk_env to;
+    atomic_int state; // weir_compact_state
+    atomic_bool stop;
+    uint64_t after_bytes; // not before the file has more: a failed one costs
+} weir_disk_compact;
+
+typedef struct weir_disk {
+    weir_store store;       // the first: its class
+    struct weir_disk *next; // that this process has open
+    bool entered;           // it is in that list
+    dev_t device;           // of its folder
+    ino_t inode;
+    char *path, *name;
+    weir_disk_config config; // its texts are the owned ones
+    weir_disk_keep keep;
+    bool readonly;
+    int lock; // -1: none
+    pthread_rwlock_t env_lock;
+    weir_disk_env env; // of env_lock
+
+    /*  The flusher's.                                                              */
+    weir_disk_shard **shards; // by rising id; the table changes under `mutex`
+    size_t shard_count;
+    weir_disk_sum *sum;
+    pthread_t flusher;
+    bool running;
+    uint64_t file_bytes; // of data.mdb, allocated ahead
+    bool again;          // a bound could not be kept within one transaction
+    bool stalled;        // the last transaction failed
+    size_t transaction;  // id of the last one that was begun
+    weir_disk_compact compact;
+    int wake; // eventfd
+
+    /*  Of `mutex`.                                                                 */
+    pthread_mutex_t mutex;
+    pthread_cond_t answered;
+    weir_disk_queue queue;     // not taken yet
+    weir_disk_queue working;   // in the transaction
+    uint64_t written;          // number of the last write
+    weir_disk_group *groups;   // owned
+    size_t group_count;        // of groups
+    bool holding;              // a group's commit may let something go on
+    int *watchers;             // eventfds, lent
+    size_t watcher_count;      // of watchers
+    weir_disk_stats stats;     // but for map and pages
+    char fatal[256];           // why nothing can be written any more
+    bool closing;              // the flusher ends after its transaction
+    pthread_t inotify;         // of a store for reading
+    bool watching;             // that thread runs
+    int inotify_fd, watch_end; // its own, and the eventfd that ends it
+
+    /*  For tests: how a transaction is committed, and a record that is refused.    */
+    int (*commit)(MDB_txn *txn);
+    bool (*refuses)(const weir_record *record);
+} weir_disk;
+
+/*  A read transaction; env_lock is shared until its end. WEIR_ESYS, WEIR_EMALFORMED with
+    a report.                                                                       */
+weir_err weir_disk_read_begin(weir_disk *self, MDB_txn **txn_p, weir_report *report);
+void weir_disk_read_end(weir_disk *self, MDB_txn **txn_p);
+
+void weir_disk_read(weir_store *store, weir_read *read); // disk_read.c
+
+/* --- Flusher (disk_flusher.c) ------------------------------------------------------ */
+
+weir_err weir_disk_flusher_start(weir_disk *self, weir_report *report);
+void weir_disk_flusher_stop(weir_disk *self); // answers RETRY for what is left
+void weir_disk_write(weir_store *store, weir_batch *batch);
+weir_err weir_disk_flush(weir_store *store, int64_t timeout_us, weir_report *report);
+void weir_disk_wake(weir_disk *self);
+weir_disk_shard *weir_disk_shard_of(weir_disk *self, uint32_t id); // made when new
+void weir_disk_fail(weir_disk *self, const char *text);            // fatal from now on
+/*  A thread that takes no signals. errno.                                          */
+int weir_disk_thread(pthread_t *thread, void *(*run)(void *), void *arg);
+
+/* --- One transaction (disk_commit.c) ----------------------------------------------- */
+
+/*  Stores what is in `working` (maybe nothing) and keeps the bounds; sets the nodes'
+    answers.                                                                        */
+void weir_disk_transact(weir_disk *self);
+/*  Doubles the map, when no reader is in it. MDB_MAP_FULL: it has map_max.         */
+int weir_disk_grow(weir_disk *self);
+/*  Brings the pages in `stats` up to date.                                          */
+void weir_disk_count(weir_disk *self);
+
+/* --- Bounds (disk_keep.c) ---------------------------------------------------------- */
+
+/*  Drops what has to go of a shard in the open transaction, at most *budget blocks.  */
+int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
+                         uint32_t *budget);
+/*  Whether a block has to go, and may; one that this transaction stores never.      */
+bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard);
+/*  Whether a shard, as the row says, is full and held.                             */
+bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row);
+/*  Looks again at what was held; before batches are taken.                         */
+void weir_disk_keep_judge(weir_disk *self);
+/*  When the next block is too old, of weir_clock_now_us; -1: never.                 */
+int64_t weir_disk_keep_deadline(weir_disk *self);
+void weir_disk_group_commit(weir_store *store, const char *group, uint32_t shard,
+                            uint64_t offset);
+void weir_disk_group_forget(weir_store *store, const char *group);
+void weir_disk_groups_fini(weir_disk *self);
+
+/* --- Compaction (disk_compact.c) --------------------------------------------------- */
+
+/*  Between two transactions: begins one when it is worth it, ends one that is ready. */
+void weir_disk_compact_step(weir_disk *self);
+void weir_disk_compact_stop(weir_disk *self);
+
+/* --- Watchers (disk_watch.c) ------------------------------------------------------- */
+
+void weir_disk_watch(weir_store *store, int eventfd);
+void weir_disk_unwatch(weir_store *store, int eventfd);
+void weir_disk_tell(weir_disk *self); // records were stored
+void weir_disk_watch_fini(weir_disk *self);
