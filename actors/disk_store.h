@@ -68,6 +68,17 @@ static inline uint64_t weir_disk_row_records(const weir_disk_row *self)
     return self->last - self->trimmed - self->damaged;
 }
 
+/*  Whether its oldest block has to go.                                             */
+static inline bool weir_disk_row_drops(const weir_disk_row *self,
+                                       const weir_disk_keep *keep, int64_t now_ms)
+{
+    if (!self->oldest_end) return false;
+    uint64_t rest =
+        weir_disk_row_records(self) - (self->oldest_end - self->oldest_first + 1);
+    return weir_disk_keep_drops(keep, self->bytes - self->oldest_bytes, rest,
+                                self->oldest_ms, now_ms);
+}
+
 typedef struct {
     weir_disk_row *items; // owned, by rising id
     size_t count;

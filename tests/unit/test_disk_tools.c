@@ -570,6 +570,101 @@ static void the_bus_stays_who_it_is(void **state)
     assert_string_equal(text, "it is me");
 }
 
+/* --- Trim -------------------------------------------------------------------------- */
+
+static uint64_t trim(int64_t age_us, int64_t bytes, int64_t records)
+{
+    uint64_t trimmed = 0;
+    weir_report report = {0};
+    if (weir_disk_trim(store, age_us, bytes, records, &trimmed, &report))
+        fail_msg("%s", report.text);
+    assert_int_equal(verify(store), WEIR_OK);
+    return trimmed;
+}
+
+static void trim_keeps_the_bound_and_less_than_a_block_more(void **state)
+{
+    (void)state;
+    static const uint64_t kept = 12; // of each shard: without a block it would be 9
+    make_store(10, -1);
+    assert_int_equal(trim(WEIR_FOREVER, WEIR_FOREVER, last_offset), 0);
+    assert_int_equal(trim(WEIR_FOREVER, WEIR_FOREVER, 10), SHARDS * (last_offset - kept));
+    content is = read_store(store);
+    assert_int_equal(is.good, SHARDS * kept);
+    assert_int_equal(is.trimmed, SHARDS * (last_offset - kept));
+    for (uint64_t o = 1; o <= last_offset; o++)
+        assert_int_equal(is.is_there[1][o], o > last_offset - kept);
+    assert_int_equal(trim(WEIR_FOREVER, WEIR_FOREVER, 10), 0);
+    assert_int_equal(trim(WEIR_FOREVER, 1, WEIR_FOREVER), SHARDS * 9);
+    assert_int_equal(read_store(store).good, SHARDS * RECORDS);
+}
+
+static void trim_by_age_may_take_all(void **state)
+{
+    (void)state;
+    static const int64_t year_us = INT64_C(365) * 86400 * 1000000;
+    make_store(10, -1);
+    assert_int_equal(trim(1000 * year_us, WEIR_FOREVER, WEIR_FOREVER), 0);
+    assert_int_equal(trim(1000000, WEIR_FOREVER, WEIR_FOREVER), SHARDS * last_offset);
+    content is = read_store(store);
+    assert_int_equal(is.good, 0);
+    assert_int_equal(is.trimmed, SHARDS * last_offset);
+}
+
+static void trim_has_many_transactions_for_many_blocks(void **state)
+{
+    (void)state;
+    weir_disk_fill *fill;
+    assert_int_equal(weir_disk_fill_open(&fill, store, 1 << 20, NULL), WEIR_OK);
+    for (uint64_t i = 0; i < 2500; i++)
+        put_block(fill, 0, i * RECORDS + 1, 0);
+    assert_int_equal(weir_disk_fill_close(fill, NULL), WEIR_OK);
+    weir_disk_fill_destroy(&fill);
+    assert_int_equal(trim(WEIR_FOREVER, WEIR_FOREVER, 1), 2499 * RECORDS);
+}
+
+static void trim_refuses_what_it_must_not_touch(void **state)
+{
+    (void)state;
+    uint64_t trimmed;
+    char lock_file[160];
+    weir_report report = {0};
+    snprintf(lock_file, sizeof lock_file, "%s/lock", folder);
+    assert_int_equal(weir_disk_trim(folder, 0, 0, 0, &trimmed, &report), WEIR_ENOTFOUND);
+    assert_int_equal(access(lock_file, F_OK), -1);
+    make_store(10, -1);
+    int lock = -1;
+    assert_int_equal(weir_disk_lock(&lock, store, false, NULL), WEIR_OK);
+    assert_int_equal(lock, -1); // there is none before somebody writes
+    assert_int_equal(weir_disk_lock(&lock, store, true, NULL), WEIR_OK);
+    assert_int_equal(weir_disk_trim(store, 0, 0, 0, &trimmed, &report), WEIR_EREFUSED);
+    close(lock);
+    write_data((const uint8_t *)"garbage", 7);
+    assert_int_equal(weir_disk_trim(store, 0, 0, 0, &trimmed, &report), WEIR_EMALFORMED);
+}
+
+static void gaps_are_listed(void **state)
+{
+    (void)state;
+    weir_disk_fill *fill;
+    weir_store *opened = NULL;
+    weir_gap *gaps;
+    size_t count;
+    assert_int_equal(weir_disk_fill_open(&fill, store, 1 << 20, NULL), WEIR_OK);
+    weir_disk_fill_gap(fill, 0, 1, 12, false, NULL);
+    put_block(fill, 0, 13, 10);
+    weir_disk_fill_gap(fill, 3, 1, 5, true, NULL);
+    assert_int_equal(weir_disk_fill_close(fill, NULL), WEIR_OK);
+    weir_disk_fill_destroy(&fill);
+    assert_int_equal(weir_disk_open_readonly(&opened, store, NULL), WEIR_OK);
+    assert_int_equal(weir_disk_gaps(opened, &gaps, &count, NULL), WEIR_OK);
+    assert_int_equal(count, 2);
+    assert_true(gaps[0].shard == 0 && gaps[0].last == 12 && !gaps[0].damaged);
+    assert_true(gaps[1].shard == 3 && gaps[1].first == 1 && gaps[1].damaged);
+    free(gaps);
+    opened->class->close(&opened);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -589,6 +684,11 @@ int main(void)
         TEST(one_that_writes_is_named),
         TEST(repair_writes_over_nothing),
         TEST(the_bus_stays_who_it_is),
+        TEST(trim_keeps_the_bound_and_less_than_a_block_more),
+        TEST(trim_by_age_may_take_all),
+        TEST(trim_has_many_transactions_for_many_blocks),
+        TEST(trim_refuses_what_it_must_not_touch),
+        TEST(gaps_are_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
