@@ -6,7 +6,8 @@
         header SHARD NAME=TEXT    a record {} with that header
         write                     each open batch is stored
         group NAME SHARD OFFSET   the group has committed so far
-        shards N                  the table has shards 0 to N - 1, the last one draining */
+        shards N                  the table has shards 0 to N - 1, the last one draining
+ */
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,14 +98,11 @@ static void set_shards(host *self, uint32_t count)
     weir_report report = {0};
     weir_shard_row rows[SHARDS_MAX];
     uint32_t owners[4] = {0};
-    weir_shard_table table = {.version = 1,
-                              .vnodes = 4,
-                              .rows = rows,
-                              .row_count = count,
-                              .owners = owners};
+    weir_shard_table table = {
+        .version = 1, .vnodes = 4, .rows = rows, .row_count = count, .owners = owners};
     for (uint32_t i = 0; i < count; i++)
-        rows[i] = (weir_shard_row){i, i + 1 == count ? WEIR_SHARD_DRAINING
-                                                     : WEIR_SHARD_ACTIVE};
+        rows[i] =
+            (weir_shard_row){i, i + 1 == count ? WEIR_SHARD_DRAINING : WEIR_SHARD_ACTIVE};
     if (weir_bus_state_store(self->state, &table, &report)) fail(&report);
 }
 

@@ -665,6 +665,65 @@ static void gaps_are_listed(void **state)
     opened->class->close(&opened);
 }
 
+/* --- Times ------------------------------------------------------------------------- */
+
+static void is_answered(weir_read *read)
+{
+    (void)read;
+}
+
+/*  The offset at which a read that begins then, behind `after`, begins; 0: at the end. */
+static uint64_t begin_of(weir_store *opened, uint64_t after, int64_t since_ms)
+{
+    weir_read read = {.shard = 1,
+                      .after = {after, 0},
+                      .since_ms = since_ms,
+                      .max_records = 1,
+                      .max_bytes = 1,
+                      .done = is_answered};
+    opened->class->read(opened, &read);
+    assert_int_equal(read.err, WEIR_OK);
+    uint64_t offset = read.chunk_count ? read.chunks[0].offset : 0;
+    if (!offset) assert_int_equal(read.reached.a, 60);
+    weir_read_fini(&read);
+    return offset;
+}
+
+/*  Blocks of 3 records at 1, 4, .. 58, a millisecond an offset; some are not there.  */
+static void a_read_begins_at_a_time(void **state)
+{
+    (void)state;
+    static const int64_t epoch_ms = 1700000000000; // of offset 0
+    weir_disk_fill *fill;
+    weir_store *opened = NULL;
+    assert_int_equal(weir_disk_fill_open(&fill, store, 1 << 20, NULL), WEIR_OK);
+    put_block(fill, 0, 1, 10);
+    weir_disk_fill_gap(fill, 1, 1, 12, false, NULL);
+    for (uint64_t first = 13; first <= 58; first += 3) {
+        if (first == 31)
+            weir_disk_fill_gap(fill, 1, 31, 36, true, NULL);
+        else if (first != 34)
+            put_block(fill, 1, first, 10);
+    }
+    put_block(fill, 2, 1, 10);
+    assert_int_equal(weir_disk_fill_close(fill, NULL), WEIR_OK);
+    weir_disk_fill_destroy(&fill);
+    assert_int_equal(weir_disk_open_readonly(&opened, store, NULL), WEIR_OK);
+    for (uint64_t offset = 1; offset <= 58; offset++) {
+        uint64_t expected = offset <= 13   ? 13
+                            : offset <= 28 ? (offset + 1) / 3 * 3 + 1
+                            : offset <= 37 ? 37
+                                           : (offset + 1) / 3 * 3 + 1;
+        assert_int_equal(begin_of(opened, 0, epoch_ms + (int64_t)offset), expected);
+        assert_int_equal(begin_of(opened, 39, epoch_ms + (int64_t)offset),
+                         expected < 40 ? 40 : expected);
+    }
+    assert_int_equal(begin_of(opened, 0, epoch_ms + 59), 0);
+    assert_int_equal(begin_of(opened, 0, INT64_MAX), 0);
+    assert_int_equal(begin_of(opened, 0, 1), 13);
+    opened->class->close(&opened);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -689,6 +748,7 @@ int main(void)
         TEST(trim_has_many_transactions_for_many_blocks),
         TEST(trim_refuses_what_it_must_not_touch),
         TEST(gaps_are_listed),
+        TEST(a_read_begins_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
