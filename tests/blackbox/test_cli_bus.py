@@ -349,6 +349,16 @@ def test_cat_of_nothing(bench):
     assert "no weir named 'web' runs here" in weir(bench, "cat", "web/events", code=2).err
 
 
+def test_cat_of_a_node_that_is_no_bus(bench):
+    bench.topology('source.generate "g" {}\nsink.null "n" { from = "g" }')
+    live = Live(bench, [WEIR, "run", "--quiet", "t.lua"])
+    live.wait_ready()
+    run = weir(bench, "cat", "t/n", code=2)
+    assert "t/n: it is no bus that tells where its records are" in run.err
+    assert "which bus? Write t/BUS" in weir(bench, "cat", "t", code=2).err
+    live.stop()
+
+
 def test_cat_follows_what_is_written(bench, store):
     store.put(0, [{"n": 1}])
     out = bench.path("out")
