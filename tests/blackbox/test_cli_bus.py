@@ -21,7 +21,7 @@ LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohtt
 def writer_program(tmp_path_factory):
     """The program of bus_store.c."""
     program = tmp_path_factory.mktemp("bus_store") / "bus_store"
-    sanitizer = ["-fsanitize=address,undefined"] if SANITIZED == "asan" else []
+    sanitizer = ["-fsanitize=address,undefined"] if SANITIZED else []
     subprocess.run(["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow",
                     "-Werror", "-g", *sanitizer, "-I%s" % ROOT, str(HERE / "bus_store.c"),
                     "-o", str(program), str(LIBRARY), *LIBRARIES], check=True, timeout=120)
