@@ -54,9 +54,8 @@ static uint64_t arrived_before(arrivals *self, int64_t end_us)
 /*  All instants are relative to the first arrival, where slots and steps begin.    */
 typedef struct {
     arrivals arrivals;
-    int64_t start_us; // the first arrival; -1: none yet
-    int64_t stepped_us;
-    bool busy; // records arrived since stepped_us
+    int64_t start_us;   // the first arrival; -1: none yet
+    int64_t stepped_us; // when the last step was due
     int64_t target;
 } pace;
 
@@ -76,17 +75,16 @@ static int64_t goal_of(pace *self, const weir_batch_config *config, int64_t end_
     return goal > (double)config->min_records ? (int64_t)goal : config->min_records;
 }
 
-/*  Every arrival makes the steps that are due, so only the first of these periods can
-    have had one.                                                                   */
+/*  An arrival makes the steps that are due and lies behind them: so the first period that
+    is due has an arrival, and the others have none.                                */
 static void make_steps(pace *self, const weir_batch_config *config, int64_t at_us)
 {
     int64_t due = (at_us - self->stepped_us) / STEP_US;
     if (due <= 0) return;
-    if (self->busy) step(self, goal_of(self, config, self->stepped_us + STEP_US));
-    for (int64_t i = self->busy; i < due && i < STEPS_MAX; i++)
+    step(self, goal_of(self, config, self->stepped_us + STEP_US));
+    for (int64_t i = 1; i < due && i < STEPS_MAX; i++)
         step(self, config->min_records);
     self->stepped_us += due * STEP_US;
-    self->busy = false;
 }
 
 /* --- Batcher ----------------------------------------------------------------------- */
@@ -97,7 +95,7 @@ struct weir_batcher {
     uint64_t epoch;
     uint64_t sequence; // of the next record that is taken
     pace pace;
-    weir_batch *open;    // has records; NULL: none is open
+    weir_batch *open;    // has records; NULL: none is open, as when in_flight are out
     int64_t opened_us;   // when its first record entered the ring
     weir_entry *waiting; // a token that goes out after the batch that it has closed
     uint32_t in_flight;
@@ -136,7 +134,6 @@ void weir_batcher_arrived(weir_batcher *self, uint32_t records, int64_t now_us)
     if (p->start_us < 0) p->start_us = now_us;
     make_steps(p, &self->config, now_us - p->start_us);
     count_arrival(&p->arrivals, now_us - p->start_us, records);
-    p->busy = true;
 }
 
 /*  Looking changes nothing: the steps are made on a copy.                          */
@@ -225,8 +222,8 @@ void weir_batcher_settled(weir_batcher *self)
 
 int64_t weir_batcher_deadline(const weir_batcher *self)
 {
-    if (!self->open || self->in_flight >= self->config.in_flight) return -1;
-    return self->opened_us + self->config.max_delay_us;
+    bool may = self->open && self->in_flight < self->config.in_flight;
+    return may ? self->opened_us + self->config.max_delay_us : -1;
 }
 
 uint32_t weir_batcher_open_records(const weir_batcher *self)
@@ -246,12 +243,12 @@ uint64_t weir_batcher_sequence(const weir_batcher *self)
 
 /* --- Retry ------------------------------------------------------------------------- */
 
-/*  min (max, first * 2^(attempt - 1)), without overflow.                           */
+/*  min (max, first * 2^(attempt - 1)).                                             */
 static int64_t wait_without_chance(const weir_retry_wait *self, uint64_t attempt)
 {
     int64_t wait = self->first_us;
     while (--attempt && wait < self->max_us)
-        wait = wait > self->max_us / 2 ? self->max_us : 2 * wait;
+        wait *= 2;
     return wait < self->max_us ? wait : self->max_us;
 }
 
@@ -263,4 +260,9 @@ int64_t weir_retry_wait_us(const weir_retry_wait *self, uint64_t nonce, uint64_t
                         htole64(attempt)};
     double u = (double)(XXH3_64bits(words, sizeof words) >> 11) * 0x1p-53;
     return (int64_t)((double)wait_without_chance(self, attempt) * (0.75 + u / 2));
+}
+
+void weir_batcher_hurry(weir_batcher *self)
+{
+    self->config.max_delay_us = 0;
 }

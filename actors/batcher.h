@@ -45,6 +45,9 @@ typedef void(weir_batcher_token)(void *arg, weir_entry *entry);
 weir_batch *weir_batcher_next(weir_batcher *self, weir_ring *ring, int64_t now_us,
                               weir_batcher_token *token, void *arg);
 
+/*  From now on no record waits for others.                                         */
+void weir_batcher_hurry(weir_batcher *self);
+
 /*  A batch that was given is settled: safe, or dead.                               */
 void weir_batcher_settled(weir_batcher *self);
 
@@ -61,7 +64,8 @@ uint64_t weir_batcher_sequence(const weir_batcher *self);
 /* --- Retry ------------------------------------------------------------------------- */
 
 typedef struct {
-    int64_t first_us, max_us; // WEIR_RETRY: the wait after the first failure, its ceiling
+    int64_t first_us,
+        max_us; // the wait after the first failure, its ceiling: 1 ms to 1 h
 } weir_retry_wait;
 
 /*  The wait after failed attempt a = 1, 2, .. of what begins with this sequence:

@@ -166,7 +166,7 @@ static bool from_cursor(const weir_poll_request *request)
 
 static weir_poll_lane lane_begin(const task *self, uint32_t shard, bool is_new)
 {
-    weir_poll_lane lane = {.shard = shard, .more = true, .barrier = UINT64_MAX};
+    weir_poll_lane lane = {.shard = shard, .due = true, .barrier = UINT64_MAX};
     if (from_cursor(self->request))
         lane.at = weir_cursor_get(&self->request->cursor, shard);
     else if (!is_new)
@@ -215,13 +215,13 @@ static weir_err load_fences(task *self)
 static bool stands(weir_poll_lane *from, const weir_fence *fence)
 {
     if (from->at.a >= fence->last_offset || from->dry >= fence->last_offset) return false;
-    if (!from->answer && !from->more) {
+    if (!from->answer && !from->more && !from->due) {
         if (from->asking >= fence->last_offset) {
             from->dry = fence->last_offset;
             return false;
         }
         from->asking = fence->last_offset;
-        from->more = true;
+        from->due = true;
     }
     return true;
 }
@@ -405,7 +405,7 @@ static weir_err fill_page(task *self)
         forget_news(self);
         err = add_lanes(self, true);
         for (size_t i = 0; i < self->lane_count; i++)
-            self->lanes[i].more = true;
+            self->lanes[i].due = true;
         if (!err) err = do_rounds(self);
     }
     return err;

@@ -115,7 +115,8 @@ static bool is_held(const weir_poll_lane *self)
 
 bool weir_poll_lane_ready(const weir_poll_lane *self)
 {
-    return !self->slow && !self->failed && (self->answer || self->more) && !is_held(self);
+    bool may = self->answer || self->more || self->due;
+    return may && !self->slow && !self->failed && !is_held(self);
 }
 
 /*  A gap counts when it lies behind us: else the next poll meets it again.         */
@@ -138,7 +139,7 @@ void weir_poll_lane_answer(weir_poll_lane *self, weir_fill *fill, weir_read **re
 {
     weir_read *read = *read_p;
     *read_p = NULL;
-    self->waiting = false;
+    self->waiting = self->due = false;
     self->answered = true;
     if (read->err) {
         self->failed = true;

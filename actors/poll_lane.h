@@ -27,7 +27,8 @@ typedef struct {
     bool waiting;        // for an answer
     bool asked;          // and the read is out; else an earlier one has to come first
     bool answered, slow, failed;
-    bool more;         // the shard may have more than the answer
+    bool more;         // there is more behind the answer
+    bool due;          // to be asked, though nothing says that there is more
     uint32_t places;   // of this round
     uint64_t barrier;  // offset at which a fence stops it; UINT64_MAX: none
     uint64_t asking;   // it was asked after a fence with this last offset was known

@@ -26,7 +26,7 @@ struct weir_scaling {
 
 weir_scaling *weir_scaling_new(const weir_scale_config *config)
 {
-    assert(!config->given || (config->min >= 1 && config->max >= config->min));
+    assert(config->min >= 1 && config->max >= config->min);
     weir_scaling *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->config = *config;
@@ -111,15 +111,14 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t wanted(const weir_scale_config *config, const weir_scale_figures *figures)
+/*  Bounds are seen to by weir_scaling_allow.                                       */
+static int64_t wanted(const weir_scale_figures *figures)
 {
     int64_t n = figures->shards;
-    if (figures->hot) {
-        int64_t needed = (int64_t)ceil(figures->load - ROUNDING);
-        return smaller(config->max, smaller(2 * n, larger(n + 1, needed)));
-    }
+    if (figures->hot)
+        return smaller(2 * n, larger(n + 1, (int64_t)ceil(figures->load - ROUNDING)));
     int64_t needed = (int64_t)ceil(2 * figures->load - ROUNDING);
-    return smaller(n, larger(config->min, larger(needed, n - figures->cold)));
+    return smaller(n, larger(needed, n - figures->cold));
 }
 
 uint32_t weir_scaling_want(weir_scaling *self, const weir_shard_load *shards,
@@ -129,7 +128,7 @@ uint32_t weir_scaling_want(weir_scaling *self, const weir_shard_load *shards,
     for (uint32_t i = 0; i < count; i++)
         add_to_figures(figures, &self->config, &shards[i]);
     figures->cold = follow_cold(self, shards, count, now_us);
-    return weir_scaling_allow(self, count, wanted(&self->config, figures), now_us);
+    return weir_scaling_allow(self, count, wanted(figures), now_us);
 }
 
 void weir_scaling_changed(weir_scaling *self, int64_t now_us)
@@ -141,7 +140,6 @@ uint32_t weir_scaling_allow(const weir_scaling *self, uint32_t count, int64_t wa
                             int64_t now_us)
 {
     const weir_scale_config *config = &self->config;
-    if (!config->given) return count;
     bool cooling =
         self->changed_us != NEVER && now_us - self->changed_us < config->cooldown_us;
     return cooling ? count : (uint32_t)smaller(config->max, larger(config->min, want));

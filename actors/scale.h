@@ -4,7 +4,6 @@
 #include "actors/bus_state.h"
 
 typedef struct {
-    bool given;       // there is a policy; else nothing changes by itself
     int64_t min, max; // active shards; max WEIR_NONE: as many as at the start, which who
                       // reads the options puts in its place before weir_scaling_new
     double fill;      // of the ring, at load 1

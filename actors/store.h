@@ -61,6 +61,8 @@ typedef struct weir_batch {
         and the reference of that write is given back after it.                     */
     void (*done)(struct weir_batch *self);
     void *owner; // of done
+    bool again;  // the first that is sent after a failure: once a batch of a shard has
+                 // failed, the store answers RETRY to what is behind it until this comes
     /*  The answer.                                                                 */
     weir_store_result result;
     uint32_t refused;     // index of the refused record, of REFUSED
