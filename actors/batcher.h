@@ -7,7 +7,9 @@
 
     v is the rate of arrival over the last window. A batch closes at target records,
     before a record that would exceed max_bytes, max_delay after its first record, or at
-    a token.                                                                        */
+    a token. A record above max_bytes is a batch of its own.
+
+    Work is by pieces, not by records, as long as the ring's blocks fit into batches. */
 #pragma once
 #include "actors/store.h"
 
@@ -35,11 +37,16 @@ void weir_batcher_destroy(weir_batcher **self_p); // what is open goes, too
 void weir_batcher_arrived(weir_batcher *self, uint32_t records, int64_t now_us);
 
 /*  Takes from the ring while fewer than in_flight batches are out, and gives the next
-    batch that is closed; NULL: none is yet. Tokens that it passes are handed to token ()
-    once everything before them is in a batch that was given, in order.             */
+    batch that is closed, which the caller owns; NULL: none is yet. Tokens that it passes
+    are handed to token () once everything before them is in a batch that was given, in
+    order: a token that has closed a batch by the next call, so call until it is NULL.
+    Pieces keep their entries; arrived_ms is made from the wall clock.              */
 typedef void(weir_batcher_token)(void *arg, weir_entry *entry);
 weir_batch *weir_batcher_next(weir_batcher *self, weir_ring *ring, int64_t now_us,
                               weir_batcher_token *token, void *arg);
+
+/*  From now on no record waits for others.                                         */
+void weir_batcher_hurry(weir_batcher *self);
 
 /*  A batch that was given is settled: safe, or dead.                               */
 void weir_batcher_settled(weir_batcher *self);
@@ -47,15 +54,18 @@ void weir_batcher_settled(weir_batcher *self);
 /*  When the open batch is due; -1: there is none, or no batch may be given now.    */
 int64_t weir_batcher_deadline(const weir_batcher *self);
 
-uint32_t weir_batcher_target(weir_batcher *self, int64_t now_us);
+/*  The target that an arrival would find now. To look changes nothing.             */
+uint32_t weir_batcher_target(const weir_batcher *self, int64_t now_us);
 uint32_t weir_batcher_open_records(const weir_batcher *self);
 uint32_t weir_batcher_in_flight(const weir_batcher *self);
-uint64_t weir_batcher_sequence(const weir_batcher *self); // of the next record
+/*  Of the next record that is taken from the ring.                                 */
+uint64_t weir_batcher_sequence(const weir_batcher *self);
 
 /* --- Retry ------------------------------------------------------------------------- */
 
 typedef struct {
-    int64_t first_us, max_us; // WEIR_RETRY: the wait after the first failure, its ceiling
+    int64_t first_us,
+        max_us; // the wait after the first failure, its ceiling: 1 ms to 1 h
 } weir_retry_wait;
 
 /*  The wait after failed attempt a = 1, 2, .. of what begins with this sequence:

@@ -8,24 +8,35 @@
         groups.mdb  an LMDB environment: shard table, map, moves, groups
 
     The identity is written beside, fsynced, renamed in, its folder fsynced. A change is
-    durable when the function returns; all of them block on disk. Any thread.       */
+    durable when the function returns; all of them block on disk. Any thread. Failures of
+    the disk are WEIR_ESYS, damage is WEIR_EMALFORMED, with a report that names the file.
+
+    Without a path nothing is kept: what is stored is forgotten, what is loaded is empty.
+ */
 #pragma once
 #include "actors/store.h"
 
 typedef struct weir_bus_state weir_bus_state;
 
-/*  Opens or makes it, and raises the epoch by one, durably. path NULL: nothing is kept,
-    the nonce is new and the epoch 1. Errors with a report that names the file:
-    WEIR_EMALFORMED (identity of a wrong size, magic or checksum; a damaged table),
-    WEIR_EREFUSED (another process has it), WEIR_EINVAL (other vnodes), WEIR_ESYS.  */
+/*  Opens or makes it (vnodes: 1 to 65536), and raises the epoch by one, durably. path
+    NULL: nothing is kept, the nonce is new and the epoch 1. Errors with a report that
+    names the file: WEIR_EMALFORMED ("bad_identity: ": of a wrong size, magic or checksum,
+    or missing beside what it belongs to; a damaged table), WEIR_EREFUSED ("in_use: ":
+    somebody has it open), WEIR_EINVAL (other vnodes), WEIR_ESYS.                   */
 weir_err weir_bus_state_open(weir_bus_state **self_p, const char *path, uint32_t vnodes,
                              weir_report *report);
+
+/*  Opens an existing one for looking alone, whoever has it open meanwhile in another
+    process; nothing may be stored or raised. WEIR_ENOTFOUND: there is none.        */
+weir_err weir_bus_state_open_readonly(weir_bus_state **self_p, const char *path,
+                                      weir_report *report);
 void weir_bus_state_close(weir_bus_state **self_p);
 
 uint64_t weir_bus_state_nonce(const weir_bus_state *self);
 uint64_t weir_bus_state_epoch(const weir_bus_state *self);
 
-/*  Raises the epoch above this one, durably (an adapter that finds a later one).   */
+/*  Raises the epoch above this one, durably (an adapter that finds a later one); does
+    nothing when it is. WEIR_EINVAL: no u64 is above it.                            */
 weir_err weir_bus_state_raise(weir_bus_state *self, uint64_t above, weir_report *report);
 
 /* --- Shards ------------------------------------------------------------------------ */
@@ -51,7 +62,8 @@ typedef struct {
 } weir_move;
 
 /*  The table as it was stored last; rows, owners and moves are the caller's to free.
-    owners[vnode] is the id of a shard. No rows: the state is new.                  */
+    owners[vnode] is the id of a shard. No rows: the state is new. To be stored it has the
+    vnodes of open.                                                                 */
 typedef struct {
     uint64_t version; // of the map
     uint32_t vnodes;
@@ -70,26 +82,33 @@ void weir_shard_table_fini(weir_shard_table *self);
 
 /* --- Groups ------------------------------------------------------------------------ */
 
+typedef struct {
+    weir_position at;
+    uint32_t failures;
+} weir_group_failure;
+
 /*  What one group has done of one shard. Beside the commit it keeps how often records
     behind it have failed, so that a count survives a restart.                      */
 typedef struct {
     uint32_t shard;
-    weir_position start;  // before the group's first record
-    weir_position commit; // all up to it is acknowledged
-    uint64_t shed;        // records removed unread
-    struct {
-        weir_position at;
-        uint32_t failures;
-    } * failed; // in order, owned
+    weir_position start;        // before the group's first record
+    weir_position commit;       // all up to it is acknowledged
+    uint64_t shed;              // records removed unread
+    weir_group_failure *failed; // in order, owned
     size_t failed_count;
 } weir_group_row;
 
+/*  A group is known by its rows: one without any is none. Its name has 1 to 500 bytes,
+    else WEIR_EINVAL. The names, in order of their bytes, are the caller's:
+    weir_group_names_free.                                                          */
 weir_err weir_bus_state_groups(weir_bus_state *self, char ***names, size_t *count,
                                weir_report *report);
+void weir_group_names_free(char ***names, size_t count);
+/*  Its rows, ascending by shard, the caller's: weir_group_rows_free.               */
 weir_err weir_bus_state_load_group(weir_bus_state *self, const char *group,
                                    weir_group_row **rows, size_t *count,
                                    weir_report *report);
-/*  Replaces these rows and leaves the others.                                      */
+/*  Replaces these rows, all or none, and leaves the others.                        */
 weir_err weir_bus_state_store_group(weir_bus_state *self, const char *group,
                                     const weir_group_row *rows, size_t count,
                                     weir_report *report);

@@ -13,7 +13,7 @@
 #include "actors/batcher.h"
 #include "actors/bus_state.h"
 #include "runtime/dead.h"
-#include "runtime/filter.h"
+#include "runtime/screen.h"
 
 typedef struct {
     int64_t ack_timeout_us; // WEIR_NONE: none
@@ -55,34 +55,42 @@ typedef struct {
     uint32_t records;
 } weir_delivered;
 
-/*  Joins, and makes the group with this config when it is new. where (may be NULL; lent
-    until it leaves) leaves records out, which counts as acknowledged; unknown ones follow
-    on_unknown. wake_fd (eventfd; -1: none) becomes readable when a fetch may find more.
-    Errors: WEIR_EINVAL (cursor), WEIR_ESYS.                                        */
+/*  Joins, and makes the group with this config when it is new. What the screen (may be
+    NULL; lent until it leaves) leaves out counts as acknowledged. wake_fd (eventfd; -1:
+    none) becomes readable when a fetch may find more; so it does by the store's watch.
+    Blocks on disk. Errors: WEIR_EINVAL (cursor), WEIR_ESYS.                        */
 weir_err weir_groups_join(weir_groups *self, const char *group, const char *member,
-                          const weir_group_config *config, const weir_filter *where,
+                          const weir_group_config *config, weir_screen *screen,
                           int wake_fd, weir_member_of **member_p, weir_report *report);
 void weir_groups_leave(weir_groups *self, weir_member_of **member_p);
 
-/*  Gives the next records of one of its shards. NULL block: none now; wake_fd, or the
-    deadline (-1: none), says when to ask again. Does not block.                    */
+/*  Gives the next records of one of its shards, with their timestamps filled in. One that
+    has failed before comes alone. NULL block: none now; wake_fd, or the deadline (-1:
+    none), says when to ask again. Waits for no store; now and then it stores what nobody
+    has waited for. A member that was silent for too long joins again with it;
+   WEIR_ENOTFOUND when its group was removed meanwhile. */
 weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
                            uint32_t max_records, size_t max_bytes,
                            weir_delivered *delivered, int64_t *deadline_us);
 void weir_delivered_fini(weir_delivered *self);
 
-/*  Acknowledges one record, or with up_to all that this member holds up to it. When it
-    returns the commit is durable. WEIR_EREFUSED: not its owner ("not_owner").      */
+/*  Acknowledges one record, or with up_to all that this member holds up to it and had
+    before it or with it: what was delivered again since does not count. When it returns
+    the commit is durable; acks of several threads share that. Blocks on disk.
+    Errors: WEIR_EREFUSED (not its owner: "not_owner"); WEIR_ESYS (it is acknowledged, but
+    not durably: the same ack tries again).                                         */
 weir_err weir_groups_ack(weir_groups *self, weir_member_of *member, uint32_t shard,
                          weir_position at, bool up_to, weir_report *report);
 
-/*  A failed delivery. delay_us < 0: as retry has it. As ack for errors. why is for the
-    dead letter.                                                                    */
+/*  A failed delivery. delay_us < 0: as retry has it. As ack for errors. why (may be NULL)
+    is for the dead letter.                                                         */
 weir_err weir_groups_nack(weir_groups *self, weir_member_of *member, uint32_t shard,
                           weir_position at, int64_t delay_us, const char *why,
                           weir_report *report);
 
-/*  Timeouts of acks and of members. Gives the next time to call it, -1: none.      */
+/*  Timeouts of acks and of members, and what is stored without haste. Gives the next time
+    to call it, -1: none. While a member fetches by its deadlines its group needs no other
+    calls. Blocks on disk.                                                          */
 int64_t weir_groups_tick(weir_groups *self, int64_t now_us);
 
 typedef struct {

@@ -13,8 +13,8 @@ typedef struct {
     size_t bytes;       // most bytes: 8 MB; one record always fits
     uint32_t scan;      // most records examined: 100000
     int64_t timeout_us; // longest time until the answer: 1 s
-    const weir_filter *where; // lent; NULL: none
-    const uint32_t *shards;   // ids, lent, repeats ignored; NULL: all with data
+    weir_filter *where; // lent; NULL: none
+    const uint32_t *shards; // ids, lent, repeats ignored; NULL: all with data
     size_t shard_count;
     bool by_time; // sorts the page by (timestamp, shard, offset)
 } weir_poll_request;

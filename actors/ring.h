@@ -8,6 +8,10 @@
     decides what happens then. Parked are the records of vnodes that move in, until their
     former shard has made safe what it has of them; they count like the others.
 
+    A block enters and leaves as it is, without a look at its records, where all of it
+    fits. Where a part enters, the ring keeps a slice of the block, or a copy if the part
+    is below half of its bytes or scattered.
+
     Each record that comes in with an entry leaves it exactly once: by `left`, when it was
     taken or evicted, or by `shed` alone when it never entered. A class without threads or
     sockets; time is the caller's (weir_clock_now_us).                              */
@@ -28,12 +32,15 @@ typedef enum {
 extern const char *const weir_overflow_words[]; // in the order of weir_overflow
 
 typedef struct {
-    int64_t records, bytes; // most that it holds
+    int64_t records, bytes; // most that it holds, above 0
     int overflow;           // weir_overflow
-    int64_t one_in;         // of SAMPLE
-    /*  Records of this entry are given up: rejected, or evicted.                   */
+    int64_t one_in;         // of SAMPLE, above 0
+    /*  Both must not call the ring. For evicted records shed comes first, then left; a
+        token is told to neither, nor is what destroy finds.
+        Records of this entry are given up: rejected, or evicted.                   */
     void (*shed)(void *arg, weir_entry *entry, uint32_t records);
-    /*  Records of this entry are not in the ring any more: taken, or evicted.      */
+    /*  Records of this entry are not in the ring any more: taken (the piece is written
+        before), or evicted.                                                        */
     void (*left)(void *arg, weir_entry *entry, uint32_t records);
     void *arg;
 } weir_ring_config;
@@ -62,11 +69,14 @@ typedef enum { WEIR_REJECT_INVALID, WEIR_REJECT_CLOSED } weir_reject;
 void weir_ring_reject(weir_ring *self, weir_reject why, uint32_t records);
 
 /*  A token takes its place behind everything offered so far, parked records too, costs
-    nothing and is never evicted.                                                   */
+    nothing and is never evicted. So, while records are parked, it waits behind them, and
+    what is ready passes it; it becomes ready, behind what is ready then, when they are
+    released or have all been evicted.                                              */
 void weir_ring_put_token(weir_ring *self, weir_entry *entry, int64_t now_us);
 
 /*  Takes the next piece: at most so many records and bytes of one block, or a token.
-    False: nothing is ready, or the next record alone is larger than max_bytes.     */
+    False: nothing is ready, or the next record alone is larger than max_bytes. A piece is
+    the block itself that was offered, where it is all of it and that is what entered. */
 bool weir_ring_take(weir_ring *self, uint32_t max_records, size_t max_bytes,
                     int64_t now_us, weir_piece *piece);
 
@@ -74,8 +84,9 @@ bool weir_ring_take(weir_ring *self, uint32_t max_records, size_t max_bytes,
 size_t weir_ring_next_size(const weir_ring *self);
 
 /*  From now on records whose vnode (by their own key) is in the set are parked. One bit a
-    vnode, copied. Release puts what is parked behind what is ready and parks no more;
-    it gives how many records these are.                                            */
+    vnode, copied; a second set adds to the first. Release puts what is parked, tokens
+    too, behind what is ready and parks no more; it gives how many records these are.
+    DROP_OLDEST and SAMPLE evict parked records only when none is ready.            */
 void weir_ring_park(weir_ring *self, const uint64_t *set, uint32_t vnodes);
 uint64_t weir_ring_release(weir_ring *self);
 

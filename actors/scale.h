@@ -4,8 +4,8 @@
 #include "actors/bus_state.h"
 
 typedef struct {
-    bool given;       // there is a policy; else nothing changes by itself
-    int64_t min, max; // active shards; max WEIR_NONE: as many as at the start
+    int64_t min, max; // active shards; max WEIR_NONE: as many as at the start, which who
+                      // reads the options puts in its place before weir_scaling_new
     double fill;      // of the ring, at load 1
     double idle_fill; // below it a shard may be cold
     int64_t wait_us;  // in the ring, at load 1
@@ -30,16 +30,18 @@ typedef struct {
 
 /*  For people, and for a policy that is a function.                                */
 typedef struct {
-    uint32_t shards, hot, cold;
-    double load;     // sum over the shards that are old enough
-    double fill;     // mean
-    int64_t wait_us; // worst
-    double rate;     // sum
+    uint32_t shards;
+    uint32_t hot;    // in this window
+    uint32_t cold;   // in every window of the last idle_delay
+    double load;     // sum over the shards that are older than cooldown
+    double fill;     // mean over all, as are
+    int64_t wait_us; // the worst
+    double rate;     // and the sum
 } weir_scale_figures;
 
 typedef struct weir_scaling weir_scaling; // remembers since when shards are cold
 
-weir_scaling *weir_scaling_new(const weir_scale_config *config, int64_t now_us);
+weir_scaling *weir_scaling_new(const weir_scale_config *config); // copied
 void weir_scaling_destroy(weir_scaling **self_p);
 
 /*  Once each window, with all active shards: how many there should be. The number they
@@ -49,10 +51,18 @@ uint32_t weir_scaling_want(weir_scaling *self, const weir_shard_load *shards,
                            uint32_t count, int64_t now_us, weir_scale_figures *figures);
 void weir_scaling_changed(weir_scaling *self, int64_t now_us);
 
-/*  The ids of the shards to drain: those with the lowest rate first.               */
+/*  What becomes of a number that a policy wants: count while a cooldown lasts, else
+    within min and max.                                                             */
+uint32_t weir_scaling_allow(const weir_scaling *self, uint32_t count, int64_t wanted,
+                            int64_t now_us);
+
+/*  Sorts all ids in the order in which to drain: the lowest rate first, of equal ones
+    the younger shard.                                                              */
 void weir_scale_drain_order(const weir_shard_load *shards, uint32_t count, uint32_t *ids);
 
 /*  Moves the fewest vnodes so that the active shards' numbers differ by at most one and
-    all others have none: owners[vnode] is changed in place. Gives how many moved.  */
+    all others have none: owners[vnode] is changed in place. Gives how many moved. An
+    owner that is no shard yet is one that has none. active: ids in any order, not empty.
+ */
 uint32_t weir_scale_assign(uint32_t *owners, uint32_t vnodes, const uint32_t *active,
                            uint32_t active_count);

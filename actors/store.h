@@ -61,6 +61,8 @@ typedef struct weir_batch {
         and the reference of that write is given back after it.                     */
     void (*done)(struct weir_batch *self);
     void *owner; // of done
+    bool again;  // the first that is sent after a failure: once a batch of a shard has
+                 // failed, the store answers RETRY to what is behind it until this comes
     /*  The answer.                                                                 */
     weir_store_result result;
     uint32_t refused;     // index of the refused record, of REFUSED
@@ -105,6 +107,9 @@ typedef struct weir_read {
     struct weir_read *next;
     uint32_t shard;
     weir_position after;
+    int64_t since_ms; // begins with the first batch behind `after` that arrived then or
+                      // later, found by halving where the store can; 0: any. When there
+                      // is none `reached` is the end, so INT64_MAX asks where that is
     uint32_t max_records; // the store may stop earlier, at least one record comes
     size_t max_bytes;     // beyond them a first record comes all the same
     void (*done)(struct weir_read *self); // once, from any thread, maybe before read ()

@@ -106,6 +106,28 @@ static weir_err cmd_connect(weir_actor *self, zmsg_t *args, zmsg_t *reply)
     return reply_report(err, &report, reply);
 }
 
+/*  The route is an address in this process.                                   */
+static weir_err cmd_route(weir_actor *self, zmsg_t *args, zmsg_t *reply)
+{
+    weir_report report = {0};
+    char *port = zmsg_popstr(args), *text = zmsg_popstr(args), *name = zmsg_popstr(args);
+    void *route = NULL;
+    weir_err err = WEIR_EINVAL;
+    if (name && sscanf(text, "%p", &route) == 1)
+        err = weir_actor_route(self, port, route, name, &report);
+    zstr_free(&port);
+    zstr_free(&text);
+    zstr_free(&name);
+    return reply_report(err, &report, reply);
+}
+
+static bool has_routing(const weir_actor *self, int port)
+{
+    for (const weir_routing *r = self->routings; r; r = r->next)
+        if (r->port == port) return true;
+    return false;
+}
+
 /*  A block that nobody reads would count as safe at once.                     */
 static const char *unread_port(const weir_actor *self)
 {
@@ -113,7 +135,7 @@ static const char *unread_port(const weir_actor *self)
         const weir_output *l = self->links;
         while (l && l->port != i)
             l = l->next;
-        if (!l) return self->ports[i];
+        if (!l && !has_routing(self, i)) return self->ports[i];
     }
     return NULL;
 }
@@ -138,6 +160,7 @@ static void set_paused(weir_actor *self, bool paused)
     if (self->paused == paused) return;
     self->paused = paused;
     weir_actor_hold_inlet(self);
+    if (self->class->pause && !self->failed) self->class->pause(self->self, paused);
     if (paused)
         weir_vitals_wait(self->node.vitals, WEIR_WAIT_PAUSED, "", "%s", "");
     else
@@ -197,6 +220,10 @@ static const kit_command kit_commands[] = {
     {"CONNECT", cmd_connect,
      "outlet endpoint [name | plaintext] -> ; adds a reader to the outlet; name: in the "
      "certificate of a tcp endpoint, else of the reader"},
+    {"ROUTE", cmd_route,
+     "outlet route name -> ; adds a bus as a reader: the address of its weir_route in "
+     "this "
+     "process"},
     {"START", cmd_start, "-> ; everything is wired, work begins"},
     {"PAUSE", cmd_pause, "-> ; takes nothing in until RESUME"},
     {"RESUME", cmd_resume, "-> ; goes on after PAUSE"},

@@ -17,6 +17,7 @@
 #include "runtime/link.h"
 #include "runtime/loop.h"
 #include "runtime/options.h"
+#include "runtime/route.h"
 #include "runtime/socket.h"
 #include "runtime/vitals.h"
 
@@ -32,6 +33,9 @@ typedef struct {
     size_t window_bytes;   // of each link, both sides; default 32 MB
     size_t block_bytes;    // target of a block's body; default 64 KB
     size_t record_max;     // largest record; default 8 MB
+    size_t pool_bytes;     // of an inlet within the process: what all its peers together
+                           // may have of credit and of blocks not handed on; default: a
+                           // window each
     weir_realm *realm;     // for endpoints that leave the process; default: none may
     weir_report *report;   // receives why init failed, before zactor_new returns; the
                            // owner takes it by weir_handover_take
@@ -58,8 +62,13 @@ typedef struct {
     bool inlet;                   // takes blocks
     bool source;                  // brings records in: drains, and then has ended
     bool once;                    // a source that cannot go back: its path cannot restart
-    bool forgets;                 // a source that cannot go back, and whose path restarts
-                                  // all the same: what was not safe is shed
+    bool follows; // a source that reads what others have stored: it has no
+                  // end of its own
+    bool forgets; // a source that cannot go back, and whose path restarts
+                  // all the same: what was not safe is shed
+    /*  The way into a node that is no single actor, for those that write to it; NULL:
+        it has an inlet of its own.                                            */
+    weir_route *(*route)(const void *config);
     /*  What the option table alone cannot tell; optional. An error fills the report:
         where is the name of the option.                                       */
     weir_err (*check)(const void *config, weir_report *report);
@@ -76,6 +85,13 @@ typedef struct {
     /*  A block came; it is lent (weir_block_dup to keep it). The entry is settled
         some time after weir_actor_done.                                       */
     void (*recv_block)(void *self, weir_entry *entry, weir_block *block);
+    /*  A token came: what waits here must not wait for more of its kind, and the entry is
+        to be ended by weir_actor_done. NULL: nothing waits here.              */
+    void (*recv_token)(void *self, weir_entry *entry, weir_token_kind kind,
+                       uint64_t argument);
+    /*  A reader for the actor's outlet, as CONNECT has it; NULL: the kit links it.  */
+    weir_err (*connect)(void *self, const weir_endpoint *endpoint, const char *reader,
+                        weir_report *report);
     /*  Once a turn of the loop, after all messages: the place for reading (sources),
         for writing what has gathered (sinks). True: call again without waiting. */
     bool (*turn)(void *self);
@@ -94,6 +110,8 @@ typedef struct {
     weir_err (*commit)(void *self, const weir_entry *entry, weir_report *report);
     /*  Stop reading and send what is held; then weir_actor_end.               */
     void (*drain)(void *self);
+    /*  PAUSE and RESUME, beside what the kit does with the inlet.              */
+    void (*pause)(void *self, bool paused);
     /*  SIGHUP: open files anew.                                               */
     void (*reopen)(void *self);
 } weir_class;
@@ -131,6 +149,16 @@ weir_err weir_actor_connect(weir_actor *self, const char *port,
                             const weir_endpoint *endpoint, const char *reader,
                             weir_report *report);
 
+/*  Adds a bus as a reader of the outlet; the route is lent for the call. Blocks are split
+    by key among its shards. In init. Errors: WEIR_ENOTFOUND (no such outlet), WEIR_ESYS.
+ */
+weir_err weir_actor_route(weir_actor *self, const char *port, weir_route *route,
+                          const char *reader, weir_report *report);
+
+/*  Sends what waits in open blocks, and a token behind it to every reader: flushed () is
+    called when all of them have answered it. One at a time: WEIR_EFULL.       */
+weir_err weir_actor_flush(weir_actor *self, weir_handler *flushed);
+
 /*  A source with an inlet: takes nothing more from its peers.                 */
 void weir_actor_drain_inlet(weir_actor *self);
 
@@ -144,6 +172,22 @@ bool weir_actor_has_room(weir_actor *self);
 /*  The work on an entry is over: its outputs are sent, its fates stated, its credit
     may go back upstream.                                                      */
 void weir_actor_done(weir_actor *self, weir_entry *entry);
+
+/*  The entry's block is handed on: its credit may go back upstream, though the work on
+    it is not over.                                                            */
+void weir_actor_grant(weir_actor *self, weir_entry *entry);
+
+/*  The block of this entry, which came last and is whole, is not taken: the sender
+   settles it (final), or sends it again later with what is behind it (retryable). The
+   entry is gone when this returns.                                                    */
+void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
+                       const char *text, bool retryable);
+
+/*  The records of an entry count as if they had not come: they will again.     */
+void weir_actor_recall(weir_actor *self, weir_entry *entry);
+
+/*  While held the inlet grants nothing.                                       */
+void weir_actor_hold(weir_actor *self, bool held);
 
 /*  A source opens an entry for what it has read; it ends it with weir_actor_done. */
 weir_entry *weir_actor_open(weir_actor *self, weir_lane *lane, uint32_t records,

@@ -82,10 +82,12 @@ static void recv_block(void *arg, weir_peer *peer, uint64_t sequence,
 static void recv_token(void *arg, weir_peer *peer, uint64_t sequence,
                        weir_token_kind kind, uint64_t argument)
 {
-    (void)kind;
-    (void)argument;
     weir_actor *self = arg;
-    weir_actor_done(self, open_entry(self, peer_lane(peer), sequence, 0));
+    weir_entry *entry = open_entry(self, peer_lane(peer), sequence, 0);
+    if (self->class->recv_token)
+        self->class->recv_token(self->self, entry, kind, argument);
+    else
+        weir_actor_done(self, entry);
 }
 
 static void read_connections(weir_actor *self)
@@ -226,6 +228,7 @@ weir_err weir_actor_listen(weir_actor *self, const weir_endpoint *endpoint,
     self->inlet = weir_inlet_new(&(weir_inlet_config){
         .window_bytes = self->node.window_bytes,
         .total_bytes = FOREIGN_WINDOWS * self->node.window_bytes,
+        .pool_bytes = foreign ? 0 : self->node.pool_bytes,
         .block_max = foreign ? self->node.record_max + foreign_slack : 0,
         .foreign = foreign,
         .events = foreign ? &foreign_events : &inlet_events,
@@ -253,7 +256,7 @@ void weir_actor_hold_inlet(weir_actor *self)
 {
     if (!self->inlet) return;
     bool is_short = memory_is_short(self);
-    weir_inlet_hold(self->inlet, self->paused || is_short);
+    weir_inlet_hold(self->inlet, self->paused || self->held || is_short);
     if (is_short == self->memory_short) return;
     self->memory_short = is_short;
     if (is_short)
@@ -333,13 +336,47 @@ void weir_actor_free_inlet(weir_actor *self)
 
 /* --- Book -------------------------------------------------------------------------- */
 
+void weir_actor_grant(weir_actor *self, weir_entry *entry)
+{
+    if (!self->inlet || !entry->cost || entry->granted) return;
+    entry->granted = true;
+    weir_inlet_grant(self->inlet, entry->lane->owner, entry->cost);
+}
+
 void weir_actor_done(weir_actor *self, weir_entry *entry)
 {
-    if (self->inlet && entry->cost && !entry->granted) {
-        entry->granted = true;
-        weir_inlet_grant(self->inlet, entry->lane->owner, entry->cost);
-    }
+    weir_actor_grant(self, entry);
     weir_book_release(&self->book, entry);
+}
+
+void weir_actor_recall(weir_actor *self, weir_entry *entry)
+{
+    weir_vitals *vitals = self->node.vitals;
+    weir_count_add(vitals, WEIR_COUNT_IN, -(uint64_t)entry->records);
+    weir_count_add(vitals, WEIR_COUNT_RESIDENT, -(uint64_t)entry->records);
+    entry->records = 0;
+}
+
+/*  A retryable one comes again under its number, so that nothing may acknowledge it
+    now.                                                                       */
+void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
+                       const char *text, bool retryable)
+{
+    weir_actor_recall(self, entry);
+    weir_actor_grant(self, entry);
+    weir_inlet_nack(self->inlet, entry->lane->owner, entry->sequence, code, text,
+                    retryable);
+    if (retryable)
+        weir_book_cancel(&self->book, entry);
+    else
+        weir_book_release(&self->book, entry);
+}
+
+void weir_actor_hold(weir_actor *self, bool held)
+{
+    if (self->held == held) return;
+    self->held = held;
+    weir_actor_hold_inlet(self);
 }
 
 weir_entry *weir_actor_open(weir_actor *self, weir_lane *lane, uint32_t records,

@@ -40,17 +40,36 @@ static void note_room(weir_output *l)
     l->full_us = full ? weir_clock_now_us() : 0;
 }
 
+static void token_answered(weir_output *l, token_use use)
+{
+    weir_actor *kit = l->kit;
+    if (use != TOKEN_FLUSH) {
+        weir_routing_answered(l->routing, use);
+    } else if (--kit->flushes == 0) {
+        weir_handler *flushed = kit->flushed;
+        kit->flushed = NULL;
+        flushed(kit->self);
+    }
+}
+
+static void settle_first(weir_output *l)
+{
+    under_way first = l->sent[l->first];
+    l->first = (l->first + 1) & (l->capacity - 1);
+    l->count--;
+    if (first.token) {
+        token_answered(l, first.token);
+        return;
+    }
+    weir_count_add(l->kit->node.vitals, WEIR_COUNT_OUT, first.records);
+    weir_book_release(&l->kit->book, first.entry);
+}
+
 static void link_acked(void *arg, uint64_t sequence)
 {
     weir_output *l = arg;
-    while (l->count) {
-        under_way *first = &l->sent[l->first];
-        if (first->sequence > sequence) break;
-        weir_count_add(l->kit->node.vitals, WEIR_COUNT_OUT, first->records);
-        weir_book_release(&l->kit->book, first->entry);
-        l->first = (l->first + 1) & (l->capacity - 1);
-        l->count--;
-    }
+    while (l->count && l->sent[l->first].sequence <= sequence)
+        settle_first(l);
     note_room(l);
 }
 
@@ -103,24 +122,63 @@ static void note_under_way(weir_output *l, under_way what)
     l->sent[(l->first + l->count++) & (l->capacity - 1)] = what;
 }
 
+void weir_output_send(weir_output *l, weir_block *block, const weir_share *shares,
+                      size_t count)
+{
+    weir_vitals *vitals = l->kit->node.vitals;
+    weir_block *reference = weir_block_dup(block);
+    uint64_t sequence;
+    weir_count_add(vitals, WEIR_COUNT_BYTES_OUT, weir_block_size(block));
+    weir_count_add(vitals, WEIR_COUNT_BLOCKS_OUT, 1);
+    weir_outlet_send(weir_uplink_outlet(l->uplink), &reference, &sequence);
+    for (size_t i = 0; i < count; i++)
+        note_under_way(l, (under_way){.sequence = sequence,
+                                      .entry = shares[i].entry,
+                                      .records = shares[i].records});
+    note_room(l);
+    activate(l);
+}
+
+void weir_output_token(weir_output *l, weir_token_kind kind, uint64_t argument,
+                       token_use use)
+{
+    uint64_t sequence;
+    weir_err err =
+        weir_outlet_token(weir_uplink_outlet(l->uplink), kind, argument, &sequence);
+    assert(!err); // of each use there is one under way at most
+    note_under_way(l, (under_way){.sequence = sequence, .token = use});
+    activate(l);
+}
+
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry)
 {
-    uint32_t records = weir_block_records(*block_p);
-    size_t bytes = weir_block_size(*block_p);
     weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
+    weir_share share = {entry, weir_block_records(*block_p)};
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
-        weir_block *block = weir_block_dup(*block_p);
-        uint64_t sequence;
         weir_entry_hold(entry);
-        weir_outlet_send(weir_uplink_outlet(l->uplink), &block, &sequence);
-        note_under_way(l, (under_way){sequence, entry, records});
-        note_room(l);
-        activate(l);
-        weir_count_add(self->node.vitals, WEIR_COUNT_BYTES_OUT, bytes);
-        weir_count_add(self->node.vitals, WEIR_COUNT_BLOCKS_OUT, 1);
+        weir_output_send(l, *block_p, &share, 1);
     }
+    for (weir_routing *r = self->routings; r && !self->failed; r = r->next)
+        if (r->port == port) weir_routing_send(r, *block_p, entry);
     weir_block_destroy(block_p);
+}
+
+weir_err weir_actor_flush(weir_actor *self, weir_handler *flushed)
+{
+    if (self->flushed) return WEIR_EFULL;
+    self->flushed = flushed;
+    self->flushes = 1; // this call's own
+    for (weir_routing *r = self->routings; r; r = r->next)
+        weir_routing_flush(r);
+    for (weir_output *l = self->links; l; l = l->next) {
+        self->flushes++;
+        weir_output_token(l, WEIR_TOKEN_FLUSH, 0, TOKEN_FLUSH);
+    }
+    if (--self->flushes) return WEIR_OK;
+    self->flushed = NULL;
+    flushed(self->self);
+    return WEIR_OK;
 }
 
 bool weir_actor_has_room(weir_actor *self)
@@ -210,36 +268,17 @@ static void free_link(weir_output *l)
     free(l);
 }
 
-static int find_port(const weir_actor *self, const char *name)
+static weir_uplink_config uplink_config(weir_output *l, const weir_output_config *config)
 {
-    for (int i = 0; i < self->port_count; i++)
-        if (streq(self->ports[i], name)) return i;
-    return -1;
-}
-
-weir_err weir_actor_connect(weir_actor *self, const char *port,
-                            const weir_endpoint *endpoint, const char *reader,
-                            weir_report *report)
-{
-    int number = find_port(self, port);
-    if (number < 0)
-        return weir_report_set(report, WEIR_ENOTFOUND, NULL, "there is no outlet '%s'",
-                               port);
-    weir_output *l = calloc(1, sizeof *l);
-    if (!l) abort();
-    l->kit = self;
-    l->port = number;
-    l->endpoint = strdup(endpoint->endpoint);
-    l->server = endpoint->server ? strdup(endpoint->server) : NULL;
-    l->reader = strdup(reader ? reader : endpoint->endpoint);
-    weir_uplink_config config = {
-        .endpoint = *endpoint,
+    weir_actor *kit = l->kit;
+    weir_uplink_config uplink = {
+        .endpoint = *config->endpoint,
         .backoff = weir_backoff_defaults,
-        .loop = &self->loop,
-        .outlet = {.node = weir_actor_wire_name(self),
-                   .name = port,
+        .loop = &kit->loop,
+        .outlet = {.node = weir_actor_wire_name(kit),
+                   .name = config->port,
                    .session = random_session(),
-                   .window_bytes = self->node.window_bytes,
+                   .window_bytes = kit->node.window_bytes,
                    .corked = true},
         .wake = link_wakes,
         .acked = link_acked,
@@ -247,21 +286,88 @@ weir_err weir_actor_connect(weir_actor *self, const char *port,
         .failed = link_failed,
         .arg = l,
     };
-    config.endpoint.endpoint = l->endpoint;
-    config.endpoint.server = l->server;
-    config.endpoint.realm = self->node.realm;
-    weir_err err = weir_uplink_new(&l->uplink, &config, report);
-    if (!err && l->server && weir_actor_watch_realm(self))
+    uplink.endpoint.endpoint = l->endpoint;
+    uplink.endpoint.server = l->server;
+    uplink.endpoint.realm = kit->node.realm;
+    return uplink;
+}
+
+weir_err weir_output_open(weir_output **self_p, weir_actor *kit,
+                          const weir_output_config *config, weir_report *report)
+{
+    const weir_endpoint *endpoint = config->endpoint;
+    weir_output *l = calloc(1, sizeof *l);
+    if (!l) abort();
+    l->kit = kit;
+    l->port = config->number;
+    l->routing = config->routing;
+    l->endpoint = strdup(endpoint->endpoint);
+    l->server = endpoint->server ? strdup(endpoint->server) : NULL;
+    l->reader = strdup(config->reader ? config->reader : endpoint->endpoint);
+    weir_uplink_config uplink = uplink_config(l, config);
+    weir_err err = weir_uplink_new(&l->uplink, &uplink, report);
+    if (!err && l->server && weir_actor_watch_realm(kit))
         err = weir_report_set(report, WEIR_ESYS, NULL, "no descriptors left");
     if (err) {
         free_link(l);
         return err;
     }
-    l->next = self->links;
-    self->links = l;
+    l->next = kit->links;
+    kit->links = l;
     note_state(l);
     activate(l);
+    *self_p = l;
     return WEIR_OK;
+}
+
+/*  Tokens that were not answered never will be: what they asked for is over with the
+    link.                                                                      */
+void weir_output_close(weir_output *l)
+{
+    weir_actor *kit = l->kit;
+    while (l->count) {
+        assert(l->sent[l->first].token);
+        settle_first(l);
+    }
+    weir_output **at = &kit->links;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    for (at = &kit->active; l->active && *at; at = &(*at)->next_active) {
+        if (*at != l) continue;
+        *at = l->next_active;
+        break;
+    }
+    if (l->full) kit->full_links--;
+    free_link(l);
+}
+
+static weir_err find_port(const weir_actor *self, const char *name, int *number,
+                          weir_report *report)
+{
+    for (*number = 0; *number < self->port_count; ++*number)
+        if (streq(self->ports[*number], name)) return WEIR_OK;
+    return weir_report_set(report, WEIR_ENOTFOUND, NULL, "there is no outlet '%s'", name);
+}
+
+weir_err weir_actor_connect(weir_actor *self, const char *port,
+                            const weir_endpoint *endpoint, const char *reader,
+                            weir_report *report)
+{
+    if (self->class->connect)
+        return self->class->connect(self->self, endpoint, reader, report);
+    weir_output_config config = {.port = port, .endpoint = endpoint, .reader = reader};
+    weir_output *link;
+    weir_err err = find_port(self, port, &config.number, report);
+    return err ? err : weir_output_open(&link, self, &config, report);
+}
+
+weir_err weir_actor_route(weir_actor *self, const char *port, weir_route *route,
+                          const char *reader, weir_report *report)
+{
+    int number;
+    weir_err err = find_port(self, port, &number, report);
+    return err ? err : weir_routing_open(self, number, route, reader, report);
 }
 
 /* --- Turn -------------------------------------------------------------------------- */
@@ -301,6 +407,8 @@ static void count_replays(weir_output *l)
 
 void weir_actor_flush_links(weir_actor *self, bool *busy)
 {
+    for (weir_routing *r = self->routings; r; r = r->next)
+        weir_routing_seal(r, false);
     weir_output *list = self->active;
     self->active = NULL;
     while (list) {
@@ -319,7 +427,10 @@ void weir_actor_flush_links(weir_actor *self, bool *busy)
 
 int64_t weir_actor_links_deadline(const weir_actor *self)
 {
-    return weir_earlier(self->links_due_us, self->look_us);
+    int64_t due = weir_earlier(self->links_due_us, self->look_us);
+    for (weir_routing *r = self->routings; r; r = r->next)
+        due = weir_earlier(due, weir_routing_deadline(r));
+    return due;
 }
 
 /*  Whom we do not know any more we send nothing.                              */
@@ -332,6 +443,11 @@ void weir_actor_revoke_servers(weir_actor *self)
 
 void weir_actor_free_links(weir_actor *self)
 {
+    while (self->routings) {
+        weir_routing *r = self->routings;
+        self->routings = r->next;
+        weir_routing_close(&r);
+    }
     while (self->links) {
         weir_output *l = self->links;
         self->links = l->next;

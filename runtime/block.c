@@ -16,6 +16,7 @@ struct weir_block {
     size_t run_count;
     weir_ledger *ledger; // a reference; charged bytes go back here; NULL: none
     size_t charged;
+    weir_block *base; // a reference to the block that has the body; NULL: this one has
     void (*free_body)(void *hint);
     void *hint;
 };
@@ -120,6 +121,7 @@ void weir_block_destroy(weir_block **self_p)
     *self_p = NULL;
     if (!self || atomic_fetch_sub(&self->references, 1) > 1) return;
     if (self->free_body) self->free_body(self->hint);
+    weir_block_destroy(&self->base);
     if (self->ledger)
         weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
     weir_ledger_destroy(&self->ledger);
@@ -148,12 +150,6 @@ const weir_run *weir_block_runs(const weir_block *self, size_t *count)
     return self->runs;
 }
 
-static void release_stamped(void *hint)
-{
-    weir_block *original = hint;
-    weir_block_destroy(&original);
-}
-
 weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer)
 {
     weir_run *runs = calloc(self->run_count + 1, sizeof *runs);
@@ -165,8 +161,8 @@ weir_block *weir_block_stamp(weir_block *self, const char *source, const char *p
         runs[0] = (weir_run){self->records, source, peer, NULL};
         count = 1;
     }
-    weir_block *stamped = weir_block_wrap(self->body, self->size, self->records, runs,
-                                          count, release_stamped, weir_block_dup(self));
+    weir_block *stamped = block_new(self->body, self->size, self->records, runs, count);
+    stamped->base = weir_block_dup(self);
     free(runs);
     return stamped;
 }
@@ -177,6 +173,24 @@ void weir_block_charge(weir_block *self, weir_ledger *ledger)
     self->ledger = weir_ledger_dup(ledger);
     self->charged = self->size;
     weir_ledger_charge(ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
+}
+
+weir_ledger *weir_block_ledger(const weir_block *self)
+{
+    while (!self->ledger && self->base)
+        self = self->base;
+    return self->ledger;
+}
+
+weir_block *weir_block_copy(const weir_block *self, weir_ledger *ledger)
+{
+    uint8_t *body = malloc(self->size ? self->size : 1);
+    if (!body) abort();
+    memcpy(body, self->body, self->size);
+    weir_block *copy = weir_block_wrap(body, self->size, self->records, self->runs,
+                                       self->run_count, free, body);
+    if (ledger) weir_block_charge(copy, ledger);
+    return copy;
 }
 
 /*  The bytes have just been written by another core: fetched one by one they would cost
@@ -355,6 +369,18 @@ void weir_builder_fini(weir_builder *self)
 
 /* --- Iterator and selections ------------------------------------------------------- */
 
+/*  Behind a record of this size.                                              */
+static void step(weir_iterator *self, size_t size)
+{
+    if (self->run_left == 0) {
+        if (self->record > 0) self->run++;
+        self->run_left = self->block->runs[self->run].records;
+    }
+    self->run_left--;
+    self->record++;
+    self->offset += size;
+}
+
 bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run **origin)
 {
     const weir_block *block = self->block;
@@ -362,14 +388,62 @@ bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run
     weir_reader reader = {block->body + self->offset, block->body + block->size};
     weir_err err = weir_record_read(record, &reader, true);
     assert(!err);
-    self->offset = (size_t)(reader.at - block->body);
-    if (self->run_left == 0) {
-        if (self->offset != record->encoded_size) self->run++;
-        self->run_left = block->runs[self->run].records;
-    }
-    self->run_left--;
+    step(self, record->encoded_size);
     if (origin) *origin = &block->runs[self->run];
     return true;
+}
+
+static void step_to_end(weir_iterator *self)
+{
+    self->offset = self->block->size;
+    self->record = self->block->records;
+    self->run = self->block->run_count - 1;
+    self->run_left = 0;
+}
+
+/*  There are more records behind than that, or more bytes.                    */
+static void step_within(weir_iterator *self, uint32_t records, size_t bytes)
+{
+    weir_record record;
+    for (weir_iterator to = *self; records > 0; records--, *self = to) {
+        weir_iterator_next(&to, &record, NULL);
+        if (record.encoded_size > bytes) return;
+        bytes -= record.encoded_size;
+    }
+}
+
+/*  What lies between two places of a block, which differ. Runs that are cut have fewer
+    records at their ends.                                                     */
+static weir_block *slice(const weir_iterator *from, const weir_iterator *to)
+{
+    weir_block *block = (weir_block *)from->block; // const, but counted
+    size_t first = from->run;
+    uint32_t in_first = from->run_left;
+    if (in_first == 0) {
+        if (from->record > 0) first++;
+        in_first = block->runs[first].records;
+    }
+    size_t runs = to->run - first + 1;
+    weir_block *part = block_new(block->body + from->offset, to->offset - from->offset,
+                                 to->record - from->record, &block->runs[first], runs);
+    part->runs[0].records = in_first;
+    part->runs[runs - 1].records -= to->run_left;
+    part->base = weir_block_dup(block);
+    return part;
+}
+
+weir_block *weir_iterator_cut(weir_iterator *self, uint32_t records, size_t bytes)
+{
+    const weir_block *block = self->block;
+    weir_iterator from = *self;
+    if (block->records - from.record <= records && block->size - from.offset <= bytes)
+        step_to_end(self);
+    else
+        step_within(self, records, bytes);
+    uint32_t count = self->record - from.record;
+    if (count == 0) return NULL;
+    return count == block->records ? weir_block_dup((weir_block *)block)
+                                   : slice(&from, self);
 }
 
 void weir_selection_add(weir_selection *self, uint32_t offset, uint32_t run)

@@ -53,6 +53,14 @@ weir_block *weir_block_stamp(weir_block *self, const char *source, const char *p
     goes. For a block that is not counted yet and has one owner.               */
 void weir_block_charge(weir_block *self, weir_ledger *ledger);
 
+/*  Where its body is counted, be it as that of the block it is a part of; NULL: nowhere.
+    Lives as the block does.                                                   */
+weir_ledger *weir_block_ledger(const weir_block *self);
+
+/*  A block with the same records and runs, and a body of its own that is counted in the
+    ledger (NULL: nowhere), which is never refused.                            */
+weir_block *weir_block_copy(const weir_block *self, weir_ledger *ledger);
+
 /*  Walks the body of a block from another process: every record well-formed and
     as many as stated, no byte left over. Errors as weir_record_read.          */
 weir_err weir_block_check(const weir_block *self);
@@ -106,7 +114,8 @@ void weir_builder_fini(weir_builder *self);
 typedef struct {
     const weir_block *block;
     size_t offset;     // of the next record in the body
-    size_t run;        // index of its run
+    uint32_t record;   // its index
+    size_t run;        // index of the run of the record before it
     uint32_t run_left; // records left in that run
 } weir_iterator;
 
@@ -114,6 +123,12 @@ typedef struct {
     Bodies are trusted: they were built here, or checked at their inlet.       */
 bool weir_iterator_next(weir_iterator *self, weir_record *record,
                         const weir_run **origin);
+
+/*  The next records, at most so many and so many bytes of them, as a block that shares
+    the body and holds a reference to the iterator's block; all of them are that block
+    itself. The iterator steps behind them. NULL, and nothing has changed: none is left,
+    or already the first is too much. The whole rest is cut without looking at it. */
+weir_block *weir_iterator_cut(weir_iterator *self, uint32_t records, size_t bytes);
 
 /*  A record that was just set comes from there, and is not parsed yet.        */
 static inline void weir_subject_begin(weir_subject *self, const weir_run *origin)

@@ -24,10 +24,30 @@ void weir_book_release(weir_book *self, weir_entry *entry)
 {
     assert(entry->holds > 0);
     weir_lane *lane = entry->lane;
-    if (--entry->holds || lane->first != entry || lane->ready) return;
+    if (--entry->holds) return;
+    if (!lane) {
+        entry->released(entry);
+        return;
+    }
+    if (lane->first != entry || lane->ready) return;
     lane->ready = true;
     lane->next_ready = self->ready;
     self->ready = lane;
+}
+
+void weir_book_cancel(weir_book *self, weir_entry *entry)
+{
+    weir_lane *lane = entry->lane;
+    weir_entry *before = NULL;
+    assert(lane->last == entry && entry->holds == 1);
+    for (weir_entry *e = lane->first; e != entry; e = e->next)
+        before = e;
+    lane->last = before;
+    if (before)
+        before->next = NULL;
+    else
+        lane->first = NULL;
+    weir_book_close(self, &entry);
 }
 
 void weir_entry_add_dead(weir_entry *self, weir_dead **list_p)

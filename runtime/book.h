@@ -21,14 +21,17 @@ typedef struct {
 } weir_fates;
 
 struct weir_entry {
-    weir_lane *lane;
+    weir_lane *lane; // NULL: it stands alone, and released is called with its last hold
+    void (*released)(weir_entry *self);
     weir_entry *next;  // in the lane, later
     uint64_t sequence; // of the block in its lane
     uint64_t position; // a source's: where reading resumes once this is safe
     int token;         // a source's: names the file generation of the position
     uint32_t holds;
     uint32_t records;
-    uint64_t cost; // credit to grant upstream
+    uint32_t pending; // for the worker: records whose fate is open
+    uint32_t inside;  // for the worker: records that it still holds
+    uint64_t cost;    // credit to grant upstream
     bool granted;
     weir_fates fates;
     weir_dead *dead; // pending dead letters, owned
@@ -58,6 +61,9 @@ static inline void weir_entry_hold(weir_entry *self)
 
 /*  One hold less. With the last one the lane may become ready.                */
 void weir_book_release(weir_book *self, weir_entry *entry);
+
+/*  Takes back the entry that was opened last in its lane, with the worker's hold only. */
+void weir_book_cancel(weir_book *self, weir_entry *entry);
 
 /*  Adds a list of dead letters; takes it.                                     */
 void weir_entry_add_dead(weir_entry *self, weir_dead **list_p);

@@ -1,5 +1,6 @@
 #include "runtime/clock.h"
 #include "runtime/context_private.h"
+#include "runtime/files.h"
 #include "runtime/log.h"
 #include "runtime/report.h"
 #include "runtime/socket.h"
@@ -36,27 +37,12 @@ void weir_context_enter(context *self, weir_phase phase, const char *news)
 
 /* --- Folder ------------------------------------------------------------------------ */
 
-static weir_err make_folders(const char *path, weir_report *report)
-{
-    char part_path[PATH_MAX];
-    snprintf(part_path, sizeof part_path, "%s", path);
-    for (char *at = part_path + 1;; at++) {
-        char end = *at;
-        if (end != '/' && end != 0) continue;
-        *at = 0;
-        if (mkdir(part_path, 0700) && errno != EEXIST)
-            return weir_report_set(report, WEIR_ESYS, part_path,
-                                   "cannot make the state folder: %s", strerror(errno));
-        *at = end;
-        if (!end) return WEIR_OK;
-    }
-}
-
 static weir_err lock_folder(context *self, weir_report *report)
 {
     char path[PATH_MAX];
-    weir_err err = make_folders(self->config->state_dir, report);
-    if (err) return err;
+    if (weir_make_folders(self->config->state_dir))
+        return weir_report_set(report, WEIR_ESYS, self->config->state_dir,
+                               "cannot make the state folder: %s", strerror(errno));
     snprintf(path, sizeof path, "%s/lock", self->config->state_dir);
     self->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (self->lock_fd < 0)
@@ -135,6 +121,25 @@ static bool all_sources_ended(const context *self)
     return true;
 }
 
+/*  Sources that follow what others have stored end when these have ended and nothing is
+    left to read.                                                               */
+static bool only_followers_run(const context *self)
+{
+    bool some = false;
+    for (size_t i = 0; i < self->plan->node_count; i++) {
+        const member *m = &self->members[i];
+        if (!m->plan->class->source || m->vitals.state == WEIR_STATE_ENDED) continue;
+        if (!m->plan->class->follows) return false;
+        some = true;
+    }
+    return some;
+}
+
+static bool ends_when_idle(const context *self)
+{
+    return !self->draining && (self->config->until_idle || only_followers_run(self));
+}
+
 static bool nothing_moves(const context *self)
 {
     for (size_t i = 0; i < self->plan->node_count; i++) {
@@ -142,7 +147,7 @@ static bool nothing_moves(const context *self)
         const member *m = &self->members[i];
         bool source_busy = m->plan->class->source && !m->vitals.at_end &&
                            m->vitals.state != WEIR_STATE_ENDED;
-        if (source_busy || m->vitals.open) return false;
+        if (source_busy || weir_vitals_open(&m->vitals)) return false;
     }
     return true;
 }
@@ -234,7 +239,7 @@ static int64_t next_deadline(const context *self)
     earliest(&next, self->deadline_us);
     earliest(&next, self->tap_at_us);
     earliest(&next, self->systemd.beat_at_us);
-    if (self->config->until_idle) earliest(&next, weir_clock_now_us() + idle_look_us);
+    if (ends_when_idle(self)) earliest(&next, weir_clock_now_us() + idle_look_us);
     for (size_t p = 0; p < self->plan->node_count; p++)
         earliest(&next, self->parts[p].at_us);
     return next;
@@ -257,7 +262,7 @@ static void run_due(context *self)
         self->tick_at_us = weir_clock_now_us() + self->config->tick_us;
         self->config->tick(self->config->arg, self->plan, self->vitals);
     }
-    if (self->config->until_idle && !self->draining) look_for_idle(self);
+    if (ends_when_idle(self)) look_for_idle(self);
     if (due(self->drain_at_us)) begin_drain(self);
     if (due(self->tap_at_us)) weir_context_run_taps(self);
 }

@@ -138,7 +138,7 @@ static void put_stats(const context *self, weir_buffer *out, size_t i)
     put_node_head(self, out, i);
     for (int c = 0; c < WEIR_COUNTS; c++)
         weir_buffer_printf(out, ",\"%s\":%" PRIu64, weir_count_infos[c].name, counts[c]);
-    put_number(out, "open", (int64_t)vitals->open);
+    put_number(out, "open", (int64_t)weir_vitals_open(vitals));
     put_bool(out, "at_end", vitals->at_end);
     put_number(out, "size_hint", vitals->size_hint);
     put_number(out, "position", vitals->position);

@@ -57,7 +57,7 @@ static weir_err create_actor(context *self, size_t i, weir_report *report)
             weir_report_set(report, WEIR_ESYS, NULL, "no thread or socket could be made");
         return WEIR_EINVAL;
     }
-    if (!weir_class_reads(m->plan->class)) return WEIR_OK;
+    if (!weir_class_reads(m->plan->class) || m->plan->class->route) return WEIR_OK;
     endpoint_of(self, i, endpoint, sizeof endpoint);
     zmsg_t *reply = NULL;
     weir_err err = weir_actor_ask(m->actor, &reply, "LISTEN", endpoint, NULL);
@@ -68,20 +68,36 @@ static weir_err create_actor(context *self, size_t i, weir_report *report)
     return err;
 }
 
+/*  A bus is reached by its route, any other node by the endpoint of its inlet.  */
+static weir_err connect_link(context *self, const weir_plan_link *link,
+                             weir_report *report)
+{
+    const weir_plan_node *to = &self->plan->nodes[link->to];
+    char where[256];
+    zmsg_t *reply = NULL;
+    if (to->class->route)
+        snprintf(where, sizeof where, "%p", (void *)to->class->route(to->config));
+    else
+        endpoint_of(self, link->to, where, sizeof where);
+    weir_err err = weir_actor_ask(self->members[link->from].actor, &reply,
+                                  to->class->route ? "ROUTE" : "CONNECT", link->outlet,
+                                  where, to->name, NULL);
+    char *text = reply ? zmsg_popstr(reply) : NULL;
+    if (err)
+        weir_report_set(report, err, NULL, "cannot link %s to %s: %s", link->outlet,
+                        to->name, text ? text : weir_err_name(err));
+    zstr_free(&text);
+    zmsg_destroy(&reply);
+    return err;
+}
+
 static weir_err connect_links(context *self, size_t part_number, weir_report *report)
 {
-    for (size_t l = 0; l < self->plan->link_count; l++) {
-        const weir_plan_link *link = &self->plan->links[l];
-        char endpoint[256];
-        if (self->plan->parts[link->from] != part_number) continue;
-        endpoint_of(self, link->to, endpoint, sizeof endpoint);
-        weir_err err =
-            weir_actor_ask(self->members[link->from].actor, NULL, "CONNECT", link->outlet,
-                           endpoint, self->plan->nodes[link->to].name, NULL);
-        if (err)
-            return weir_report_set(report, err, NULL, "cannot link %s", link->outlet);
-    }
-    return WEIR_OK;
+    weir_err err = WEIR_OK;
+    for (size_t l = 0; l < self->plan->link_count && !err; l++)
+        if (self->plan->parts[self->plan->links[l].from] == part_number)
+            err = connect_link(self, &self->plan->links[l], report);
+    return err;
 }
 
 /*  Says whose failure it is.                                                  */
@@ -228,7 +244,8 @@ void weir_context_drain_part(context *self, size_t part_number)
         if (self->plan->parts[i] != part_number || !m->actor) continue;
         if (m->paused) weir_context_ask(self, i, 0, "RESUME", NULL);
         m->paused = false;
-        if (m->plan->class->source) weir_context_ask(self, i, 0, "DRAIN", NULL);
+        if (m->plan->class->source || m->plan->class->route)
+            weir_context_ask(self, i, 0, "DRAIN", NULL);
     }
 }
 

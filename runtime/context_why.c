@@ -17,8 +17,8 @@ static void take_node(context *self, size_t i, snapshot *s)
     *n = (weir_why_node){.state = (weir_state)vitals->state,
                          .at_end = vitals->at_end,
                          .paused = self->members[i].paused,
-                         .open = vitals->open,
-                         .step_us = vitals->step_us,
+                         .open = weir_vitals_open(vitals),
+                         .step_us = weir_vitals_step_us(vitals),
                          .reason = s->reasons[i].text};
     if (n->state == WEIR_STATE_FAILED) weir_vitals_reason(vitals, &s->reasons[i]);
     n->wait_count = weir_vitals_waits(vitals, n->waits);

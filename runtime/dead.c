@@ -19,10 +19,11 @@ struct weir_dead_file {
 };
 
 static const char *const reason_names[] = {
-    [WEIR_DEAD_PARSE] = "parse",       [WEIR_DEAD_FILTER] = "filter",
-    [WEIR_DEAD_FUNCTION] = "function", [WEIR_DEAD_OVERRUN] = "overrun",
-    [WEIR_DEAD_UNROUTED] = "unrouted", [WEIR_DEAD_SINK] = "sink",
-    [WEIR_DEAD_OVERSIZE] = "oversize",
+    [WEIR_DEAD_PARSE] = "parse",         [WEIR_DEAD_FILTER] = "filter",
+    [WEIR_DEAD_FUNCTION] = "function",   [WEIR_DEAD_OVERRUN] = "overrun",
+    [WEIR_DEAD_UNROUTED] = "unrouted",   [WEIR_DEAD_SINK] = "sink",
+    [WEIR_DEAD_OVERSIZE] = "oversize",   [WEIR_DEAD_REFUSED] = "refused",
+    [WEIR_DEAD_EXHAUSTED] = "exhausted", [WEIR_DEAD_MAX_DELIVER] = "max_deliver",
 };
 
 /* --- Line -------------------------------------------------------------------------- */

@@ -11,6 +11,9 @@ typedef enum {
     WEIR_DEAD_UNROUTED,
     WEIR_DEAD_SINK,
     WEIR_DEAD_OVERSIZE,
+    WEIR_DEAD_REFUSED,     // by a bus's store
+    WEIR_DEAD_EXHAUSTED,   // the attempts to store it
+    WEIR_DEAD_MAX_DELIVER, // the deliveries to a consumer group
 } weir_dead_reason;
 
 /*  A dead letter that is not written yet; a list, each owned by its holder.   */

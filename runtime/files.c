@@ -22,6 +22,27 @@ weir_err weir_sync_folder(const char *path)
     return bad ? WEIR_ESYS : WEIR_OK;
 }
 
+weir_err weir_make_folders(const char *path)
+{
+    char part[PATH_MAX];
+    size_t size = strlen(path);
+    if (size == 0 || size >= sizeof part) {
+        errno = size ? ENAMETOOLONG : ENOENT;
+        return WEIR_ESYS;
+    }
+    memcpy(part, path, size + 1);
+    for (char *at = part + 1;; at++) {
+        char end = *at;
+        if (end != '/' && end != 0) continue;
+        *at = 0;
+        bool made = mkdir(part, 0700) == 0;
+        if (!made && errno != EEXIST) return WEIR_ESYS;
+        if (made && weir_sync_folder(part)) return WEIR_ESYS;
+        *at = end;
+        if (!end) return WEIR_OK;
+    }
+}
+
 static bool write_all(int fd, const char *data, size_t size)
 {
     while (size > 0) {

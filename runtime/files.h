@@ -6,6 +6,10 @@
     disk. WEIR_ESYS with errno.                                                */
 weir_err weir_sync_folder(const char *path);
 
+/*  Makes a folder, mode 0700, and those above it that are missing, each durably; what is
+    there is left as it is. Blocks on disk. WEIR_ESYS with errno.              */
+weir_err weir_make_folders(const char *path);
+
 /*  Puts a file in the place of what has that name, so that there is always a whole one;
     nobody but its owner can read it before it has its mode. durable: on disk when this
     returns, and with its name. Blocks on disk. WEIR_ESYS with errno; then all is as it

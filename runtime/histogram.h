@@ -4,7 +4,7 @@
 #pragma once
 #include <stdint.h>
 
-#define WEIR_HISTOGRAM_BUCKETS 320 // up to 2^40
+#define WEIR_HISTOGRAM_BUCKETS 320 // up to 2^42; above it the last one
 
 typedef struct {
     uint64_t counts[WEIR_HISTOGRAM_BUCKETS];

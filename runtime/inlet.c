@@ -55,8 +55,9 @@ struct weir_inlet {
     weir_peer *dirty;
     bool held, draining;
     uint64_t outstanding; // credit and held of all peers
-    weir_peer *outsize;   // whose block was let in beyond the total; NULL: none
-    bool crowded;         // others wait for the same
+    weir_peer *outsize;   // whose block was let in beyond the total, or whose NEED waits
+                          // until the pool has room for it; NULL: none
+    bool crowded;         // others wait for that
     weir_inlet_stats stats;
     uint64_t ended[ENDED_MAX]; // ring of hashes of their ids
     size_t ended_count;
@@ -145,6 +146,7 @@ static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
     set_credit(self, peer, 0);
+    if (self->config.pool_bytes && self->outsize == peer) self->outsize = NULL;
     if (!peer->lost) self->stats.connected--;
     weir_peer **at = id_bucket(self, peer->id, peer->id_size);
     while (*at != peer)
@@ -403,11 +405,27 @@ static uint64_t first_bytes(const weir_inlet *self)
     return first < self->config.window_bytes ? first : self->config.window_bytes;
 }
 
+static uint64_t pool_left(const weir_inlet *self)
+{
+    uint64_t pool = self->config.pool_bytes;
+    return self->outstanding < pool ? pool - self->outstanding : 0;
+}
+
+/*  Half of the pool is shared equally, so that idle peers cannot starve the others. */
+static uint64_t pool_share(const weir_inlet *self, uint64_t used)
+{
+    size_t peers = self->stats.connected ? self->stats.connected : 1;
+    uint64_t share = self->config.pool_bytes / 2 / peers, left = pool_left(self);
+    uint64_t bytes = used < share ? share - used : 0;
+    return bytes < left ? bytes : left;
+}
+
 /*  What may be granted now: the target less what is held and what is unspent; beyond
     the first bytes only what all peers together have left of the total.       */
 static uint64_t free_window(const weir_inlet *self, const weir_peer *peer)
 {
     uint64_t used = peer->held + peer->credit;
+    if (self->config.pool_bytes) return pool_share(self, used);
     if (!self->config.foreign)
         return used < self->config.window_bytes ? self->config.window_bytes - used : 0;
     uint64_t first = first_bytes(self), total = self->config.total_bytes;
@@ -444,9 +462,46 @@ static bool may_be_outsize(weir_inlet *self, weir_peer *peer, uint64_t bytes)
     return true;
 }
 
+/*  What a peer whose block is larger than its share may be granted: the whole of it once
+    the pool has room, or when there is nothing else in it. Until then nobody else gets
+    anything.                                                                  */
+static uint64_t pool_need(weir_inlet *self, weir_peer *peer)
+{
+    uint64_t more = peer->wanted - peer->credit;
+    if (self->outsize && self->outsize != peer) {
+        self->crowded = true;
+        return 0;
+    }
+    bool fits = more <= pool_left(self) || self->outstanding == peer->credit;
+    self->outsize = fits ? NULL : peer;
+    return fits ? more : 0;
+}
+
+static uint64_t pool_grant(weir_inlet *self, weir_peer *peer)
+{
+    uint64_t bytes = free_window(self, peer);
+    if (peer->wanted > peer->credit + bytes) return pool_need(self, peer);
+    if (!self->outsize || self->outsize == peer) return bytes;
+    self->crowded = true;
+    return 0;
+}
+
+static void look_at_pool(weir_inlet *self)
+{
+    if (self->outsize) mark_dirty(self, self->outsize);
+    if (self->outsize || !self->crowded) return;
+    self->crowded = false;
+    for (weir_peer *p = self->peers; p; p = p->next)
+        if (is_connected(p)) mark_dirty(self, p);
+}
+
 /*  The block that was let in has been handed on, or will not come: the next one.  */
 static void look_at_outsize(weir_inlet *self)
 {
+    if (self->config.pool_bytes) {
+        look_at_pool(self);
+        return;
+    }
     weir_peer *peer = self->outsize;
     if (peer && peer->held + (peer->lost ? 0 : peer->credit) <= peer->target)
         self->outsize = NULL;
@@ -460,14 +515,28 @@ static void look_at_outsize(weir_inlet *self)
 /*  Small grants are gathered: a CREDIT a block would double the messages. A peer
     that said NEED gets what there is, and when nothing of it is held any more
     also a block that is larger than the whole window.                         */
-static void grant(weir_inlet *self, weir_peer *peer)
+static uint64_t window_grant(weir_inlet *self, weir_peer *peer)
 {
-    if (self->held || self->draining || !is_connected(peer)) return;
     uint64_t bytes = free_window(self, peer);
-    uint64_t window = self->config.foreign ? peer->target : self->config.window_bytes;
     if (peer->wanted > peer->credit + bytes && peer->held == 0 &&
         may_be_outsize(self, peer, peer->wanted - peer->credit))
         bytes = peer->wanted - peer->credit;
+    return bytes;
+}
+
+/*  What a peer should have when all is well.                                  */
+static uint64_t full_window(const weir_inlet *self, const weir_peer *peer)
+{
+    if (self->config.pool_bytes) return pool_share(self, 0);
+    return self->config.foreign ? peer->target : self->config.window_bytes;
+}
+
+static void grant(weir_inlet *self, weir_peer *peer)
+{
+    if (self->held || self->draining || !is_connected(peer)) return;
+    uint64_t bytes =
+        self->config.pool_bytes ? pool_grant(self, peer) : window_grant(self, peer);
+    uint64_t window = full_window(self, peer);
     bool worth = bytes >= window / 4;
     bool needed = peer->wanted && peer->credit + bytes >= peer->wanted;
     if (bytes == 0 || !(worth || needed)) return;

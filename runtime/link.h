@@ -129,10 +129,13 @@ typedef struct {
     size_t window_bytes; // most credit of one peer
     size_t total_bytes;  // of all peers together, beyond what each gets at first, and
                          // beyond one block that is larger; foreign
-    size_t block_max;    // cost of the largest block that NEED may ask for, if that is
-                         // above the window; 0: any
-    bool foreign;        // peers are other processes: they identify themselves, begin
-                         // with a small credit, and their bodies are walked
+    size_t pool_bytes; // within the process: of all peers together: half of it they share
+                       // equally, and all of it serves NEED, one peer at a time; 0: a
+                       // window each
+    size_t block_max;  // cost of the largest block that NEED may ask for, if that is
+                       // above the window; 0: any
+    bool foreign;      // peers are other processes: they identify themselves, begin
+                       // with a small credit, and their bodies are walked
     const weir_inlet_events *events;
     void *arg;
 } weir_inlet_config;

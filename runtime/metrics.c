@@ -107,7 +107,7 @@ static bool health_of(weir_vitals *vitals, int64_t *number)
 
 static bool open_of(weir_vitals *vitals, int64_t *number)
 {
-    *number = (int64_t)vitals->open;
+    *number = (int64_t)weir_vitals_open(vitals);
     return true;
 }
 

@@ -75,10 +75,53 @@ void weir_vitals_reason(weir_vitals *self, weir_report *reason)
     pthread_mutex_unlock(&self->lock);
 }
 
-void weir_vitals_recall(weir_vitals *self)
+/* --- Parts ------------------------------------------------------------------------- */
+
+static uint64_t own_count(const weir_vitals *self, weir_count count)
+{
+    return atomic_load_explicit(&self->counts[count], memory_order_relaxed);
+}
+
+uint64_t weir_count_get(const weir_vitals *self, weir_count count)
+{
+    uint64_t sum = own_count(self, count);
+    for (const weir_vitals *part = self->parts; part; part = part->next_part)
+        sum += own_count(part, count);
+    return sum;
+}
+
+void weir_vitals_adopt(weir_vitals *self, weir_vitals *part)
 {
     pthread_mutex_lock(&self->lock);
-    uint64_t resident = weir_count_get(self, WEIR_COUNT_RESIDENT);
+    part->next_part = self->parts;
+    self->parts = part;
+    pthread_mutex_unlock(&self->lock);
+}
+
+uint64_t weir_vitals_open(const weir_vitals *self)
+{
+    uint64_t sum = self->open;
+    for (const weir_vitals *part = self->parts; part; part = part->next_part)
+        sum += part->open;
+    return sum;
+}
+
+int64_t weir_vitals_step_us(const weir_vitals *self)
+{
+    int64_t first = self->step_us;
+    for (const weir_vitals *part = self->parts; part; part = part->next_part) {
+        int64_t step = part->step_us;
+        if (step && (!first || step < first)) first = step;
+    }
+    return first;
+}
+
+/* --- Counters ---------------------------------------------------------------------- */
+
+static void recall(weir_vitals *self)
+{
+    pthread_mutex_lock(&self->lock);
+    uint64_t resident = own_count(self, WEIR_COUNT_RESIDENT);
     weir_count_add(self, WEIR_COUNT_IN, -resident);
     weir_count_add(self, WEIR_COUNT_RESIDENT, -resident);
     self->recalled += resident;
@@ -88,12 +131,27 @@ void weir_vitals_recall(weir_vitals *self)
     pthread_mutex_unlock(&self->lock);
 }
 
-uint64_t weir_vitals_entered(weir_vitals *self)
+void weir_vitals_recall(weir_vitals *self)
+{
+    recall(self);
+    for (weir_vitals *part = self->parts; part; part = part->next_part)
+        recall(part);
+}
+
+static uint64_t own_entered(weir_vitals *self)
 {
     pthread_mutex_lock(&self->lock);
-    uint64_t entered = weir_count_get(self, WEIR_COUNT_IN) + self->recalled;
+    uint64_t entered = own_count(self, WEIR_COUNT_IN) + self->recalled;
     pthread_mutex_unlock(&self->lock);
     return entered;
+}
+
+uint64_t weir_vitals_entered(weir_vitals *self)
+{
+    uint64_t sum = own_entered(self);
+    for (weir_vitals *part = self->parts; part; part = part->next_part)
+        sum += own_entered(part);
+    return sum;
 }
 
 const char *weir_state_name(weir_state state)
@@ -111,13 +169,24 @@ int64_t weir_counts_imbalance(const uint64_t counts[WEIR_COUNTS])
 
 /*  A node changes several counters one after the other, without a lock. A copy that
     does not balance was taken in between, and is taken again.                   */
-void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
+static void own_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
 {
     for (int tries = 0; tries < 1000; tries++) {
         for (int i = 0; i < WEIR_COUNTS; i++)
-            counts[i] = weir_count_get(self, (weir_count)i);
+            counts[i] = own_count(self, (weir_count)i);
         if (weir_counts_imbalance(counts) == 0) return;
         sched_yield();
+    }
+}
+
+void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
+{
+    own_counts(self, counts);
+    for (const weir_vitals *part = self->parts; part; part = part->next_part) {
+        uint64_t more[WEIR_COUNTS];
+        own_counts(part, more);
+        for (int i = 0; i < WEIR_COUNTS; i++)
+            counts[i] += more[i];
     }
 }
 
@@ -165,12 +234,38 @@ void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subjec
     pthread_mutex_unlock(&self->lock);
 }
 
-size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX])
+/*  What several parts wait for is one wait, since the first of them began.      */
+static size_t add_wait(weir_wait list[WEIR_WAITS_MAX], size_t count,
+                       const weir_wait *wait)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].kind != wait->kind || strcmp(list[i].subject, wait->subject))
+            continue;
+        if (wait->since_us < list[i].since_us) list[i].since_us = wait->since_us;
+        return count;
+    }
+    if (count == WEIR_WAITS_MAX) return count;
+    size_t at = count;
+    for (; at && list[at - 1].since_us > wait->since_us; at--)
+        list[at] = list[at - 1];
+    list[at] = *wait;
+    return count + 1;
+}
+
+static size_t add_waits(weir_wait list[WEIR_WAITS_MAX], size_t count, weir_vitals *self)
 {
     pthread_mutex_lock(&self->lock);
-    size_t count = self->wait_count;
-    memcpy(list, self->waits, count * sizeof *list);
+    for (size_t i = 0; i < self->wait_count; i++)
+        count = add_wait(list, count, &self->waits[i]);
     pthread_mutex_unlock(&self->lock);
+    return count;
+}
+
+size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX])
+{
+    size_t count = add_waits(list, 0, self);
+    for (weir_vitals *part = self->parts; part; part = part->next_part)
+        count = add_waits(list, count, part);
     return count;
 }
 

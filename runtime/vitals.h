@@ -67,7 +67,11 @@ typedef struct {
 
 #define WEIR_WAITS_MAX 16
 
-typedef struct {
+/*  A node that is several actors, as a bus is its shards, has vitals of its own and those
+    of its parts; who reads the node's sees them together.                     */
+typedef struct weir_vitals {
+    _Atomic(struct weir_vitals *) parts; // first of a list; lent
+    struct weir_vitals *next_part;
     _Atomic uint64_t counts[WEIR_COUNTS];
     _Atomic int state;         // weir_state
     _Atomic bool at_end;       // a source: nothing to read at this moment
@@ -120,10 +124,16 @@ static inline void weir_count_add(weir_vitals *self, weir_count count, uint64_t 
     atomic_fetch_add_explicit(&self->counts[count], n, memory_order_relaxed);
 }
 
-static inline uint64_t weir_count_get(const weir_vitals *self, weir_count count)
-{
-    return atomic_load_explicit(&self->counts[count], memory_order_relaxed);
-}
+/*  Of the node with its parts.                                                */
+uint64_t weir_count_get(const weir_vitals *self, weir_count count);
+
+/*  A part more; it lives as long as the node's vitals. Any thread.            */
+void weir_vitals_adopt(weir_vitals *self, weir_vitals *part);
+
+/*  Input blocks that are not settled yet; and when the longest step of its threads began,
+    0: all of them wait.                                                       */
+uint64_t weir_vitals_open(const weir_vitals *self);
+int64_t weir_vitals_step_us(const weir_vitals *self);
 
 /*  All counters as they were at one instant: the sums of records balance, unless the
     node is in the middle of a change for longer than some milliseconds.       */
@@ -138,7 +148,7 @@ void weir_vitals_wait(weir_vitals *self, weir_wait_kind kind, const char *subjec
                       const char *format, ...) __attribute__((format(printf, 4, 5)));
 void weir_vitals_flow(weir_vitals *self, weir_wait_kind kind, const char *subject);
 
-/*  Copies what it waits for, the oldest first, and gives the number.          */
+/*  Copies what it and its parts wait for, the oldest first, and gives the number.  */
 size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX]);
 
 /*  The node starts again: its residents will come in a second time, so they leave IN, and

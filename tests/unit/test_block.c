@@ -449,6 +449,158 @@ static void a_stamp_never_makes_the_runs_too_long(void **state)
     weir_block_destroy(&foreign);
 }
 
+/* --- Slices and copies ------------------------------------------------------------- */
+
+enum { CUT_RECORDS = 300, CUT_RUN = 7 };
+
+/*  The n-th record is n in two bytes and n % 37 bytes more; its label is @(n / 7). */
+static weir_block *labelled_block(weir_ledger *ledger)
+{
+    char labels[CUT_RECORDS / CUT_RUN + 1][8];
+    weir_builder builder = {.target = 1 << 20, .ledger = ledger};
+    for (int i = 0; i < CUT_RECORDS; i++) {
+        uint8_t data[2 + 37] = {(uint8_t)(i >> 8), (uint8_t)i};
+        char *label = labels[i / CUT_RUN];
+        snprintf(label, sizeof labels[0], "@%d", i / CUT_RUN);
+        weir_builder_add_payload(&builder, WEIR_TEXT, data, 2 + (size_t)i % 37,
+                                 &(weir_run){.source = "in", .label = label});
+    }
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    return block;
+}
+
+/*  The block holds these records and no more, each with its label. Gives the next one. */
+static int assert_records(weir_block *block, int first)
+{
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    const weir_run *origin;
+    uint32_t in_runs = 0;
+    size_t runs;
+    assert_int_equal(weir_block_check(block), WEIR_OK);
+    for (; weir_iterator_next(&walk, &record, &origin); first++) {
+        assert_int_equal(record.data[0] << 8 | record.data[1], first);
+        assert_int_equal(record.size, 2 + first % 37);
+        assert_string_equal(origin->source, "in");
+        assert_int_equal(atoi(origin->label + 1), first / CUT_RUN);
+    }
+    const weir_run *run = weir_block_runs(block, &runs);
+    for (size_t i = 0; i < runs; i++)
+        in_runs += run[i].records;
+    assert_int_equal(in_runs, weir_block_records(block));
+    assert_travels(block);
+    return first;
+}
+
+/*  Each cut is as long as its limits allow.                                   */
+static void cuts_follow_each_other(void **state)
+{
+    (void)state;
+    weir_block *block = labelled_block(NULL);
+    for (uint32_t records = 1; records < CUT_RECORDS + 2; records += records / 3 + 1)
+        for (size_t bytes = 48; bytes < 9000; bytes += bytes / 5) {
+            weir_iterator walk = {.block = block};
+            int next = 0;
+            for (weir_block *part; (part = weir_iterator_cut(&walk, records, bytes));) {
+                next = assert_records(part, next);
+                assert_true(weir_block_records(part) <= records);
+                assert_true(weir_block_size(part) <= bytes);
+                weir_iterator more = walk;
+                weir_record record;
+                assert_true(weir_block_records(part) == records ||
+                            !weir_iterator_next(&more, &record, NULL) ||
+                            weir_block_size(part) + record.encoded_size > bytes);
+                weir_block_destroy(&part);
+            }
+            assert_int_equal(next, CUT_RECORDS);
+        }
+    weir_block_destroy(&block);
+}
+
+static void all_of_a_block_is_the_block(void **state)
+{
+    (void)state;
+    weir_block *block = labelled_block(NULL);
+    size_t size = weir_block_size(block);
+    weir_iterator walk = {.block = block};
+    weir_block *whole = weir_iterator_cut(&walk, CUT_RECORDS, size);
+    assert_ptr_equal(whole, block);
+    assert_null(weir_iterator_cut(&walk, UINT32_MAX, SIZE_MAX));
+    weir_record record;
+    assert_false(weir_iterator_next(&walk, &record, NULL));
+    walk = (weir_iterator){.block = block};
+    weir_block *part = weir_iterator_cut(&walk, CUT_RECORDS, size - 1);
+    assert_int_equal(weir_block_records(part), CUT_RECORDS - 1);
+    weir_block_destroy(&part);
+    weir_block_destroy(&whole);
+    weir_block_destroy(&block);
+}
+
+static void nothing_is_cut_where_the_first_record_is_too_much(void **state)
+{
+    (void)state;
+    weir_block *block = labelled_block(NULL);
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    for (int i = 0; i < 36; i++)
+        weir_iterator_next(&walk, &record, NULL);
+    weir_iterator more = walk;
+    weir_iterator_next(&more, &record, NULL);
+    assert_null(weir_iterator_cut(&walk, 10, record.encoded_size - 1));
+    assert_null(weir_iterator_cut(&walk, 0, SIZE_MAX));
+    assert_int_equal(walk.record, 36);
+    weir_block *part = weir_iterator_cut(&walk, 10, record.encoded_size);
+    assert_int_equal(assert_records(part, 36), 37);
+    weir_block_destroy(&part);
+    weir_block_destroy(&block);
+}
+
+static void a_slice_of_a_slice_holds_the_body(void **state)
+{
+    (void)state;
+    weir_block *block = labelled_block(NULL);
+    const uint8_t *body = weir_block_body(block);
+    weir_iterator walk = {.block = block};
+    weir_block *head = weir_iterator_cut(&walk, 100, SIZE_MAX);
+    weir_block *rest = weir_iterator_cut(&walk, UINT32_MAX, SIZE_MAX);
+    assert_ptr_equal(weir_block_body(rest), body + weir_block_size(head));
+    weir_iterator within = {.block = rest};
+    weir_block *middle = weir_iterator_cut(&within, 50, SIZE_MAX);
+    weir_block_destroy(&block);
+    weir_block_destroy(&head);
+    weir_block_destroy(&rest);
+    assert_int_equal(assert_records(middle, 100), 150);
+    weir_block_destroy(&middle);
+}
+
+static void a_copy_has_a_body_of_its_own_and_is_counted(void **state)
+{
+    (void)state;
+    weir_ledger *ledger = weir_ledger_new(1 << 20);
+    weir_block *block = labelled_block(ledger);
+    weir_block *stamped = weir_block_stamp(block, "in", NULL);
+    weir_iterator walk = {.block = stamped};
+    weir_block *part = weir_iterator_cut(&walk, 20, SIZE_MAX);
+    assert_ptr_equal(weir_block_ledger(part), ledger); // that of the first block
+    weir_block *copy = weir_block_copy(part, weir_block_ledger(part));
+    assert_ptr_not_equal(weir_block_body(copy), weir_block_body(part));
+    size_t size = weir_block_size(part);
+    weir_block_destroy(&part);
+    weir_block_destroy(&stamped);
+    weir_block_destroy(&block);
+    assert_int_equal(weir_ledger_used(ledger), size);
+    assert_int_equal(assert_records(copy, 0), 20);
+    weir_block *uncounted = weir_block_copy(copy, NULL);
+    assert_null(weir_block_ledger(uncounted));
+    assert_int_equal(weir_ledger_used(ledger), size);
+    weir_block_destroy(&uncounted);
+    weir_block_destroy(&copy);
+    assert_int_equal(weir_ledger_used(ledger), 0);
+    assert_int_equal(weir_ledger_release_errors(ledger), 0);
+    weir_ledger_destroy(&ledger);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +620,11 @@ int main(void)
         cmocka_unit_test(an_origin_beyond_the_bound_is_nobodys),
         cmocka_unit_test(a_text_that_is_no_utf8_is_made_one),
         cmocka_unit_test(a_stamp_never_makes_the_runs_too_long),
+        cmocka_unit_test(cuts_follow_each_other),
+        cmocka_unit_test(all_of_a_block_is_the_block),
+        cmocka_unit_test(nothing_is_cut_where_the_first_record_is_too_much),
+        cmocka_unit_test(a_slice_of_a_slice_holds_the_body),
+        cmocka_unit_test(a_copy_has_a_body_of_its_own_and_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,178 @@
+#include "actors/bus_config.h"
+#include <unistd.h>
+
+#define DEFAULTS                                                                         \
+    {                                                                                    \
+        .shards = WEIR_AUTO, .vnodes = 256, .ring_records = 262144,                      \
+        .ring_bytes = 64 << 20, .batch = WEIR_BATCH_DEFAULTS,                            \
+        .retry = WEIR_RETRY_DEFAULTS, .flush_timeout_us = 30000000,                      \
+        .drain_timeout_us = 30000000, .scale = WEIR_SCALE_DEFAULTS, .disk = {            \
+            .map_bytes = 1 << 30,                                                        \
+            .map_max_bytes = 1ll << 40,                                                  \
+            .commit_bytes = 8 << 20,                                                     \
+            .compact_at = 0.5,                                                           \
+            .keep_age_us = WEIR_FOREVER,                                                 \
+            .keep_bytes = WEIR_FOREVER,                                                  \
+            .keep_records = WEIR_FOREVER,                                                \
+            .hold = true                                                                 \
+        }                                                                                \
+    }
+
+const weir_bus_options weir_bus_options_defaults = DEFAULTS;
+const weir_bus_node_config weir_bus_node_defaults = {.bus = DEFAULTS};
+
+/* --- Options ----------------------------------------------------------------------- */
+
+static const char *const auto_word[] = {"auto", NULL};
+static const char *const forever_word[] = {"forever", NULL};
+static const char *const all_word[] = {"all", NULL};
+static const char *const keep_words[] = {"", "all", NULL};
+static const char *const store_words[] = {"none", "disk", NULL};
+
+#define AT(field) offsetof(weir_bus_node_config, bus.field)
+#define KB 1024.0
+#define MB (1024 * KB)
+#define GB (1024 * MB)
+#define TB (1024 * GB)
+#define MS 1000.0
+#define HOUR (3600e6)
+#define LEAST 1e-9 // of what must be above 0
+
+/*  One row a line here, since the table is long.                                   */
+/* clang-format off */
+#define TIME(name, field, least, help) \
+    {name, WEIR_OPTION_TIME, AT(field), least, HOUR, NULL, false, help}
+#define SIZE(name, field, least, most, help) \
+    {name, WEIR_OPTION_SIZE, AT(field), least, most, NULL, false, help}
+#define COUNT(name, field, least, most, words, help) \
+    {name, WEIR_OPTION_INT, AT(field), least, most, words, false, help}
+#define RATIO(name, field, least, most, help) \
+    {name, WEIR_OPTION_NUMBER, AT(field), least, most, NULL, false, help}
+#define WORD(name, field, words, help) \
+    {name, WEIR_OPTION_WORD, AT(field), 0, 0, words, false, help}
+
+const weir_option weir_bus_node_options[] = {
+    COUNT("shards", shards, 1, 1024, auto_word, "active shards at the first start; auto: as many as CPUs, at most 8"),
+    COUNT("vnodes", vnodes, 1, 65536, NULL, "units of routing; fixed once the state is there"),
+    {"key", WEIR_OPTION_FIELD, AT(key), 0, 0, NULL, false, "field with the key; wins over the record's own"},
+    {"state", WEIR_OPTION_PATH, AT(state), 0, 0, NULL, false, "folder for identity, shards and groups; none: that of the disk store"},
+    COUNT("ring_records", ring_records, 1, 1073741824, NULL, "records in a shard's ring"),
+    SIZE("ring_bytes", ring_bytes, MB, 64 * GB, "bytes in a shard's ring"),
+    WORD("overflow", overflow, weir_overflow_words, "when the ring is full"),
+    COUNT("sample.one_in", one_in, 1, 1e6, NULL, "1 record in so many is taken; overflow = sample { one_in = 10 }"),
+    COUNT("batch.min_records", batch.min_records, 1, 1e6, NULL, "smallest target of a batch"),
+    COUNT("batch.max_records", batch.max_records, 1, 1e6, NULL, "most records in a batch"),
+    SIZE("batch.max_bytes", batch.max_bytes, 4 * KB, 8 * MB, "most bytes in a batch"),
+    COUNT("batch.in_flight", batch.in_flight, 1, 64, NULL, "batches of a shard that are not safe yet"),
+    TIME("batch.max_delay", batch.max_delay_us, MS, "longest that a batch is open"),
+    TIME("batch.window", batch.window_us, MS, "window for the rate of arrival"),
+    COUNT("retry.attempts", retry.attempts, 1, 1e6, forever_word, "for a batch"),
+    WORD("retry.exhausted", retry.exhausted, weir_exhausted_words, "after the last attempt"),
+    TIME("retry.timeout", retry.timeout_us, MS, "of one attempt"),
+    TIME("retry.first", retry.wait.first_us, MS, "wait after the first failure"),
+    TIME("retry.max", retry.wait.max_us, MS, "ceiling of that wait"),
+    TIME("flush_timeout", flush_timeout_us, MS, "deadline of a flush"),
+    TIME("drain_timeout", drain_timeout_us, MS, "deadline of a close"),
+    COUNT("scale.min", scale.min, 1, 1024, NULL, "fewest active shards"),
+    COUNT("scale.max", scale.max, 1, 1024, NULL, "most active shards; none: as many as shards"),
+    RATIO("scale.fill", scale.fill, LEAST, 1, "fill of the ring at load 1"),
+    RATIO("scale.idle_fill", scale.idle_fill, 0, 1, "below it a shard may be cold"),
+    TIME("scale.wait", scale.wait_us, MS, "time in the ring at load 1"),
+    TIME("scale.window", scale.window_us, MS, "period of the policy"),
+    TIME("scale.cooldown", scale.cooldown_us, MS, "least time between two changes"),
+    TIME("scale.idle_delay", scale.idle_delay_us, MS, "cold for so long, a shard goes"),
+    WORD("store", store, store_words, "disk { .. }: records are on disk before they are acknowledged"),
+    {"disk.path", WEIR_OPTION_PATH, AT(path), 0, 0, NULL, false, "folder of the store; none: bus/NAME in the topology's state folder"},
+    SIZE("disk.map", disk.map_bytes, MB, 16 * TB, "first size of the map"),
+    SIZE("disk.map_max", disk.map_max_bytes, MB, 16 * TB, "largest size of the map"),
+    SIZE("disk.commit_bytes", disk.commit_bytes, 64 * KB, 256 * MB, "most bytes in a transaction"),
+    RATIO("disk.compact_at", disk.compact_at, LEAST, 1 - LEAST, "share of free pages that starts a compaction"),
+    WORD("disk.keep", keep, keep_words, "required: all, or a table with at least one bound"),
+    {"disk.keep.age", WEIR_OPTION_TIME, AT(disk.keep_age_us), MS, 1e18, all_word, false, "age that a shard keeps"},
+    {"disk.keep.bytes", WEIR_OPTION_SIZE, AT(disk.keep_bytes), 1, 1e18, all_word, false, "bytes that a shard keeps"},
+    {"disk.keep.records", WEIR_OPTION_INT, AT(disk.keep_records), 1, 1e18, all_word, false, "records that a shard keeps"},
+    {"disk.keep.hold", WEIR_OPTION_BOOL, AT(disk.hold), 0, 0, NULL, false, "removes only what every group has committed"},
+    {.name = NULL},
+};
+/* clang-format on */
+
+/* --- Checks ------------------------------------------------------------------------ */
+
+static weir_err wrong(weir_report *report, const char *option, const char *text)
+{
+    return weir_report_set(report, WEIR_EINVAL, option, "%s", text);
+}
+
+uint32_t weir_bus_first_shards(const weir_bus_options *self)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    if (self->shards != WEIR_AUTO) return (uint32_t)self->shards;
+    int64_t shards = cpus < 1 ? 1 : cpus < 8 ? cpus : 8;
+    if (shards < self->scale.min) shards = self->scale.min;
+    if (self->scale.max != WEIR_NONE && shards > self->scale.max)
+        shards = self->scale.max;
+    return (uint32_t)(shards < self->vnodes ? shards : self->vnodes);
+}
+
+uint32_t weir_bus_scale_max(const weir_bus_options *self)
+{
+    return self->scale.max == WEIR_NONE ? weir_bus_first_shards(self)
+                                        : (uint32_t)self->scale.max;
+}
+
+bool weir_bus_has_policy(const weir_bus_options *self)
+{
+    const weir_scale_config *a = &self->scale, *b = &weir_bus_options_defaults.scale;
+    return a->min != b->min || a->max != b->max || a->fill != b->fill ||
+           a->idle_fill != b->idle_fill || a->wait_us != b->wait_us ||
+           a->window_us != b->window_us || a->cooldown_us != b->cooldown_us ||
+           a->idle_delay_us != b->idle_delay_us;
+}
+
+static weir_err check_scale(const weir_bus_options *self, weir_report *report)
+{
+    int64_t shards = weir_bus_first_shards(self), max = weir_bus_scale_max(self);
+    if (shards < self->scale.min)
+        return wrong(report, "scale.min",
+                     "is more than shards: at the first start there "
+                     "are fewer");
+    if (shards > max) return wrong(report, "scale.max", "is less than shards");
+    if (max > self->vnodes)
+        return wrong(report, self->scale.max == WEIR_NONE ? "shards" : "scale.max",
+                     "is more than vnodes: each active shard needs one");
+    if (self->scale.idle_fill >= self->scale.fill)
+        return wrong(report, "scale.idle_fill", "is not below scale.fill");
+    return WEIR_OK;
+}
+
+static bool has_bounds(const weir_disk_config *disk)
+{
+    return disk->keep_age_us != WEIR_FOREVER || disk->keep_bytes != WEIR_FOREVER ||
+           disk->keep_records != WEIR_FOREVER;
+}
+
+static weir_err check_disk(const weir_bus_options *self, weir_report *report)
+{
+    if (self->keep == 0 && !has_bounds(&self->disk))
+        return wrong(report, "disk.keep",
+                     "is required for a disk store: all, or a table with at least one of "
+                     "age, bytes and records");
+    if (self->keep && has_bounds(&self->disk))
+        return wrong(report, "disk.keep", "is either all or a table with bounds");
+    if (self->disk.map_bytes > self->disk.map_max_bytes)
+        return wrong(report, "disk.map", "is more than disk.map_max");
+    return WEIR_OK;
+}
+
+weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *report)
+{
+    if (self->batch.min_records > self->batch.max_records)
+        return wrong(report, "batch.min_records", "is more than batch.max_records");
+    if (self->retry.wait.first_us > self->retry.wait.max_us)
+        return wrong(report, "retry.first", "is more than retry.max");
+    if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
+        return wrong(report, "overflow",
+                     "sample needs one_in: overflow = sample { one_in = 10 }");
+    weir_err err = check_scale(self, report);
+    return err || self->store != WEIR_BUS_DISK ? err : check_disk(self, report);
+}

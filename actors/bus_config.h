@@ -1,0 +1,48 @@
+/*  bus_config: the options of a bus.                                               */
+#pragma once
+#include "actors/dispatch.h"
+#include "actors/scale.h"
+#include "actors/store_disk.h"
+#include "runtime/actor.h"
+
+typedef enum { WEIR_BUS_MEMORY = 0, WEIR_BUS_DISK } weir_bus_store;
+
+typedef struct {
+    int64_t shards; // at the first start; WEIR_AUTO: min (CPUs, 8)
+    int64_t vnodes;
+    char *key;
+    char *state;
+    int64_t ring_records, ring_bytes;
+    int overflow; // weir_overflow
+    int64_t one_in;
+    weir_batch_config batch;
+    weir_retry_config retry;
+    int64_t flush_timeout_us, drain_timeout_us;
+    weir_scale_config scale;
+    int store;             // weir_bus_store
+    char *path;            // of the disk store; NULL: bus/NAME under the topology's state
+    int keep;              // 0: not said; 1: all; WEIR_NONE: a table
+    weir_disk_config disk; // without path and name
+} weir_bus_options;
+
+extern const weir_bus_options weir_bus_options_defaults;
+
+/*  What the table alone cannot tell; where is the option.                          */
+weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *report);
+
+/*  Active shards at the first start, and the bounds of scaling, without `auto`.     */
+uint32_t weir_bus_first_shards(const weir_bus_options *self);
+bool weir_bus_has_policy(const weir_bus_options *self); // some of `scale` was said
+uint32_t weir_bus_scale_max(const weir_bus_options *self);
+
+struct weir_hub;
+
+/*  Of the actor that is a bus's node.                                              */
+typedef struct {
+    weir_node node;
+    weir_bus_options bus;
+    struct weir_hub *hub; // lent; NULL: an own one
+} weir_bus_node_config;
+
+extern const weir_bus_node_config weir_bus_node_defaults;
+extern const weir_option weir_bus_node_options[];

@@ -1,0 +1,629 @@
+#include "actors/bus_shards.h"
+#include "runtime/clock.h"
+#include "runtime/handover.h"
+#include "runtime/log.h"
+#include <assert.h>
+
+/*  A shard that has been started and not stopped.                                  */
+typedef struct member {
+    struct member *next;
+    uint32_t id;
+    weir_shard_state state;
+    weir_shard_config config;
+    zactor_t *actor;
+    sem_t ended;
+    weir_report report; // of init
+    char endpoint[128];
+    weir_hub_shard *shared;
+    uint64_t *parks; // bits of the vnodes that move in; NULL: none
+    weir_park_set park_set;
+    int64_t active_us;       // since when
+    weir_shard_stats before; // as loads () saw it last
+    int64_t before_us;
+} member;
+
+typedef struct {
+    char *endpoint, *reader; // owned
+} reader;
+
+struct weir_bus_shards {
+    weir_bus_shards_config config;
+    const weir_bus_options *options;
+    weir_shard_table table;
+    member *members; // by id, ascending
+    reader *readers;
+    size_t reader_count;
+    bool started;
+    uint32_t *owners; // of the map that is published
+    uint64_t version; // of the route, for which markers are awaited; 0: no change
+    uint32_t *changed;
+    uint32_t changed_count;
+};
+
+static const int stop_timeout_ms = 2000;
+
+/* --- Table ------------------------------------------------------------------------- */
+
+static weir_shard_row *find_row(weir_bus_shards *self, uint32_t id)
+{
+    for (size_t i = 0; i < self->table.row_count; i++)
+        if (self->table.rows[i].id == id) return &self->table.rows[i];
+    return NULL;
+}
+
+static uint32_t add_row(weir_bus_shards *self)
+{
+    weir_shard_table *t = &self->table;
+    uint32_t id = t->row_count ? t->rows[t->row_count - 1].id + 1 : 0;
+    t->rows = realloc(t->rows, (t->row_count + 1) * sizeof *t->rows);
+    if (!t->rows) abort();
+    t->rows[t->row_count++] = (weir_shard_row){id, WEIR_SHARD_STARTING};
+    return id;
+}
+
+static uint32_t active_ids(const weir_bus_shards *self, uint32_t **ids)
+{
+    uint32_t count = 0;
+    *ids = calloc(self->table.row_count + 1, sizeof **ids);
+    if (!*ids) abort();
+    for (size_t i = 0; i < self->table.row_count; i++)
+        if (self->table.rows[i].state == WEIR_SHARD_ACTIVE)
+            (*ids)[count++] = self->table.rows[i].id;
+    return count;
+}
+
+uint32_t weir_bus_shards_active(const weir_bus_shards *self)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < self->table.row_count; i++)
+        count += self->table.rows[i].state == WEIR_SHARD_ACTIVE;
+    return count;
+}
+
+static void note_move(weir_shard_table *t, uint32_t from, uint32_t to)
+{
+    for (size_t i = 0; i < t->move_count; i++)
+        if (t->moves[i].from == from && t->moves[i].to == to) return;
+    t->moves = realloc(t->moves, (t->move_count + 1) * sizeof *t->moves);
+    if (!t->moves) abort();
+    t->moves[t->move_count++] = (weir_move){from, to, t->version};
+}
+
+/*  Gives the vnodes to the active shards; what moves from a shard that had some is noted.
+ */
+static void assign(weir_bus_shards *self)
+{
+    weir_shard_table *t = &self->table;
+    uint32_t *ids, count = active_ids(self, &ids);
+    t->version++;
+    weir_scale_assign(t->owners, t->vnodes, ids, count);
+    for (uint32_t v = 0; v < t->vnodes; v++)
+        if (self->owners[v] != t->owners[v] && find_row(self, self->owners[v]))
+            note_move(t, self->owners[v], t->owners[v]);
+    free(ids);
+}
+
+static weir_err store_table(weir_bus_shards *self, weir_report *report)
+{
+    return weir_bus_state_store(weir_hub_state(self->config.hub), &self->table, report);
+}
+
+/*  Moves whose fences are stored by now need not be known any more: the shard that gained
+    has made something safe since.                                                  */
+static void forget_moves(weir_bus_shards *self)
+{
+    self->table.move_count = 0;
+}
+
+/* --- Members ----------------------------------------------------------------------- */
+
+static member *find_member(const weir_bus_shards *self, uint32_t id)
+{
+    member *m = self->members;
+    while (m && m->id != id)
+        m = m->next;
+    return m;
+}
+
+static void set_state(weir_bus_shards *self, uint32_t id, weir_shard_state state)
+{
+    member *m = find_member(self, id);
+    find_row(self, id)->state = state;
+    if (!m) return;
+    m->state = state;
+    atomic_store(&m->shared->state, (int)state);
+    if (state == WEIR_SHARD_ACTIVE) m->active_us = weir_clock_now_us();
+}
+
+static void configure(weir_bus_shards *self, member *m)
+{
+    const weir_bus_options *o = self->options;
+    m->config = (weir_shard_config){
+        .node = *self->config.node,
+        .id = m->id,
+        .nonce = weir_bus_state_nonce(weir_hub_state(self->config.hub)),
+        .epoch = self->config.epoch,
+        .ring = {.records = o->ring_records,
+                 .bytes = o->ring_bytes,
+                 .overflow = o->overflow,
+                 .one_in = o->one_in},
+        .batch = o->batch,
+        .retry = o->retry,
+        .store = weir_hub_store(self->config.hub),
+        .window = &m->shared->window,
+    };
+    m->config.node.pool_bytes = (size_t)o->ring_bytes;
+    m->config.node.vitals = &m->shared->vitals;
+    m->config.node.report = &m->report;
+    m->config.node.ended = &m->ended;
+    m->shared->vitals.wake_fd = self->config.wake_fd;
+    atomic_store(&m->shared->vitals.state, WEIR_STATE_NEW);
+    memset(&m->shared->window.stats, 0, sizeof m->shared->window.stats);
+}
+
+static weir_err tell(member *m, const char *command, weir_report *report)
+{
+    weir_err err = weir_actor_ask(m->actor, NULL, command, NULL);
+    return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 ": %s: %s", m->id,
+                                 command, weir_err_name(err))
+               : WEIR_OK;
+}
+
+static weir_err connect_reader(member *m, const reader *r, weir_report *report)
+{
+    zmsg_t *reply = NULL;
+    weir_err err = weir_actor_ask(m->actor, &reply, "CONNECT", m->config.node.name,
+                                  r->endpoint, r->reader, NULL);
+    char *text = reply ? zmsg_popstr(reply) : NULL;
+    if (err)
+        weir_report_set(report, err, NULL, "shard %" PRIu32 ": %s", m->id,
+                        text ? text : "cannot link");
+    zstr_free(&text);
+    zmsg_destroy(&reply);
+    return err;
+}
+
+static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report)
+{
+    m->actor = zactor_new(weir_shard, &m->config);
+    weir_handover_take(&m->report);
+    if (!m->actor || m->report.err)
+        return weir_report_set(report, WEIR_ESYS, NULL, "shard %" PRIu32 ": %s", m->id,
+                               m->report.err ? m->report.text : "no thread or socket");
+    snprintf(m->endpoint, sizeof m->endpoint,
+             "inproc://weir-shard-%p-%" PRIu64 "-%" PRIu32, (void *)self->config.hub,
+             self->config.epoch, m->id);
+    weir_err err = weir_actor_ask(m->actor, NULL, "LISTEN", m->endpoint, NULL);
+    if (err)
+        return weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot listen",
+                               m->id);
+    for (size_t i = 0; i < self->reader_count && !err; i++)
+        err = connect_reader(m, &self->readers[i], report);
+    return err || !self->started ? err : tell(m, "START", report);
+}
+
+static weir_err stop_member(member **m_p)
+{
+    member *m = *m_p;
+    if (m->actor && weir_actor_stop(&m->actor, &m->ended, stop_timeout_ms))
+        return WEIR_ETIMEOUT; // its thread still uses all of this
+    *m_p = m->next;
+    sem_destroy(&m->ended);
+    free(m->parks);
+    free(m);
+    return WEIR_OK;
+}
+
+static weir_err start_member(weir_bus_shards *self, uint32_t id, weir_report *report)
+{
+    member *m = calloc(1, sizeof *m);
+    if (!m) abort();
+    m->id = id;
+    m->before_us = weir_clock_now_us();
+    m->shared = weir_hub_shard_of(self->config.hub, id, self->config.node->vitals);
+    sem_init(&m->ended, 0, 0);
+    configure(self, m);
+    member **at = &self->members;
+    while (*at && (*at)->id < id)
+        at = &(*at)->next;
+    m->next = *at;
+    *at = m;
+    weir_err err = run_member(self, m, report);
+    if (err) stop_member(at);
+    return err;
+}
+
+/* --- Map --------------------------------------------------------------------------- */
+
+static uint32_t index_of(const weir_bus_shards *self, uint32_t id)
+{
+    uint32_t i = 0;
+    for (const member *m = self->members; m && m->id != id; m = m->next)
+        i++;
+    return i;
+}
+
+static bool loses(const weir_bus_shards *self, uint32_t id)
+{
+    for (uint32_t v = 0; v < self->table.vnodes; v++)
+        if (self->owners[v] == id && self->table.owners[v] != id) return true;
+    return false;
+}
+
+static uint32_t count_vnodes(const weir_bus_shards *self, uint32_t id)
+{
+    uint32_t count = 0;
+    for (uint32_t v = 0; v < self->table.vnodes; v++)
+        count += self->table.owners[v] == id;
+    return count;
+}
+
+static uint64_t publish(weir_bus_shards *self)
+{
+    uint32_t count = index_of(self, UINT32_MAX), i = 0;
+    weir_route_map *map = weir_route_map_new(self->table.vnodes, count);
+    for (member *m = self->members; m; m = m->next, i++) {
+        map->shards[i] = (weir_route_shard){.id = m->id,
+                                            .endpoint = strdup(m->endpoint),
+                                            .active = m->state == WEIR_SHARD_ACTIVE,
+                                            .loses = loses(self, m->id)};
+        m->shared->vnodes = count_vnodes(self, m->id);
+    }
+    for (uint32_t v = 0; v < map->vnodes; v++)
+        map->owners[v] = index_of(self, self->table.owners[v]);
+    memcpy(self->owners, self->table.owners, map->vnodes * sizeof *self->owners);
+    return weir_route_publish(weir_hub_route(self->config.hub), &map);
+}
+
+/* --- Moving ------------------------------------------------------------------------ */
+
+static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
+{
+    uint32_t vnodes = self->table.vnodes;
+    char address[32];
+    bool gains = false;
+    free(m->parks);
+    m->parks = calloc((vnodes + 63) / 64, sizeof *m->parks);
+    if (!m->parks) abort();
+    for (uint32_t v = 0; v < vnodes; v++) {
+        if (self->table.owners[v] != m->id || self->owners[v] == m->id) continue;
+        m->parks[v / 64] |= 1ull << v % 64;
+        gains = true;
+    }
+    if (!gains) return WEIR_OK;
+    m->park_set = (weir_park_set){m->parks, vnodes};
+    snprintf(address, sizeof address, "%p", (void *)&m->park_set);
+    weir_err err = weir_actor_ask(m->actor, NULL, "PARK", address, NULL);
+    return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot park",
+                                 m->id)
+               : WEIR_OK;
+}
+
+static uint64_t last_offset(const weir_store_shard *list, size_t count, uint32_t id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i].shard == id) return list[i].last;
+    return 0;
+}
+
+/*  The fences of a shard that gained vnodes go with its first batch.               */
+static weir_err release(weir_bus_shards *self, member *m, const weir_store_shard *list,
+                        size_t count, weir_report *report)
+{
+    zmsg_t *message = zmsg_new(), *reply;
+    zmsg_addstr(message, "RELEASE");
+    for (size_t i = 0; i < self->table.move_count; i++) {
+        const weir_move *move = &self->table.moves[i];
+        uint64_t last = last_offset(list, count, move->from);
+        if (move->to == m->id && last)
+            zmsg_addstrf(message, "%" PRIu32 ":%" PRIu64, move->from, last);
+    }
+    zmsg_send(&message, m->actor);
+    reply = zmsg_recv(m->actor);
+    char *code = reply ? zmsg_popstr(reply) : NULL;
+    bool good = code && atoi(code) == WEIR_OK;
+    zstr_free(&code);
+    zmsg_destroy(&reply);
+    return good ? WEIR_OK
+                : weir_report_set(report, WEIR_ECLOSED, NULL,
+                                  "shard %" PRIu32 " cannot release", m->id);
+}
+
+static weir_err release_all(weir_bus_shards *self, weir_report *report)
+{
+    weir_store *store = weir_hub_store(self->config.hub);
+    weir_store_shard *list = NULL;
+    size_t count = 0;
+    weir_err err = WEIR_OK;
+    if (!self->table.move_count) return WEIR_OK;
+    if (store) err = store->class->shards(store, &list, &count, report);
+    for (member *m = self->members; m && !err; m = m->next)
+        err = release(self, m, list, count, report);
+    free(list);
+    return err;
+}
+
+static weir_err retire_drained(weir_bus_shards *self, weir_report *report)
+{
+    bool retired = false;
+    for (member **at = &self->members; *at;) {
+        member *m = *at;
+        if (m->state != WEIR_SHARD_DRAINING) {
+            at = &m->next;
+            continue;
+        }
+        set_state(self, m->id, WEIR_SHARD_RETIRED);
+        retired = true;
+        weir_log(WEIR_INFO, "shard retired bus=%s shard=%" PRIu32,
+                 weir_hub_name(self->config.hub), m->id);
+        if (stop_member(at))
+            return weir_report_set(report, WEIR_ETIMEOUT, NULL,
+                                   "shard %" PRIu32 " does not end", m->id);
+    }
+    if (retired) publish(self);
+    return WEIR_OK;
+}
+
+/*  What the losers had of the vnodes that moved is safe.                           */
+static weir_err finish_change(weir_bus_shards *self, weir_report *report)
+{
+    self->version = 0;
+    weir_err err = release_all(self, report);
+    if (!err) err = retire_drained(self, report);
+    return err ? err : store_table(self, report);
+}
+
+/*  The table is durable before anybody acts on it.                                 */
+static weir_err move_vnodes(weir_bus_shards *self, weir_report *report)
+{
+    assign(self);
+    weir_err err = store_table(self, report);
+    for (member *m = self->members; m && !err; m = m->next)
+        err = park(self, m, report);
+    if (err) return err;
+    self->version = publish(self);
+    return weir_bus_shards_go_on(self, report);
+}
+
+/* --- Changing ---------------------------------------------------------------------- */
+
+static void note_changed(weir_bus_shards *self, uint32_t id)
+{
+    self->changed =
+        realloc(self->changed, (self->changed_count + 1) * sizeof *self->changed);
+    if (!self->changed) abort();
+    self->changed[self->changed_count++] = id;
+}
+
+/*  One that cannot start is retired, and the map unchanged.                        */
+static weir_err add_shards(weir_bus_shards *self, uint32_t count, weir_report *report)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id = add_row(self);
+        weir_err err = start_member(self, id, report);
+        if (err) {
+            set_state(self, id, WEIR_SHARD_RETIRED);
+            return err;
+        }
+        note_changed(self, id);
+    }
+    for (uint32_t i = 0; i < self->changed_count; i++)
+        set_state(self, self->changed[i], WEIR_SHARD_ACTIVE);
+    return WEIR_OK;
+}
+
+static void drain_shards(weir_bus_shards *self, uint32_t count, const uint32_t *order)
+{
+    uint32_t *ids, active = active_ids(self, &ids);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id = order ? order[i] : ids[active - 1 - i];
+        set_state(self, id, WEIR_SHARD_DRAINING);
+        note_changed(self, id);
+    }
+    free(ids);
+}
+
+weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
+                                const uint32_t *order, weir_report *report)
+{
+    uint32_t now = weir_bus_shards_active(self);
+    if (self->version)
+        return weir_report_set(report, WEIR_EFULL, NULL, "a change is under way already");
+    self->changed_count = 0;
+    if (active == now) return WEIR_OK;
+    forget_moves(self);
+    if (active > now) {
+        weir_err err = add_shards(self, active - now, report);
+        if (err) return err;
+    } else {
+        drain_shards(self, now - active, order);
+    }
+    return move_vnodes(self, report);
+}
+
+weir_err weir_bus_shards_go_on(weir_bus_shards *self, weir_report *report)
+{
+    for (member *m = self->members; m; m = m->next) {
+        if (m->shared->vitals.state != WEIR_STATE_FAILED) continue;
+        weir_vitals_reason(&m->shared->vitals, report);
+        return report->err;
+    }
+    if (!self->version ||
+        !weir_route_is_marked(weir_hub_route(self->config.hub), self->version))
+        return WEIR_OK;
+    return finish_change(self, report);
+}
+
+const uint32_t *weir_bus_shards_changed(const weir_bus_shards *self, uint32_t *count)
+{
+    *count = self->changed_count;
+    return self->changed;
+}
+
+bool weir_bus_shards_is_changing(const weir_bus_shards *self)
+{
+    return self->version != 0;
+}
+
+/* --- All of them ------------------------------------------------------------------- */
+
+weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
+                                 const char *name, weir_report *report)
+{
+    self->readers =
+        realloc(self->readers, (self->reader_count + 1) * sizeof *self->readers);
+    if (!self->readers) abort();
+    reader *r = &self->readers[self->reader_count++];
+    *r = (reader){strdup(endpoint->endpoint), strdup(name)};
+    weir_err err = WEIR_OK;
+    for (member *m = self->members; m && !err; m = m->next)
+        err = connect_reader(m, r, report);
+    return err;
+}
+
+weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
+                              weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    for (member *m = self->members; m && !err; m = m->next)
+        err = tell(m, command, report);
+    return err;
+}
+
+weir_err weir_bus_shards_start(weir_bus_shards *self, weir_report *report)
+{
+    self->started = true;
+    return weir_bus_shards_tell(self, "START", report);
+}
+
+uint32_t weir_bus_shards_loads(weir_bus_shards *self, weir_shard_load *loads,
+                               int64_t now_us)
+{
+    uint32_t count = 0;
+    for (member *m = self->members; m; m = m->next) {
+        weir_shard_stats stats;
+        if (m->state != WEIR_SHARD_ACTIVE) continue;
+        weir_hub_look(m->shared, &stats);
+        double us = now_us > m->before_us ? (double)(now_us - m->before_us) : 1;
+        loads[count++] = (weir_shard_load){
+            .id = m->id,
+            .vnodes = m->shared->vnodes,
+            .fill = (stats.ring.fill_us - m->before.ring.fill_us) / us,
+            .wait_us = weir_histogram_percentile(&stats.ring.waited,
+                                                 &m->before.ring.waited, 0.95),
+            .rate = (double)(stats.ring.offered - m->before.ring.offered) * 1e6 / us,
+            .age_us = now_us - m->active_us};
+        m->before = stats;
+        m->before_us = now_us;
+    }
+    return count;
+}
+
+/* --- Life -------------------------------------------------------------------------- */
+
+/*  What was under way when the bus ended: nothing is resident any more, so who was to
+    drain has nothing, and who was starting never was.                              */
+static void tidy_rows(weir_bus_shards *self)
+{
+    for (size_t i = 0; i < self->table.row_count; i++) {
+        weir_shard_row *row = &self->table.rows[i];
+        if (row->state != WEIR_SHARD_ACTIVE) row->state = WEIR_SHARD_RETIRED;
+    }
+}
+
+static uint32_t wanted(const weir_bus_shards *self)
+{
+    const weir_bus_options *o = self->options;
+    uint32_t active = weir_bus_shards_active(self), first = weir_bus_first_shards(o);
+    if (!active || !weir_bus_has_policy(o))
+        return active && o->shards == WEIR_AUTO ? active : first;
+    if (active < o->scale.min) return (uint32_t)o->scale.min;
+    uint32_t max = weir_bus_scale_max(o);
+    return active > max ? max : active;
+}
+
+/*  As many as the options allow, before anything runs.                             */
+static void adjust_rows(weir_bus_shards *self)
+{
+    uint32_t want = wanted(self), active = weir_bus_shards_active(self);
+    for (; active < want; active++)
+        find_row(self, add_row(self))->state = WEIR_SHARD_ACTIVE;
+    for (size_t i = self->table.row_count; i-- > 0 && active > want;) {
+        if (self->table.rows[i].state != WEIR_SHARD_ACTIVE) continue;
+        self->table.rows[i].state = WEIR_SHARD_RETIRED;
+        active--;
+    }
+}
+
+static weir_err load_table(weir_bus_shards *self, weir_report *report)
+{
+    weir_shard_table *t = &self->table;
+    uint32_t vnodes = (uint32_t)self->options->vnodes;
+    weir_err err = weir_bus_state_load(weir_hub_state(self->config.hub), t, report);
+    if (err) return err;
+    if (!t->row_count) {
+        weir_shard_table_fini(t);
+        *t = (weir_shard_table){.vnodes = vnodes,
+                                .owners = malloc(vnodes * sizeof *t->owners)};
+        if (!t->owners) abort();
+        memset(t->owners, 0xff, vnodes * sizeof *t->owners); // nobody's
+    }
+    self->owners = malloc(vnodes * sizeof *self->owners);
+    if (!self->owners) abort();
+    memcpy(self->owners, t->owners, vnodes * sizeof *self->owners);
+    tidy_rows(self);
+    adjust_rows(self);
+    assign(self);
+    return store_table(self, report);
+}
+
+static weir_err start_all(weir_bus_shards *self, weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    for (size_t i = 0; i < self->table.row_count && !err; i++) {
+        if (self->table.rows[i].state != WEIR_SHARD_ACTIVE) continue;
+        err = start_member(self, self->table.rows[i].id, report);
+        if (!err) set_state(self, self->table.rows[i].id, WEIR_SHARD_ACTIVE);
+    }
+    /*  Nothing is parked, but the fences of moves that were under way are due.     */
+    return err ? err : release_all(self, report);
+}
+
+weir_err weir_bus_shards_new(weir_bus_shards **self_p,
+                             const weir_bus_shards_config *config, weir_report *report)
+{
+    weir_bus_shards *self = calloc(1, sizeof *self);
+    if (!self) abort();
+    self->config = *config;
+    self->options = weir_hub_config(config->hub);
+    *self_p = self;
+    weir_err err = load_table(self, report);
+    if (!err) err = start_all(self, report);
+    if (err) return err;
+    memcpy(self->owners, self->table.owners, self->table.vnodes * sizeof *self->owners);
+    publish(self);
+    weir_route_watch(weir_hub_route(config->hub), config->wake_fd);
+    return WEIR_OK;
+}
+
+weir_err weir_bus_shards_destroy(weir_bus_shards **self_p)
+{
+    weir_bus_shards *self = *self_p;
+    *self_p = NULL;
+    if (!self) return WEIR_OK;
+    weir_err err = WEIR_OK;
+    weir_route_watch(weir_hub_route(self->config.hub), -1);
+    while (self->members && !err)
+        err = stop_member(&self->members);
+    if (err) return err; // the threads use what they were given
+    for (size_t i = 0; i < self->reader_count; i++) {
+        free(self->readers[i].endpoint);
+        free(self->readers[i].reader);
+    }
+    free(self->readers);
+    weir_shard_table_fini(&self->table);
+    free(self->owners);
+    free(self->changed);
+    free(self);
+    return WEIR_OK;
+}

@@ -1,0 +1,203 @@
+#include "actors/hub.h"
+#include <errno.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+struct weir_hub {
+    const char *name;
+    const weir_bus_options *config;
+    weir_route *route;
+    pthread_mutex_t lock; // of all that follows
+    bool open, begun;     // begun: the state's epoch is in use
+    char store_path[PATH_MAX];
+    weir_bus_state *state;
+    weir_store *store;
+    weir_groups *groups;
+    _Atomic(weir_hub_shard *) shards; // never removed
+};
+
+/*  A shard's vnodes are looked for at the owners' word; blocks leave open blocks after
+    this time at the latest.                                                        */
+static const int64_t linger_us = 1000;
+
+weir_hub *weir_hub_new(const char *name, const weir_bus_options *config)
+{
+    weir_hub *self = calloc(1, sizeof *self);
+    if (!self) abort();
+    self->name = name;
+    self->config = config;
+    self->route = weir_route_new(&(weir_route_config){
+        .key = config->key,
+        .block_max = (size_t)config->ring_bytes / 2,
+        .linger_us = linger_us,
+    });
+    pthread_mutex_init(&self->lock, NULL);
+    return self;
+}
+
+void weir_hub_destroy(weir_hub **self_p)
+{
+    weir_hub *self = *self_p;
+    *self_p = NULL;
+    if (!self) return;
+    if (self->groups) weir_groups_destroy(&self->groups);
+    if (self->store) self->store->class->close(&self->store);
+    if (self->state) weir_bus_state_close(&self->state);
+    weir_route_destroy(&self->route);
+    while (self->shards) {
+        weir_hub_shard *shard = self->shards;
+        self->shards = shard->next;
+        pthread_mutex_destroy(&shard->window.lock);
+        pthread_mutex_destroy(&shard->vitals.lock);
+        free(shard);
+    }
+    pthread_mutex_destroy(&self->lock);
+    free(self);
+}
+
+/* --- Opening ----------------------------------------------------------------------- */
+
+/*  mkdir -p.                                                                       */
+static weir_err make_folder(const char *path, weir_report *report)
+{
+    char text[PATH_MAX];
+    snprintf(text, sizeof text, "%s", path);
+    for (char *at = text + 1;; at++) {
+        char end = *at;
+        if (end && end != '/') continue;
+        *at = 0;
+        if (mkdir(text, 0777) && errno != EEXIST)
+            return weir_report_set(report, WEIR_ESYS, text, "cannot make the folder: %s",
+                                   strerror(errno));
+        if (!end) return WEIR_OK;
+        *at = end;
+    }
+}
+
+static weir_err open_store(weir_hub *self, weir_report *report)
+{
+    weir_disk_config disk = self->config->disk;
+    disk.path = self->store_path;
+    disk.name = self->name;
+    weir_err err = weir_disk_open(&self->store, &disk, report);
+    if (err) return err;
+    return weir_groups_new(&self->groups,
+                           &(weir_groups_config){.store = self->store,
+                                                 .state = self->state,
+                                                 .vnodes = (uint32_t)self->config->vnodes,
+                                                 .bus = self->name},
+                           report);
+}
+
+static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *report)
+{
+    const weir_bus_options *c = self->config;
+    const char *state = c->state;
+    weir_err err = WEIR_OK;
+    if (c->store == WEIR_BUS_DISK) {
+        if (c->path)
+            snprintf(self->store_path, sizeof self->store_path, "%s", c->path);
+        else
+            snprintf(self->store_path, sizeof self->store_path, "%s/bus/%s", state_dir,
+                     self->name);
+        if (!state) state = self->store_path;
+        err = make_folder(self->store_path, report);
+    }
+    if (!err && c->state) err = make_folder(c->state, report);
+    if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
+    return err || c->store != WEIR_BUS_DISK ? err : open_store(self, report);
+}
+
+weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    pthread_mutex_lock(&self->lock);
+    if (!self->open) err = open_all(self, state_dir, report);
+    if (err && self->store) self->store->class->close(&self->store);
+    if (err && self->state) weir_bus_state_close(&self->state);
+    if (!err) self->open = true;
+    pthread_mutex_unlock(&self->lock);
+    return err;
+}
+
+weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    if (self->begun)
+        err =
+            weir_bus_state_raise(self->state, weir_bus_state_epoch(self->state), report);
+    self->begun = true;
+    *epoch = weir_bus_state_epoch(self->state);
+    return err;
+}
+
+/* --- Shards ------------------------------------------------------------------------ */
+
+weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus)
+{
+    pthread_mutex_lock(&self->lock);
+    weir_hub_shard *shard = self->shards;
+    while (shard && shard->id != id)
+        shard = shard->next;
+    if (!shard) {
+        shard = calloc(1, sizeof *shard);
+        if (!shard) abort();
+        shard->id = id;
+        shard->vitals = (weir_vitals)WEIR_VITALS_INIT;
+        pthread_mutex_init(&shard->window.lock, NULL);
+        weir_vitals_adopt(bus, &shard->vitals);
+        shard->next = self->shards;
+        self->shards = shard;
+    }
+    pthread_mutex_unlock(&self->lock);
+    return shard;
+}
+
+weir_hub_shard *weir_hub_shards(weir_hub *self)
+{
+    return self->shards;
+}
+
+void weir_hub_look(weir_hub_shard *shard, weir_shard_stats *stats)
+{
+    pthread_mutex_lock(&shard->window.lock);
+    *stats = shard->window.stats;
+    pthread_mutex_unlock(&shard->window.lock);
+}
+
+/* --- Looking ----------------------------------------------------------------------- */
+
+const char *weir_hub_name(const weir_hub *self)
+{
+    return self->name;
+}
+
+const weir_bus_options *weir_hub_config(const weir_hub *self)
+{
+    return self->config;
+}
+
+weir_route *weir_hub_route(weir_hub *self)
+{
+    return self->route;
+}
+
+weir_bus_state *weir_hub_state(weir_hub *self)
+{
+    return self->state;
+}
+
+weir_store *weir_hub_store(weir_hub *self)
+{
+    return self->store;
+}
+
+weir_groups *weir_hub_groups(weir_hub *self)
+{
+    return self->groups;
+}
+
+const char *weir_hub_store_path(const weir_hub *self)
+{
+    return self->store_path;
+}

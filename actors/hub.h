@@ -1,0 +1,50 @@
+/*  hub: what the actors of one bus share in a process: the route by which outlets find
+   its shards, its state, store and consumer groups, and where each shard leaves its
+    statistics. It outlives the bus's actors, which restart, and is opened by whoever
+    needs it first. Functions may be called from any thread.                        */
+#pragma once
+#include "actors/bus_config.h"
+#include "actors/groups.h"
+#include "actors/shard.h"
+
+typedef struct weir_hub weir_hub;
+
+/*  Nothing is opened yet. name and config are lent until it ends.                  */
+weir_hub *weir_hub_new(const char *name, const weir_bus_options *config);
+
+/*  Closes what was opened. Nobody uses it any more. Blocks on disk.                */
+void weir_hub_destroy(weir_hub **self_p);
+
+/*  Opens state, store and groups, unless that was done. state_dir: the topology's folder
+    for durable things. Errors fill the report.                                     */
+weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report);
+
+/*  The epoch of the shards that start now: a new one at each call. Errors as above. */
+weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report);
+
+const char *weir_hub_name(const weir_hub *self);
+const weir_bus_options *weir_hub_config(const weir_hub *self);
+weir_route *weir_hub_route(weir_hub *self);
+/*  After weir_hub_open; without a store store and groups are NULL.                 */
+weir_bus_state *weir_hub_state(weir_hub *self);
+weir_store *weir_hub_store(weir_hub *self);
+weir_groups *weir_hub_groups(weir_hub *self);
+const char *weir_hub_store_path(const weir_hub *self); // of a disk store; "": none
+
+/*  What is known of a shard, from its first start on.                              */
+typedef struct weir_hub_shard {
+    struct weir_hub_shard *next;
+    uint32_t id;
+    _Atomic int state; // weir_shard_state
+    uint32_t vnodes;   // as the bus node has it
+    weir_vitals vitals;
+    weir_shard_window window;
+} weir_hub_shard;
+
+/*  Finds or makes it; it lives as long as the hub, and its vitals are part of those of
+   the bus (lent).                                                                     */
+weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus);
+
+/*  A copy of a shard's statistics. Walks the shards: the first, the next, NULL.    */
+void weir_hub_look(weir_hub_shard *shard, weir_shard_stats *stats);
+weir_hub_shard *weir_hub_shards(weir_hub *self);

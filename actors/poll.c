@@ -1,0 +1,524 @@
+#include "actors/poll.h"
+#include "actors/poll_lane.h"
+#include "actors/read_box.h"
+#include "runtime/clock.h"
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/*  Many records may not match, so with a filter a read brings at least so many.    */
+#define FILTER_RECORDS 256
+/*  A filter looks at what has come by the timeout, but not for longer than this, so that
+    a poll gets on even when it has to wait for a shard until then.                 */
+#define GRACE_US 20000
+#define LIMIT_MAX 10000
+#define TIMEOUT_MIN_US 1000
+#define TIMEOUT_MAX_US 3600000000
+
+const weir_poll_request weir_poll_defaults = {
+    .from_ms = -1,
+    .limit = 1000,
+    .bytes = 8 << 20,
+    .scan = 100000,
+    .timeout_us = 1000000,
+};
+
+struct weir_poller {
+    weir_store *store; // lent
+    uint64_t nonce;
+    weir_read_box *box;
+    int news_fd;    // readable when records were stored
+    weir_doc doc;   // scratch of filters
+    uint64_t polls; // tag of the reads of this one
+    /*  Shards with a read of an earlier poll still out: they get no other one before it
+        comes, so that a shard that hangs does not gather them.                     */
+    uint32_t *late;
+    size_t late_count;
+};
+
+/*  One poll. A round gives each shard that has more its share of the places that are
+    left: it reads, waits for all answers, and takes from each.                     */
+typedef struct {
+    weir_poller *poller;
+    const weir_poll_request *request;
+    weir_report *report;
+    weir_fill fill;
+    int64_t deadline_us;
+    uint32_t *wanted;      // ids, sorted; NULL: all
+    weir_poll_lane *lanes; // by shard
+    size_t lane_count;
+    size_t waiting; // lanes without answer
+    weir_fence *fences;
+    size_t fence_count;
+    uint32_t begin, turn; // shards with which this and the next round begin
+    weir_read question;   // bounds of this round's reads
+} task;
+
+/* --- Poller ------------------------------------------------------------------------ */
+
+weir_poller *weir_poller_new(weir_store *store, uint64_t nonce)
+{
+    weir_poller *self = calloc(1, sizeof *self);
+    if (!self) abort();
+    self->store = store;
+    self->nonce = nonce;
+    self->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->news_fd < 0) goto no_news;
+    self->box = weir_read_box_new();
+    if (!self->box) goto no_box;
+    if (weir_clock_watch(weir_read_box_fd(self->box))) goto no_clock;
+    store->class->watch(store, self->news_fd);
+    return self;
+no_clock:
+    weir_read_box_destroy(&self->box);
+no_box:
+    close(self->news_fd);
+no_news:
+    free(self);
+    return NULL;
+}
+
+void weir_poller_destroy(weir_poller **self_p)
+{
+    weir_poller *self = *self_p;
+    if (!self) return;
+    *self_p = NULL;
+    self->store->class->unwatch(self->store, self->news_fd);
+    close(self->news_fd);
+    weir_clock_unwatch(weir_read_box_fd(self->box));
+    weir_read_box_destroy(&self->box);
+    weir_doc_fini(&self->doc);
+    free(self->late);
+    free(self);
+}
+
+static bool is_late(const weir_poller *self, uint32_t shard)
+{
+    for (size_t i = 0; i < self->late_count; i++)
+        if (self->late[i] == shard) return true;
+    return false;
+}
+
+static void add_late(weir_poller *self, uint32_t shard)
+{
+    self->late = realloc(self->late, (self->late_count + 1) * sizeof *self->late);
+    if (!self->late) abort();
+    self->late[self->late_count++] = shard;
+}
+
+static void forget_late(weir_poller *self, uint32_t shard)
+{
+    for (size_t i = 0; i < self->late_count; i++)
+        if (self->late[i] == shard) self->late[i--] = self->late[--self->late_count];
+}
+
+/* --- Lanes ------------------------------------------------------------------------- */
+
+static int by_id(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int by_shard(const void *a, const void *b)
+{
+    return by_id(&((const weir_poll_lane *)a)->shard,
+                 &((const weir_poll_lane *)b)->shard);
+}
+
+/*  Index of the first lane whose shard is not below this one; behind the last: 0.  */
+static size_t index_from(const task *self, uint32_t shard)
+{
+    size_t low = 0, high = self->lane_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (self->lanes[middle].shard < shard)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < self->lane_count ? low : 0;
+}
+
+static weir_poll_lane *find(const task *self, uint32_t shard)
+{
+    if (self->lane_count == 0) return NULL;
+    weir_poll_lane *lane = &self->lanes[index_from(self, shard)];
+    return lane->shard == shard ? lane : NULL;
+}
+
+/*  The i-th lane of the round. */
+static weir_poll_lane *lane_at(const task *self, size_t i)
+{
+    return &self->lanes[(index_from(self, self->begin) + i) % self->lane_count];
+}
+
+static bool wants(const task *self, uint32_t shard)
+{
+    return !self->wanted ||
+           bsearch(&shard, self->wanted, self->request->shard_count, sizeof shard, by_id);
+}
+
+static bool from_cursor(const weir_poll_request *request)
+{
+    return !request->from_end && request->from_ms < 0;
+}
+
+static weir_poll_lane lane_begin(const task *self, uint32_t shard, bool is_new)
+{
+    weir_poll_lane lane = {.shard = shard, .due = true, .barrier = UINT64_MAX};
+    if (from_cursor(self->request))
+        lane.at = weir_cursor_get(&self->request->cursor, shard);
+    else if (!is_new)
+        lane.since_ms = self->request->from_end ? INT64_MAX : self->request->from_ms;
+    lane.began = lane.at;
+    return lane;
+}
+
+/*  Adds lanes for the shards that have none yet. is_new: they have come during the poll,
+    and so are behind its beginning as a whole.                                     */
+static weir_err add_lanes(task *self, bool is_new)
+{
+    weir_store *store = self->poller->store;
+    weir_store_shard *rows;
+    size_t count, known = self->lane_count;
+    weir_err err = store->class->shards(store, &rows, &count, self->report);
+    if (err) return err;
+    self->lanes = realloc(self->lanes, (known + count + 1) * sizeof *self->lanes);
+    if (!self->lanes) abort();
+    for (size_t i = 0; i < count; i++)
+        if (wants(self, rows[i].shard) && !find(self, rows[i].shard))
+            self->lanes[known++] = lane_begin(self, rows[i].shard, is_new);
+    self->lane_count = known;
+    qsort(self->lanes, known, sizeof *self->lanes, by_shard);
+    free(rows);
+    return WEIR_OK;
+}
+
+/* --- Fences ------------------------------------------------------------------------ */
+
+/*  A fence is stored with the first batch behind it: what a read has brought from behind
+    a fence, a list made afterwards tells.                                          */
+static weir_err load_fences(task *self)
+{
+    weir_store *store = self->poller->store;
+    if (self->lane_count < 2) return WEIR_OK;
+    free(self->fences);
+    self->fences = NULL;
+    self->fence_count = 0;
+    return store->class->fences(store, &self->fences, &self->fence_count, self->report);
+}
+
+/*  Whether `from` still has records before the fence. If it had none left when it was
+    asked before the fence was there, it is asked again; if it has none then, none will
+    come.                                                                           */
+static bool stands(weir_poll_lane *from, const weir_fence *fence)
+{
+    if (from->at.a >= fence->last_offset || from->dry >= fence->last_offset) return false;
+    if (!from->answer && !from->more && !from->due) {
+        if (from->asking >= fence->last_offset) {
+            from->dry = fence->last_offset;
+            return false;
+        }
+        from->asking = fence->last_offset;
+        from->due = true;
+    }
+    return true;
+}
+
+static void apply_fences(task *self)
+{
+    for (size_t i = 0; i < self->lane_count; i++)
+        self->lanes[i].barrier = UINT64_MAX;
+    for (size_t i = 0; i < self->fence_count; i++) {
+        const weir_fence *fence = &self->fences[i];
+        weir_poll_lane *to = find(self, fence->to), *from = find(self, fence->from);
+        if (!to || !from || fence->first_offset >= to->barrier) continue;
+        if (fence->first_offset > to->at.a && stands(from, fence))
+            to->barrier = fence->first_offset;
+    }
+}
+
+/* --- Reads ------------------------------------------------------------------------- */
+
+static bool is_over(const task *self)
+{
+    return weir_clock_now_us() >= self->deadline_us;
+}
+
+static void send(task *self, weir_poll_lane *lane)
+{
+    weir_read *question = &self->question;
+    lane->asked = true;
+    question->shard = lane->shard;
+    question->after = lane->at;
+    question->since_ms = lane->since_ms;
+    weir_read_box_ask(self->poller->box, self->poller->store, question,
+                      self->poller->polls);
+}
+
+static void ask(task *self, weir_poll_lane *lane)
+{
+    lane->waiting = true;
+    lane->asked = false;
+    self->waiting++;
+    if (!is_late(self->poller, lane->shard)) send(self, lane);
+}
+
+/*  At first all shards are asked, since each has to tell whether it has more.      */
+static bool has_to_ask(const weir_poll_lane *lane)
+{
+    return !lane->answer && weir_poll_lane_ready(lane) &&
+           (lane->places || !lane->answered);
+}
+
+static uint32_t at_least_1(size_t n)
+{
+    return n ? (uint32_t)n : 1;
+}
+
+static void ask_all(task *self)
+{
+    size_t count = 0;
+    uint32_t places = 1;
+    for (size_t i = 0; i < self->lane_count; i++) {
+        const weir_poll_lane *lane = &self->lanes[i];
+        count += has_to_ask(lane);
+        if (lane->places > places) places = lane->places;
+    }
+    if (count == 0) return;
+    uint32_t scan = at_least_1(self->fill.scan / count);
+    if (self->fill.where && places < FILTER_RECORDS) places = FILTER_RECORDS;
+    self->question.max_records = places < scan ? places : scan;
+    self->question.max_bytes = self->fill.bytes / count + 1;
+    for (size_t i = 0; i < self->lane_count; i++)
+        if (has_to_ask(&self->lanes[i])) ask(self, &self->lanes[i]);
+}
+
+/*  Takes what has come; answers to earlier polls are thrown away.                  */
+static void receive(task *self)
+{
+    uint64_t tag;
+    for (weir_read *read; (read = weir_read_box_next(self->poller->box, &tag));) {
+        weir_poll_lane *lane = find(self, read->shard);
+        if (tag == self->poller->polls) {
+            self->waiting--;
+            weir_poll_lane_answer(lane, &self->fill, &read);
+            continue;
+        }
+        forget_late(self->poller, read->shard);
+        weir_read_destroy(&read);
+        if (lane && lane->waiting && !is_over(self)) send(self, lane);
+    }
+}
+
+/*  Sleeps until there may be an answer, or news if asked for, or time is over.     */
+static void wait(const task *self, bool news)
+{
+    struct pollfd fds[] = {
+        {.fd = weir_read_box_fd(self->poller->box), .events = POLLIN},
+        {.fd = self->poller->news_fd, .events = POLLIN},
+    };
+    poll(fds, news ? 2 : 1, weir_clock_timeout_ms(self->deadline_us));
+}
+
+static void gather(task *self)
+{
+    for (receive(self); self->waiting && !is_over(self); receive(self))
+        wait(self, false);
+    for (size_t i = 0; self->waiting && i < self->lane_count; i++) {
+        weir_poll_lane *lane = &self->lanes[i];
+        if (!lane->waiting) continue;
+        weir_poll_lane_is_slow(lane, self->fill.page, self->request->timeout_us);
+        if (lane->asked) add_late(self->poller, lane->shard);
+        self->waiting--;
+    }
+}
+
+/* --- Rounds ------------------------------------------------------------------------ */
+
+/*  Gives out the places; false: no shard has more. When there are fewer places than
+    shards the next round begins behind the last one that got some.                 */
+static bool share_places(task *self)
+{
+    size_t ready = 0;
+    for (size_t i = 0; i < self->lane_count; i++)
+        ready += weir_poll_lane_ready(&self->lanes[i]);
+    if (ready == 0) return false;
+    uint32_t share = at_least_1(self->fill.room / ready);
+    size_t left = self->fill.room < ready ? self->fill.room : ready;
+    self->begin = self->turn;
+    for (size_t i = 0; i < self->lane_count; i++) {
+        weir_poll_lane *lane = lane_at(self, i);
+        lane->places = left && weir_poll_lane_ready(lane) ? share : 0;
+        if (!lane->places) continue;
+        left--;
+        self->turn = lane->shard + 1;
+    }
+    return true;
+}
+
+/*  Until the page, the time, or what the shards have ends.                         */
+static weir_err do_rounds(task *self)
+{
+    do {
+        apply_fences(self);
+        if (!share_places(self)) return WEIR_OK;
+        ask_all(self);
+        gather(self);
+        weir_err err = load_fences(self);
+        if (err) return err;
+        apply_fences(self);
+        for (size_t i = 0; i < self->lane_count; i++)
+            weir_poll_lane_take(lane_at(self, i), &self->fill);
+    } while (!weir_fill_ended(&self->fill) && !is_over(self));
+    return WEIR_OK;
+}
+
+static void forget_news(const task *self)
+{
+    eventfd_t count;
+    eventfd_read(self->poller->news_fd, &count);
+}
+
+/*  False: time is over and nothing was stored.                                     */
+static bool wait_for_news(task *self)
+{
+    struct pollfd news = {.fd = self->poller->news_fd, .events = POLLIN};
+    while (!is_over(self)) {
+        if (poll(&news, 1, 0) == 1) return true;
+        wait(self, true);
+        receive(self);
+    }
+    return false;
+}
+
+/*  News are forgotten before shards are read, so none is missed.                   */
+static weir_err fill_page(task *self)
+{
+    weir_err err;
+    forget_news(self);
+    err = add_lanes(self, false);
+    if (!err) err = do_rounds(self);
+    while (!err && self->fill.page->count == 0 && !weir_fill_ended(&self->fill) &&
+           wait_for_news(self)) {
+        forget_news(self);
+        err = add_lanes(self, true);
+        for (size_t i = 0; i < self->lane_count; i++)
+            self->lanes[i].due = true;
+        if (!err) err = do_rounds(self);
+    }
+    return err;
+}
+
+/* --- Poll -------------------------------------------------------------------------- */
+
+static weir_err check(const weir_poller *self, const weir_poll_request *request,
+                      weir_report *report)
+{
+    if (request->limit > LIMIT_MAX)
+        return weir_report_set(report, WEIR_EINVAL, NULL, "limit must be 0 to %d",
+                               LIMIT_MAX);
+    if (request->bytes == 0 || request->scan == 0)
+        return weir_report_set(report, WEIR_EINVAL, NULL, "%s must be above 0",
+                               request->bytes ? "scan" : "bytes");
+    if (request->timeout_us < TIMEOUT_MIN_US || request->timeout_us > TIMEOUT_MAX_US)
+        return weir_report_set(report, WEIR_EINVAL, NULL, "timeout must be 1ms to 1h");
+    if (request->shards && request->shard_count == 0)
+        return weir_report_set(report, WEIR_EINVAL, NULL,
+                               "shards names none: leave it out to read all");
+    if (request->from_end && request->from_ms >= 0)
+        return weir_report_set(report, WEIR_EINVAL, NULL,
+                               "begin either at the end or at a time");
+    if (request->cursor.nonce && request->cursor.nonce != self->nonce)
+        return weir_report_set(report, WEIR_EINVAL, NULL,
+                               "bad_cursor: it belongs to another bus");
+    return WEIR_OK;
+}
+
+static uint32_t *sort_wanted(const weir_poll_request *request)
+{
+    if (!request->shards) return NULL;
+    size_t bytes = request->shard_count * sizeof *request->shards;
+    uint32_t *wanted = malloc(bytes);
+    if (!wanted) abort();
+    memcpy(wanted, request->shards, bytes);
+    qsort(wanted, request->shard_count, sizeof *wanted, by_id);
+    return wanted;
+}
+
+/*  The page's cursor is the request's, and the places to which the lanes have come. */
+static void write_cursor(const task *self, bool moved)
+{
+    weir_cursor *cursor = &self->fill.page->cursor;
+    const weir_cursor *before = &self->request->cursor;
+    cursor->nonce = self->poller->nonce;
+    cursor->first = before->first;
+    for (size_t i = 0; from_cursor(self->request) && i < before->count; i++)
+        weir_cursor_set(cursor, before->marks[i].shard, before->marks[i].at);
+    for (size_t i = 0; i < self->lane_count; i++) {
+        const weir_poll_lane *lane = &self->lanes[i];
+        if (lane->at.a || lane->at.b) weir_cursor_set(cursor, lane->shard, lane->at);
+    }
+    if (!moved) return;
+    size_t next = index_from(self, before->first) + 1;
+    cursor->first = self->lanes[next % self->lane_count].shard;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const weir_polled *x = a, *y = b;
+    int64_t x_ms = x->record.ts_ms, y_ms = y->record.ts_ms;
+    if (x_ms != y_ms) return x_ms < y_ms ? -1 : 1;
+    if (x->shard != y->shard) return x->shard < y->shard ? -1 : 1;
+    if (x->at.a != y->at.a) return x->at.a < y->at.a ? -1 : 1;
+    return (x->at.b > y->at.b) - (x->at.b < y->at.b);
+}
+
+static void finish(task *self)
+{
+    weir_page *page = self->fill.page;
+    bool moved = false, more = false;
+    for (size_t i = 0; i < self->lane_count; i++) {
+        weir_poll_lane *lane = &self->lanes[i];
+        moved |= !weir_position_equal(lane->at, lane->began);
+        more |= lane->answered && !lane->slow && !lane->failed &&
+                (lane->answer || lane->more);
+        weir_read_destroy(&lane->answer);
+    }
+    page->more = moved && more;
+    write_cursor(self, moved);
+    if (self->request->by_time && page->count)
+        qsort(page->records, page->count, sizeof *page->records, by_time);
+    free(self->lanes);
+    free(self->fences);
+    free(self->wanted);
+}
+
+weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
+                          weir_page *page, weir_report *report)
+{
+    *page = (weir_page){0};
+    weir_err err = check(self, request, report);
+    if (err) return err;
+    int64_t deadline_us = weir_clock_now_us() + request->timeout_us;
+    task one = {
+        .poller = self,
+        .request = request,
+        .report = report,
+        .fill = {.page = page,
+                 .where = request->where,
+                 .doc = &self->doc,
+                 .room = request->limit,
+                 .scan = request->scan,
+                 .bytes = request->bytes,
+                 .stop_us = deadline_us + GRACE_US},
+        .deadline_us = deadline_us,
+        .turn = request->cursor.first,
+        .wanted = sort_wanted(request),
+    };
+    self->polls++;
+    if (request->limit || !from_cursor(request)) err = fill_page(&one);
+    finish(&one);
+    return err;
+}

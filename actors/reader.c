@@ -1,0 +1,272 @@
+#include "actors/reader.h"
+#include "runtime/clock.h"
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/*  What was sent and is not safe, for when it is given back.                       */
+typedef struct sent {
+    struct sent *next;
+    weir_entry *entry;
+    weir_position *at; // of each record, owned
+    uint32_t records;
+} sent;
+
+typedef struct lane {
+    struct lane *next;
+    uint32_t shard;
+    weir_lane lane; // its owner is this struct
+    sent *first, **end;
+} lane;
+
+typedef struct {
+    weir_actor *kit;
+    const weir_reader_config *config;
+    weir_groups *groups; // the hub's
+    weir_member_of *member;
+    lane *lanes;
+    int port;
+    int wake_fd; // eventfd
+    bool ending;
+} reader;
+
+/* --- Lanes ------------------------------------------------------------------------- */
+
+static lane *lane_of(reader *self, uint32_t shard)
+{
+    lane *l = self->lanes;
+    while (l && l->shard != shard)
+        l = l->next;
+    if (l) return l;
+    l = calloc(1, sizeof *l);
+    if (!l) abort();
+    l->shard = shard;
+    l->lane.owner = l;
+    l->end = &l->first;
+    l->next = self->lanes;
+    return self->lanes = l;
+}
+
+static void drop_first(lane *l)
+{
+    sent *s = l->first;
+    l->first = s->next;
+    if (!l->first) l->end = &l->first;
+    free(s->at);
+    free(s);
+}
+
+static void note_sent(lane *l, weir_entry *entry, weir_delivered *delivered)
+{
+    sent *s = calloc(1, sizeof *s);
+    if (!s) abort();
+    *s = (sent){.entry = entry, .at = delivered->at, .records = delivered->records};
+    delivered->at = NULL;
+    *l->end = s;
+    l->end = &s->next;
+}
+
+static void free_lanes(reader *self)
+{
+    while (self->lanes) {
+        lane *l = self->lanes;
+        self->lanes = l->next;
+        weir_actor_lane_fini(self->kit, &l->lane);
+        while (l->first)
+            drop_first(l);
+        free(l);
+    }
+}
+
+/* --- Reading ----------------------------------------------------------------------- */
+
+static void send_on(reader *self, weir_delivered *delivered)
+{
+    lane *l = lane_of(self, delivered->shard);
+    uint32_t records = delivered->records;
+    weir_entry *entry =
+        weir_actor_open(self->kit, &l->lane, records, delivered->at[records - 1].a, 0);
+    entry->fates.done = records;
+    note_sent(l, entry, delivered);
+    weir_actor_send(self->kit, self->port, &delivered->block, entry);
+    weir_actor_done(self->kit, entry);
+}
+
+/*  A timer makes the next turn come.                                               */
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+/*  A record that the group gives alone, since it has failed before, comes so.       */
+static bool read_once(reader *self)
+{
+    const weir_node *node = weir_actor_node(self->kit);
+    weir_delivered delivered = {0};
+    int64_t deadline = -1, now = weir_clock_now_us();
+    weir_err err = weir_groups_fetch(self->groups, self->member, UINT32_MAX,
+                                     node->block_bytes, &delivered, &deadline);
+    if (err) {
+        weir_actor_fail(self->kit, err, NULL,
+                        "the group '%s' is gone: its positions were "
+                        "removed",
+                        self->config->group);
+        return false;
+    }
+    bool some = delivered.block != NULL;
+    if (some) send_on(self, &delivered);
+    weir_delivered_fini(&delivered);
+    weir_actor_vitals(self->kit)->at_end = !some;
+    if (some) return true;
+    int64_t wait = deadline < 0 ? -1 : deadline > now ? deadline - now : 0;
+    weir_actor_timer(self->kit, nothing, wait);
+    return false;
+}
+
+static bool turn(void *arg)
+{
+    reader *self = arg;
+    if (self->ending || !weir_actor_has_room(self->kit)) return false;
+    return read_once(self);
+}
+
+static void woken(void *arg)
+{
+    reader *self = arg;
+    eventfd_read(self->wake_fd, &(eventfd_t){0});
+}
+
+static void room(void *arg)
+{
+    (void)arg; // the next turn reads on
+}
+
+/* --- What comes back --------------------------------------------------------------- */
+
+/*  All up to the position is safe. Blocks until the commit is durable.              */
+static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
+{
+    reader *self = arg;
+    lane *l = entry->lane->owner;
+    weir_position at = {0};
+    while (l->first && l->first->entry != entry)
+        drop_first(l);
+    at = l->first->at[l->first->records - 1];
+    drop_first(l);
+    weir_err err =
+        weir_groups_ack(self->groups, self->member, l->shard, at, true, report);
+    /*  The position was set meanwhile, or the shard is another member's: what is read
+        next comes from there.                                                      */
+    return err == WEIR_EREFUSED ? WEIR_OK : err;
+}
+
+/*  The records of a block that was refused for good come again one by one, so that only
+    the bad ones are given up.                                                      */
+static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
+                        const char *text)
+{
+    reader *self = arg;
+    lane *l = entry->lane->owner;
+    char why[400];
+    weir_report report = {0};
+    (void)block;
+    sent *s = l->first;
+    while (s->entry != entry)
+        s = s->next;
+    snprintf(why, sizeof why, "%s: %s", code, text);
+    for (uint32_t i = 0; i < s->records; i++) {
+        weir_err err = weir_groups_nack(self->groups, self->member, l->shard, s->at[i],
+                                        -1, why, &report);
+        if (err && err != WEIR_EREFUSED) return err;
+    }
+    entry->fates.done = 0;
+    weir_actor_recall(self->kit, entry);
+    return WEIR_OK;
+}
+
+/* --- Lifecycle --------------------------------------------------------------------- */
+
+static weir_err join(reader *self, weir_report *report)
+{
+    const weir_group_options *o = &self->config->options;
+    weir_group_config config = weir_group_defaults;
+    weir_err err = weir_group_options_start(o, &config, report);
+    if (err) return err;
+    config.ack_timeout_us = o->ack_timeout_us;
+    config.member_timeout_us = WEIR_NONE; // its supervisor knows better
+    config.retry = (weir_retry_wait){o->retry_first_us, o->retry_max_us};
+    config.max_deliver = o->max_deliver;
+    config.window = o->window;
+    return weir_groups_join(self->groups, self->config->group, self->config->member,
+                            &config, NULL, self->wake_fd, &self->member, report);
+}
+
+static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
+{
+    reader *self = arg;
+    self->kit = kit;
+    self->config = config;
+    self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->wake_fd < 0 || weir_actor_watch(kit, self->wake_fd, woken))
+        return weir_report_set(report, WEIR_ESYS, NULL, "no descriptors left");
+    const weir_node *node = weir_actor_node(kit);
+    self->port = weir_actor_port(kit, node->name);
+    weir_err err = weir_hub_open(self->config->hub, node->state_dir, report);
+    if (err) return err;
+    self->groups = weir_hub_groups(self->config->hub);
+    return join(self, report);
+}
+
+static void fini(void *arg)
+{
+    reader *self = arg;
+    if (self->member) weir_groups_leave(self->groups, &self->member);
+    free_lanes(self);
+    if (self->wake_fd >= 0) close(self->wake_fd);
+}
+
+static void drain(void *arg)
+{
+    reader *self = arg;
+    self->ending = true;
+    weir_actor_end(self->kit);
+}
+
+/* --- Tables ------------------------------------------------------------------------ */
+
+static const weir_reader_config defaults = {.group = NULL};
+
+static const weir_option options[] = {
+    {"group", WEIR_OPTION_TEXT, offsetof(weir_reader_config, group), 0, 0, NULL, false,
+     "the consumer group"},
+    {"member", WEIR_OPTION_TEXT, offsetof(weir_reader_config, member), 0, 0, NULL, false,
+     "the node that it feeds"},
+    {"start", WEIR_OPTION_TEXT, offsetof(weir_reader_config, options.start), 0, 0, NULL,
+     false, "where a new group begins"},
+    {"of", WEIR_OPTION_TEXT, offsetof(weir_reader_config, options.of), 0, 0, NULL, false,
+     "the bus"},
+    {.name = NULL},
+};
+
+const weir_class weir_reader_class = {
+    .name = "reader",
+    .help = "brings a node the records of a bus with a store",
+    .actor = weir_bus_reader,
+    .size = sizeof(reader),
+    .config_size = sizeof(weir_reader_config),
+    .defaults = &defaults,
+    .options = options,
+    .source = true,
+    .follows = true,
+    .init = init,
+    .fini = fini,
+    .turn = turn,
+    .room = room,
+    .refused = refused,
+    .commit = commit,
+    .drain = drain,
+};
+
+void weir_bus_reader(zsock_t *pipe, void *config)
+{
+    weir_actor_run(&weir_reader_class, pipe, config);
+}

@@ -1,0 +1,452 @@
+#include "actors/shard.h"
+#include "runtime/clock.h"
+#include "runtime/log.h"
+
+typedef struct {
+    weir_actor *kit;
+    const weir_shard_config *config;
+    weir_ring *ring;
+    weir_batcher *batcher;
+    weir_dispatch *dispatch; // NULL: no store
+    int port;                // of the readers; -1: there is a store
+    weir_entry *offered;     // whose block the ring is taking in now
+    weir_fence *fences;      // for the first batch behind a release
+    uint32_t fence_count;
+    struct sent *sent; // list of the batches that readers have not acknowledged
+    uint64_t safe, dead, under_way, batches;
+    bool closed;
+    bool failing; // the store; told as a wait
+} shard;
+
+/*  A batch that readers have to acknowledge.                                       */
+typedef struct sent {
+    weir_entry entry; // stands alone
+    struct sent *next, **at;
+    shard *owner;
+    weir_batch *batch;
+} sent;
+
+/* --- What becomes of records ------------------------------------------------------- */
+
+/*  The fate of so many records of the entry is known. While its block is being taken in
+    the others are looked at afterwards.                                            */
+static void decide(shard *self, weir_entry *entry, uint32_t records)
+{
+    entry->pending -= records;
+    if (!entry->pending && entry != self->offered) weir_actor_done(self->kit, entry);
+}
+
+static void ring_shed(void *arg, weir_entry *entry, uint32_t records)
+{
+    entry->fates.shed += records;
+    decide(arg, entry, records);
+}
+
+/*  Credit goes back when the block is out of the ring.                             */
+static void ring_left(void *arg, weir_entry *entry, uint32_t records)
+{
+    shard *self = arg;
+    entry->inside -= records;
+    if (!entry->inside) weir_actor_grant(self->kit, entry);
+}
+
+static void bury(shard *self, const weir_piece *piece, uint32_t first, uint32_t count,
+                 const char *why)
+{
+    weir_iterator walk = {.block = piece->block};
+    weir_record record;
+    const weir_run *origin;
+    bool exhausted = self->config->retry.attempts != WEIR_FOREVER;
+    for (uint32_t i = 0; weir_iterator_next(&walk, &record, &origin); i++) {
+        if (i < first || i >= first + count) continue;
+        weir_dead *dead =
+            weir_dead_new(weir_actor_node(self->kit)->name,
+                          exhausted ? WEIR_DEAD_EXHAUSTED : WEIR_DEAD_REFUSED, why, 1,
+                          &record, origin->source, origin->peer, origin->label);
+        weir_entry_add_dead(piece->entry, &dead);
+    }
+}
+
+static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
+                         uint32_t count, const char *why)
+{
+    self->under_way -= count;
+    if (why) {
+        self->dead += count;
+        piece->entry->fates.dead += count;
+        bury(self, piece, first, count, why);
+    } else {
+        self->safe += count;
+        piece->entry->fates.done += count;
+    }
+    decide(self, piece->entry, count);
+}
+
+/*  Records first .. first + count - 1 of the batch, piece by piece.                */
+static void settled(void *arg, const weir_batch *batch, uint32_t first, uint32_t count,
+                    const char *why)
+{
+    for (uint32_t i = 0; i < batch->piece_count && count; i++) {
+        const weir_piece *piece = &batch->pieces[i];
+        uint32_t records = weir_block_records(piece->block);
+        if (first >= records) {
+            first -= records;
+            continue;
+        }
+        uint32_t here = records - first < count ? records - first : count;
+        settle_piece(arg, piece, first, here, why);
+        count -= here;
+        first = 0;
+    }
+}
+
+static void batch_ended(void *arg)
+{
+    shard *self = arg;
+    weir_batcher_settled(self->batcher);
+}
+
+static void store_failed(void *arg, const char *text)
+{
+    shard *self = arg;
+    weir_actor_fail(self->kit, WEIR_ESTOP, NULL, "shard %" PRIu32 ": %s",
+                    self->config->id, text);
+}
+
+/* --- Dispatching ------------------------------------------------------------------- */
+
+static void free_sent(sent *s)
+{
+    *s->at = s->next;
+    if (s->next) s->next->at = s->at;
+    weir_batch_destroy(&s->batch);
+    free(s);
+}
+
+static void batch_acknowledged(weir_entry *entry)
+{
+    sent *s = (sent *)entry;
+    shard *self = s->owner;
+    settled(self, s->batch, 0, s->batch->records, NULL);
+    weir_batcher_settled(self->batcher);
+    free_sent(s);
+}
+
+static void send_to_readers(shard *self, weir_batch *batch)
+{
+    sent *s = calloc(1, sizeof *s);
+    if (!s) abort();
+    s->owner = self;
+    s->batch = batch;
+    s->entry.holds = 1;
+    s->entry.released = batch_acknowledged;
+    s->next = self->sent;
+    s->at = &self->sent;
+    if (s->next) s->next->at = &s->next;
+    self->sent = s;
+    for (uint32_t i = 0; i < batch->piece_count; i++) {
+        weir_block *block = weir_block_dup(batch->pieces[i].block);
+        weir_actor_send(self->kit, self->port, &block, &s->entry);
+    }
+    if (--s->entry.holds == 0) batch_acknowledged(&s->entry);
+}
+
+static void dispatch(shard *self, weir_batch *batch, int64_t now_us)
+{
+    self->batches++;
+    self->under_way += batch->records;
+    if (!self->dispatch) {
+        send_to_readers(self, batch);
+        return;
+    }
+    batch->fences = self->fences;
+    batch->fence_count = self->fence_count;
+    self->fences = NULL;
+    self->fence_count = 0;
+    weir_dispatch_send(self->dispatch, &batch, now_us);
+}
+
+/*  All that came before it is in a batch: it is answered when that is settled.     */
+static void token_passed(void *arg, weir_entry *entry)
+{
+    shard *self = arg;
+    weir_actor_done(self->kit, entry);
+}
+
+static void dispatch_what_is_due(shard *self, int64_t now_us)
+{
+    weir_batch *batch;
+    while (!weir_actor_failed(self->kit) &&
+           (self->dispatch || weir_actor_has_room(self->kit)) &&
+           (batch =
+                weir_batcher_next(self->batcher, self->ring, now_us, token_passed, self)))
+        dispatch(self, batch, now_us);
+}
+
+/* --- Telling ----------------------------------------------------------------------- */
+
+static void tell_store(shard *self, const weir_dispatch_stats *stats)
+{
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    bool failing = stats->failing_since_us || stats->held;
+    const char *text = stats->held ? "the store is full of what a consumer group has not "
+                                     "committed"
+                                   : stats->error;
+    if (failing && !self->failing)
+        weir_log(WEIR_WARN, "store does not take it shard=%" PRIu32 " cause=\"%s\"",
+                 self->config->id, text);
+    if (failing)
+        weir_vitals_wait(vitals, WEIR_WAIT_WRITE, "store", "%s", text);
+    else if (self->failing)
+        weir_vitals_flow(vitals, WEIR_WAIT_WRITE, "store");
+    self->failing = failing;
+}
+
+static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
+{
+    *stats = (weir_shard_stats){.safe = self->safe,
+                                .dead = self->dead,
+                                .open = weir_batcher_open_records(self->batcher),
+                                .under_way = self->under_way,
+                                .batches = self->batches,
+                                .target = weir_batcher_target(self->batcher, now_us)};
+    weir_ring_look(self->ring, now_us, &stats->ring);
+    if (!self->dispatch) return;
+    weir_dispatch_look(self->dispatch, &stats->dispatch);
+    tell_store(self, &stats->dispatch);
+}
+
+static void publish(shard *self, int64_t now_us)
+{
+    weir_shard_window *window = self->config->window;
+    weir_shard_stats stats;
+    look(self, &stats, now_us);
+    if (!window) return;
+    pthread_mutex_lock(&window->lock);
+    window->stats = stats;
+    pthread_mutex_unlock(&window->lock);
+}
+
+/* --- Lifecycle --------------------------------------------------------------------- */
+
+static void store_answered(void *arg)
+{
+    shard *self = arg;
+    weir_dispatch_read(self->dispatch, weir_clock_now_us());
+}
+
+static weir_err open_dispatch(shard *self, weir_report *report)
+{
+    const weir_shard_config *c = self->config;
+    weir_err err = weir_dispatch_new(&self->dispatch, &(weir_dispatch_config){
+                                                          .store = c->store,
+                                                          .shard = c->id,
+                                                          .nonce = c->nonce,
+                                                          .retry = c->retry,
+                                                          .settled = settled,
+                                                          .ended = batch_ended,
+                                                          .failed = store_failed,
+                                                          .arg = self,
+                                                      });
+    if (!err)
+        err =
+            weir_actor_watch(self->kit, weir_dispatch_fd(self->dispatch), store_answered);
+    return err ? weir_report_set(report, err, NULL, "no descriptors left") : WEIR_OK;
+}
+
+static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
+{
+    shard *self = arg;
+    self->kit = kit;
+    self->config = config;
+    weir_ring_config ring = self->config->ring;
+    ring.shed = ring_shed;
+    ring.left = ring_left;
+    ring.arg = self;
+    self->ring = weir_ring_new(&ring);
+    self->batcher =
+        weir_batcher_new(&self->config->batch, self->config->id, self->config->epoch);
+    self->port = -1;
+    if (self->config->store) return open_dispatch(self, report);
+    self->port = weir_actor_port(kit, weir_actor_node(kit)->name);
+    return WEIR_OK;
+}
+
+/*  The links, which end later, tell nobody of what was not acknowledged.            */
+static void fini(void *arg)
+{
+    shard *self = arg;
+    while (self->sent)
+        free_sent(self->sent);
+    weir_dispatch_destroy(&self->dispatch);
+    weir_batcher_destroy(&self->batcher);
+    weir_ring_destroy(&self->ring);
+    free(self->fences);
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+/*  A timer makes the next turn come.                                               */
+static bool turn(void *arg)
+{
+    shard *self = arg;
+    int64_t now = weir_clock_now_us();
+    if (self->dispatch) weir_dispatch_run_due(self->dispatch, now);
+    dispatch_what_is_due(self, now);
+    bool blocks = self->config->ring.overflow == WEIR_OVERFLOW_BLOCK;
+    weir_actor_hold(self->kit, blocks && weir_ring_is_full(self->ring));
+    bool may_send = self->dispatch || weir_actor_has_room(self->kit);
+    int64_t due = may_send ? weir_batcher_deadline(self->batcher) : -1;
+    if (self->dispatch) due = weir_earlier(due, weir_dispatch_deadline(self->dispatch));
+    weir_actor_timer(self->kit, nothing, due < 0 ? -1 : due > now ? due - now : 0);
+    publish(self, now);
+    return false;
+}
+
+/* --- Messages ---------------------------------------------------------------------- */
+
+static void refuse(shard *self, weir_entry *entry, weir_err err)
+{
+    char text[160];
+    if (err == WEIR_EFULL) {
+        weir_actor_refuse(self->kit, entry, "full", "the bus is full", true);
+        return;
+    }
+    snprintf(text, sizeof text,
+             "a record is larger than half of ring_bytes, %" PRId64 " bytes",
+             self->config->ring.bytes / 2);
+    weir_actor_refuse(self->kit, entry, "too_large", text, false);
+}
+
+static void recv_block(void *arg, weir_entry *entry, weir_block *block)
+{
+    shard *self = arg;
+    int64_t now = weir_clock_now_us();
+    if (self->closed) {
+        weir_ring_reject(self->ring, WEIR_REJECT_CLOSED, entry->records);
+        weir_actor_refuse(self->kit, entry, "closed", "the bus is closed", false);
+        return;
+    }
+    entry->pending = entry->inside = entry->records;
+    self->offered = entry;
+    weir_err err = weir_ring_offer(self->ring, block, entry, now);
+    self->offered = NULL;
+    if (err) {
+        refuse(self, entry, err);
+        return;
+    }
+    weir_batcher_arrived(self->batcher, entry->records, now);
+    if (self->config->ring.overflow != WEIR_OVERFLOW_BLOCK)
+        weir_actor_grant(self->kit, entry);
+    if (!entry->pending) weir_actor_done(self->kit, entry);
+}
+
+/*  What is open must not wait for more, so the token takes its place in the ring.  */
+static void recv_token(void *arg, weir_entry *entry, weir_token_kind kind,
+                       uint64_t argument)
+{
+    shard *self = arg;
+    (void)kind;
+    (void)argument;
+    weir_ring_put_token(self->ring, entry, weir_clock_now_us());
+}
+
+/* --- Commands ---------------------------------------------------------------------- */
+
+static weir_err cmd_park(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    (void)reply;
+    char *text = zmsg_popstr(args);
+    void *address = NULL;
+    bool good = text && sscanf(text, "%p", &address) == 1;
+    zstr_free(&text);
+    if (!good) return WEIR_EINVAL;
+    const weir_park_set *set = address;
+    weir_ring_park(self->ring, set->bits, set->vnodes);
+    return WEIR_OK;
+}
+
+static weir_err add_fence(shard *self, const char *text)
+{
+    weir_fence fence = {.to = self->config->id};
+    if (sscanf(text, "%" SCNu32 ":%" SCNu64, &fence.from, &fence.last_offset) != 2)
+        return WEIR_EINVAL;
+    self->fences = realloc(self->fences, (self->fence_count + 1) * sizeof *self->fences);
+    if (!self->fences) abort();
+    self->fences[self->fence_count++] = fence;
+    return WEIR_OK;
+}
+
+static weir_err cmd_release(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    weir_err err = WEIR_OK;
+    for (char *text; !err && (text = zmsg_popstr(args)); zstr_free(&text))
+        err = add_fence(self, text);
+    if (!err) zmsg_addstrf(reply, "%" PRIu64, weir_ring_release(self->ring));
+    return err;
+}
+
+static weir_err cmd_hurry(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    (void)args;
+    (void)reply;
+    weir_batcher_hurry(self->batcher);
+    return WEIR_OK;
+}
+
+static weir_err cmd_close(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    (void)args;
+    (void)reply;
+    self->closed = true;
+    return WEIR_OK;
+}
+
+/* --- Tables ------------------------------------------------------------------------ */
+
+static const weir_shard_config defaults = {
+    .ring = {.records = 262144, .bytes = 64 << 20, .one_in = 1},
+    .batch = WEIR_BATCH_DEFAULTS,
+    .retry = WEIR_RETRY_DEFAULTS,
+};
+
+static const weir_option options[] = {{.name = NULL}};
+
+static const weir_command commands[] = {
+    {"PARK", cmd_park, "address -> ; records of the vnodes of this set are parked"},
+    {"RELEASE", cmd_release,
+     "[from:last_offset]... -> records ; parked records go on, their first batch with "
+     "these fences"},
+    {"HURRY", cmd_hurry, "-> ; no record waits for others any more"},
+    {"CLOSE", cmd_close, "-> ; blocks are refused as closed"},
+    {NULL, NULL, NULL},
+};
+
+const weir_class weir_shard_class = {
+    .name = "shard",
+    .help = "a shard of a bus",
+    .actor = weir_shard,
+    .size = sizeof(shard),
+    .config_size = sizeof(weir_shard_config),
+    .defaults = &defaults,
+    .options = options,
+    .commands = commands,
+    .inlet = true,
+    .init = init,
+    .fini = fini,
+    .recv_block = recv_block,
+    .recv_token = recv_token,
+    .turn = turn,
+};
+
+void weir_shard(zsock_t *pipe, void *config)
+{
+    weir_actor_run(&weir_shard_class, pipe, config);
+}

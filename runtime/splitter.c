@@ -1,0 +1,170 @@
+#include "runtime/splitter.h"
+#include "runtime/clock.h"
+#include <stdlib.h>
+
+typedef struct {
+    weir_builder builder;
+    weir_share *shares; // owned
+    size_t count, capacity;
+    int64_t due_us; // -1: it is empty
+} part;
+
+struct weir_splitter {
+    weir_splitter_config config;
+    weir_path path; // of config.key
+    weir_doc doc;   // scratch
+    weir_buffer scratch;
+    part *parts;
+    uint32_t part_count;
+};
+
+weir_splitter *weir_splitter_new(const weir_splitter_config *config)
+{
+    weir_splitter *self = calloc(1, sizeof *self);
+    if (!self) abort();
+    size_t at;
+    self->config = *config;
+    if (config->key && weir_path_parse(&self->path, config->key, &at)) abort();
+    return self;
+}
+
+static void free_parts(weir_splitter *self)
+{
+    for (uint32_t i = 0; i < self->part_count; i++) {
+        weir_builder_fini(&self->parts[i].builder);
+        free(self->parts[i].shares);
+    }
+    free(self->parts);
+}
+
+void weir_splitter_destroy(weir_splitter **self_p)
+{
+    weir_splitter *self = *self_p;
+    *self_p = NULL;
+    if (!self) return;
+    free_parts(self);
+    weir_path_fini(&self->path);
+    weir_doc_fini(&self->doc);
+    weir_buffer_fini(&self->scratch);
+    free(self);
+}
+
+void weir_splitter_resize(weir_splitter *self, uint32_t parts)
+{
+    weir_splitter_seal_all(self);
+    free_parts(self);
+    self->part_count = parts;
+    self->parts = calloc(parts, sizeof *self->parts);
+    if (!self->parts) abort();
+    for (uint32_t i = 0; i < parts; i++) {
+        self->parts[i].due_us = -1;
+        self->parts[i].builder.ledger = self->config.ledger;
+        self->parts[i].builder.target = self->config.target;
+    }
+}
+
+/* --- Sealing ----------------------------------------------------------------------- */
+
+void weir_splitter_seal(weir_splitter *self, uint32_t number)
+{
+    part *p = &self->parts[number];
+    weir_block *block = weir_builder_seal(&p->builder);
+    if (!block) return;
+    p->due_us = -1;
+    self->config.sealed(self->config.arg, number, &block, p->shares, p->count);
+    weir_block_destroy(&block);
+    p->count = 0;
+}
+
+void weir_splitter_seal_all(weir_splitter *self)
+{
+    for (uint32_t i = 0; i < self->part_count; i++)
+        weir_splitter_seal(self, i);
+}
+
+void weir_splitter_seal_due(weir_splitter *self, int64_t now_us)
+{
+    for (uint32_t i = 0; i < self->part_count; i++)
+        if (self->parts[i].due_us >= 0 && self->parts[i].due_us <= now_us)
+            weir_splitter_seal(self, i);
+}
+
+int64_t weir_splitter_deadline(const weir_splitter *self)
+{
+    int64_t due = -1;
+    for (uint32_t i = 0; i < self->part_count; i++)
+        due = weir_earlier(due, self->parts[i].due_us);
+    return due;
+}
+
+/* --- Dealing ----------------------------------------------------------------------- */
+
+bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block)
+{
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    bool keyless = !self->config.key;
+    while (keyless && weir_iterator_next(&walk, &record, NULL))
+        keyless = record.key.type == WEIR_MISSING;
+    return keyless;
+}
+
+static void add_share(part *p, weir_entry *entry)
+{
+    if (p->count && p->shares[p->count - 1].entry == entry) {
+        p->shares[p->count - 1].records++;
+        return;
+    }
+    if (p->count == p->capacity) {
+        p->capacity = p->capacity ? 2 * p->capacity : 8;
+        p->shares = realloc(p->shares, p->capacity * sizeof *p->shares);
+        if (!p->shares) abort();
+    }
+    weir_entry_hold(entry);
+    p->shares[p->count++] = (weir_share){entry, 1};
+}
+
+static void add(weir_splitter *self, uint32_t number, const weir_record *record,
+                const weir_run *origin, weir_entry *entry, int64_t now_us)
+{
+    part *p = &self->parts[number];
+    size_t size = record->encoded ? record->encoded_size : record->size;
+    if (p->builder.records && p->builder.body.size + size > self->config.target)
+        weir_splitter_seal(self, number);
+    if (p->due_us < 0) p->due_us = now_us + self->config.linger_us;
+    weir_builder_add(&p->builder, record, origin);
+    add_share(p, entry);
+    if (weir_builder_full(&p->builder)) weir_splitter_seal(self, number);
+}
+
+/*  The key that was found becomes the record's own.                                */
+static void find_key(weir_splitter *self, weir_record *record)
+{
+    weir_value field;
+    if (!self->config.key || record->format == WEIR_TEXT) return;
+    if (weir_doc_parse(&self->doc, record->format, record->data, record->size)) return;
+    if (!weir_doc_get(&self->doc, &self->path, &field)) return;
+    record->key = field;
+    record->encoded = NULL;
+}
+
+void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry,
+                       const uint32_t *owners, uint32_t vnodes, uint32_t keyless,
+                       int64_t now_us, uint64_t *parses)
+{
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    const weir_run *origin;
+    uint64_t before = self->doc.parses;
+    while (weir_iterator_next(&walk, &record, &origin)) {
+        char number[24];
+        const uint8_t *data;
+        size_t size;
+        uint32_t to = keyless;
+        find_key(self, &record);
+        if (weir_key_bytes(&record.key, number, &self->scratch, &data, &size))
+            to = owners[weir_key_vnode(data, size, vnodes)];
+        add(self, to, &record, origin, entry, now_us);
+    }
+    if (parses) *parses += self->doc.parses - before;
+}

@@ -1,0 +1,49 @@
+/*  splitter: deals the records of blocks out to open blocks, one for each part (a shard)
+    of a route, by the vnode of their key. A class without threads or sockets; time is
+    the caller's.                                                                   */
+#pragma once
+#include "runtime/block.h"
+#include "runtime/book.h"
+
+/*  How many records of an entry are in an open block, which holds the entry for them. */
+typedef struct {
+    weir_entry *entry;
+    uint32_t records;
+} weir_share;
+
+typedef struct {
+    const char *key;     // field path, checked, lent; NULL: the record's own key only
+    size_t target;       // bytes of an open block
+    int64_t linger_us;   // longest that it is open
+    weir_ledger *ledger; // lent; NULL: none
+    /*  An open block is complete: *block_p may be taken, and the holds of the shares
+        are the callee's.                                                           */
+    void (*sealed)(void *arg, uint32_t part, weir_block **block_p,
+                   const weir_share *shares, size_t count);
+    void *arg;
+} weir_splitter_config;
+
+typedef struct weir_splitter weir_splitter;
+
+weir_splitter *weir_splitter_new(const weir_splitter_config *config);
+/*  Open blocks are given up, and their holds with them (the book ends, too).       */
+void weir_splitter_destroy(weir_splitter **self_p);
+
+/*  Seals what is open and deals to this many parts from now on.                    */
+void weir_splitter_resize(weir_splitter *self, uint32_t parts);
+
+/*  Whether no record of the block has a key, so that it may go to any part as it is. */
+bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block);
+
+/*  Deals a block (lent): a keyed record to owners[vnode], with that key written into it,
+    a keyless one to the part `keyless`. parses (may be NULL) counts parsed payloads. */
+void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry,
+                       const uint32_t *owners, uint32_t vnodes, uint32_t keyless,
+                       int64_t now_us, uint64_t *parses);
+
+void weir_splitter_seal(weir_splitter *self, uint32_t part); // if it is open
+void weir_splitter_seal_all(weir_splitter *self);
+
+/*  Seals what has been open for linger_us. When the next is due; -1: nothing is open. */
+void weir_splitter_seal_due(weir_splitter *self, int64_t now_us);
+int64_t weir_splitter_deadline(const weir_splitter *self);
