@@ -105,11 +105,7 @@ void weir_disk_groups_fini(weir_disk *self)
 
 static bool is_over(const weir_disk *self, const weir_disk_row *row)
 {
-    if (!row->oldest_end) return false;
-    uint64_t rest =
-        weir_disk_row_records(row) - (row->oldest_end - row->oldest_first + 1);
-    return weir_disk_keep_drops(&self->keep, row->bytes - row->oldest_bytes, rest,
-                                row->oldest_ms, weir_clock_wall_ms());
+    return weir_disk_row_drops(row, &self->keep, weir_clock_wall_ms());
 }
 
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard)

@@ -192,8 +192,11 @@ static void read_inside(weir_disk *self, weir_read *read)
         fail(read, err, report.text);
         return;
     }
-    int rc =
-        is.position < UINT64_MAX && read->max_records ? walk(&is, &self->env, txn) : 0;
+    int rc = read->since_ms ? weir_disk_find_since(&self->env, txn, read->shard,
+                                                   read->since_ms, &is.position)
+                            : 0;
+    if (!rc && is.position < UINT64_MAX && read->max_records)
+        rc = walk(&is, &self->env, txn);
     weir_disk_read_end(self, &txn);
     read->reached.a = is.position;
     if (rc) fail(read, rc > 0 ? WEIR_ESYS : WEIR_EMALFORMED, mdb_strerror(rc));

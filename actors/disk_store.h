@@ -8,6 +8,8 @@
         disk_commit.c   one transaction of it
         disk_keep.c     bounds, and what groups hold
         disk_compact.c  compaction, in a thread of its own until its last round
+        disk_since.c    where a time begins
+        disk_trim.c     a tool of its own
         disk_watch.c    who is told of new records
 
     Readers share env_lock for a transaction; who replaces the environment or its map has
@@ -66,6 +68,17 @@ typedef struct {
 static inline uint64_t weir_disk_row_records(const weir_disk_row *self)
 {
     return self->last - self->trimmed - self->damaged;
+}
+
+/*  Whether its oldest block has to go.                                             */
+static inline bool weir_disk_row_drops(const weir_disk_row *self,
+                                       const weir_disk_keep *keep, int64_t now_ms)
+{
+    if (!self->oldest_end) return false;
+    uint64_t rest =
+        weir_disk_row_records(self) - (self->oldest_end - self->oldest_first + 1);
+    return weir_disk_keep_drops(keep, self->bytes - self->oldest_bytes, rest,
+                                self->oldest_ms, now_ms);
 }
 
 typedef struct {
@@ -223,6 +236,11 @@ weir_err weir_disk_read_begin(weir_disk *self, MDB_txn **txn_p, weir_report *rep
 void weir_disk_read_end(weir_disk *self, MDB_txn **txn_p);
 
 void weir_disk_read(weir_store *store, weir_read *read); // disk_read.c
+
+/*  Moves *position before the first block behind it that arrived then or later, or to the
+    shard's end (disk_since.c).                                                     */
+int weir_disk_find_since(const weir_disk_env *env, MDB_txn *txn, uint32_t shard,
+                         int64_t since_ms, uint64_t *position);
 
 /* --- Flusher (disk_flusher.c) ------------------------------------------------------ */
 
