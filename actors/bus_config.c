@@ -147,25 +147,28 @@ static bool has_bounds(const weir_disk_config *disk)
            disk->keep_records != WEIR_FOREVER;
 }
 
-static weir_err check_disk(const weir_bus_options *self, weir_report *report)
+static weir_err check_required(const weir_bus_options *self, weir_report *report)
 {
-    if (self->keep != WEIR_FOREVER && !has_bounds(&self->disk))
+    if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
+        return wrong(report, "sample.one_in",
+                     "is required: overflow = sample { one_in = 10 }");
+    bool kept = self->keep == WEIR_FOREVER || has_bounds(&self->disk);
+    if (self->store == WEIR_BUS_DISK && !kept)
         return wrong(report, "disk.keep",
                      "is all, or a table with at least one of age, bytes and records");
-    if (self->disk.map_bytes > self->disk.map_max_bytes)
-        return wrong(report, "disk.map", "is more than disk.map_max");
     return WEIR_OK;
 }
 
+/*  What is missing comes last, since an option that was refused is missing, too, and
+    should hide nothing else.                                                       */
 weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *report)
 {
     if (self->batch.min_records > self->batch.max_records)
         return wrong(report, "batch.min_records", "is more than batch.max_records");
     if (self->retry.wait.first_us > self->retry.wait.max_us)
         return wrong(report, "retry.first", "is more than retry.max");
-    if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
-        return wrong(report, "overflow",
-                     "sample needs one_in: overflow = sample { one_in = 10 }");
+    if (self->disk.map_bytes > self->disk.map_max_bytes)
+        return wrong(report, "disk.map", "is more than disk.map_max");
     weir_err err = check_scale(self, report);
-    return err || self->store != WEIR_BUS_DISK ? err : check_disk(self, report);
+    return err ? err : check_required(self, report);
 }
