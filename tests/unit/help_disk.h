@@ -16,6 +16,13 @@
 
 enum { patience_s = 60 };
 
+/*  Processes that tests fork have threads, too.                                    */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+
 static char folder[64];
 
 static inline int make_folder(void **state)
