@@ -199,10 +199,11 @@ typedef struct weir_disk {
     weir_disk_sum *sum;
     pthread_t flusher;
     bool running;
-    uint64_t file_bytes; // of data.mdb, allocated ahead
-    bool again;          // a bound could not be kept within one transaction
-    bool stalled;        // the last transaction failed
-    size_t transaction;  // id of the last one that was begun
+    uint64_t file_bytes;  // of data.mdb, allocated ahead
+    bool again;           // a bound could not be kept within one transaction
+    bool stalled;         // the last transaction failed
+    int64_t held_told_us; // when a holder was logged last; 0: never
+    size_t transaction;   // id of the last one that was begun
     weir_disk_compact compact;
     int wake; // eventfd
 

@@ -94,7 +94,9 @@ static inline weir_block *make_block(weir_batch *batch, uint32_t from, uint32_t 
                                  &(weir_run){.records = 0});
     }
     free(payload);
-    return weir_builder_seal(&builder);
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    return block;
 }
 
 typedef struct {
