@@ -124,6 +124,10 @@ typedef struct {
 bool weir_iterator_next(weir_iterator *self, weir_record *record,
                         const weir_run **origin);
 
+/*  Steps over the next record and gives its size; 0: none is left. Much cheaper than
+    reading it.                                                                */
+size_t weir_iterator_skip(weir_iterator *self);
+
 /*  The next records, at most so many and so many bytes of them, as a block that shares
     the body and holds a reference to the iterator's block; all of them are that block
     itself. The iterator steps behind them. NULL, and nothing has changed: none is left,

@@ -474,7 +474,7 @@ enum { CUT_RECORDS = 300, CUT_RUN = 7 };
 /*  The n-th record is n in two bytes and n % 37 bytes more; its label is @(n / 7). */
 static weir_block *labelled_block(weir_ledger *ledger)
 {
-    char labels[CUT_RECORDS / CUT_RUN + 1][8];
+    char labels[CUT_RECORDS / CUT_RUN + 1][16];
     weir_builder builder = {.target = 1 << 20, .ledger = ledger};
     for (int i = 0; i < CUT_RECORDS; i++) {
         uint8_t data[2 + 37] = {(uint8_t)(i >> 8), (uint8_t)i};
@@ -533,6 +533,23 @@ static void cuts_follow_each_other(void **state)
             }
             assert_int_equal(next, CUT_RECORDS);
         }
+    weir_block_destroy(&block);
+}
+
+static void skipping_is_reading_without_a_record(void **state)
+{
+    (void)state;
+    weir_block *block = labelled_block(NULL);
+    weir_iterator read = {.block = block}, skip = read;
+    weir_record record;
+    while (weir_iterator_next(&read, &record, NULL)) {
+        assert_int_equal(weir_iterator_skip(&skip), record.encoded_size);
+        assert_int_equal(skip.offset, read.offset);
+        assert_int_equal(skip.record, read.record);
+        assert_int_equal(skip.run, read.run);
+        assert_int_equal(skip.run_left, read.run_left);
+    }
+    assert_int_equal(weir_iterator_skip(&skip), 0);
     weir_block_destroy(&block);
 }
 
@@ -640,6 +657,7 @@ int main(void)
         cmocka_unit_test(a_text_that_is_no_utf8_is_made_one),
         cmocka_unit_test(a_stamp_never_makes_the_runs_too_long),
         cmocka_unit_test(cuts_follow_each_other),
+        cmocka_unit_test(skipping_is_reading_without_a_record),
         cmocka_unit_test(all_of_a_block_is_the_block),
         cmocka_unit_test(nothing_is_cut_where_the_first_record_is_too_much),
         cmocka_unit_test(a_slice_of_a_slice_holds_the_body),
