@@ -120,7 +120,6 @@ static inline bool weir_disk_unpack(weir_disk_key *self, const MDB_val *val)
 typedef struct {
     bool on;
     uint64_t epoch, sequence; // of the first record that has to come again
-    uint32_t given_up;        // of the batch that failed
 } weir_disk_barrier;
 
 typedef struct {
@@ -140,9 +139,9 @@ typedef struct weir_disk_node {
     struct weir_disk_node *next;
     weir_batch *batch; // a reference
     uint64_t number;   // of the write
-    uint32_t given_up;
-    bool back;    // not taken by this transaction: it waits again
-    bool blocked; // by a barrier
+    bool again;        // the batch's, when it was written
+    bool back;         // not taken by this transaction: it waits again
+    bool blocked;      // by a barrier
     weir_store_result result;
     uint32_t refused;
     uint64_t last_offset;  // of the last record that is safe
@@ -200,10 +199,11 @@ typedef struct weir_disk {
     weir_disk_sum *sum;
     pthread_t flusher;
     bool running;
-    uint64_t file_bytes; // of data.mdb, allocated ahead
-    bool again;          // a bound could not be kept within one transaction
-    bool stalled;        // the last transaction failed
-    size_t transaction;  // id of the last one that was begun
+    uint64_t file_bytes;  // of data.mdb, allocated ahead
+    bool again;           // a bound could not be kept within one transaction
+    bool stalled;         // the last transaction failed
+    int64_t held_told_us; // when a holder was logged last; 0: never
+    size_t transaction;   // id of the last one that was begun
     weir_disk_compact compact;
     int wake; // eventfd
 

@@ -76,7 +76,9 @@ static weir_block *make_block(void)
     while (!weir_builder_full(&builder))
         weir_builder_add_payload(&builder, WEIR_TEXT, payload, sizeof payload,
                                  &(weir_run){.records = 0});
-    return weir_builder_seal(&builder);
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    return block;
 }
 
 /*  1 MB of blocks of 64 KB, as they come over links.                                */

@@ -16,6 +16,13 @@
 
 enum { patience_s = 60 };
 
+/*  Processes that tests fork have threads, too.                                    */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+
 static char folder[64];
 
 static inline int make_folder(void **state)
@@ -87,7 +94,9 @@ static inline weir_block *make_block(weir_batch *batch, uint32_t from, uint32_t 
                                  &(weir_run){.records = 0});
     }
     free(payload);
-    return weir_builder_seal(&builder);
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    return block;
 }
 
 typedef struct {

@@ -191,7 +191,7 @@ static void what_was_given_up_holds_up_nothing(void **state)
     failures = 1, failure = ENOSPC;
     weir_batch *a = make_batch(0, 1, 1, 10, 20), *b = make_batch(0, 1, 11, 10, 20);
     assert_int_equal(write_batch(store, a), WEIR_STORE_RETRY);
-    b->given_up = 1;
+    b->again = true;
     assert_int_equal(write_batch(store, b), WEIR_STORE_SAFE);
     assert_int_equal(b->last_offset, 10);
     free_batch(&a);

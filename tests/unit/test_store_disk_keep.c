@@ -13,7 +13,7 @@ static void bounds_are_exceeded_by_one_block_at_most(void **state)
     config.keep_bytes = 50000;
     weir_store *store = open_with(&config);
     uint64_t block = 0;
-    for (uint64_t i = 0; i < 200; i++) {
+    for (uint64_t i = 0; i < 40; i++) {
         put(store, 0, 1, 1 + i * 10, 10, 1000);
         put(store, 1, 1, 1 + i, 1, 100);
         weir_store_shard shard = look_at(store, 0);
@@ -33,7 +33,7 @@ static void bounds_are_exceeded_by_one_block_at_most(void **state)
     assert_int_equal(look_at(store, 1).records, 25);
     tally all = count_all(store, 0, 1000);
     assert_int_equal(all.records, 30);
-    assert_int_equal(all.trimmed, 1970);
+    assert_int_equal(all.trimmed, 370);
     close_store(&store);
 }
 
