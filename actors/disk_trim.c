@@ -132,6 +132,7 @@ static void run_trim(void *arg, int fd)
         for (size_t i = 0; i < rows.count && !rc; i++)
             rc = trim_shard(self, &env, &rows.items[i], fd, &told);
         if (rc) fail(self, rc, &told.report);
+        free(rows.items);
         weir_disk_env_close(&env);
     }
     told.over = true;

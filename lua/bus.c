@@ -36,8 +36,12 @@ static weir_err ask_folder(const weir_command_line *line, const char *operand,
                               "which bus? Write %s/BUS, or name the folder of its store",
                               target.name);
     if (!err) err = weir_remote_ask(remote, &body, report, "bus", target.node, NULL);
-    if (!err && !*weir_look_text(&body, "path", folder, PATH_MAX))
-        err = weir_report_set(report, WEIR_EINVAL, operand, "it has no disk store");
+    bool is_none = err ? err == WEIR_EINVAL || err == WEIR_ENOTFOUND
+                       : !*weir_look_text(&body, "path", folder, PATH_MAX);
+    if (is_none && *target.node)
+        err = weir_report_set(report, WEIR_ENOTFOUND, operand,
+                              "it is no bus that tells where its records are: name the "
+                              "folder of a bus's disk store");
     weir_remote_close(&remote);
     return err;
 }

@@ -6,6 +6,7 @@
 #include "actors/bus_state.h"
 #include "actors/store_disk.h"
 #include "lua/bus.h"
+#include "lua/guard.h"
 #include "lua/remote.h"
 #include "runtime/clock.h"
 #include "runtime/json.h"
@@ -230,7 +231,7 @@ static void print_json(const listing *self)
     weir_buffer_fini(&out);
 }
 
-int weir_cmd_bus_ls(const weir_command_line *line)
+static int list(const weir_command_line *line)
 {
     listing self = {.shards = NULL};
     weir_report report = {0};
@@ -243,4 +244,9 @@ int weir_cmd_bus_ls(const weir_command_line *line)
         print_text(&self);
     fini(&self);
     return err ? weir_remote_print(&report) : WEIR_EXIT_OK;
+}
+
+int weir_cmd_bus_ls(const weir_command_line *line)
+{
+    return weir_guard(list, line, weir_line_operand(line, 0));
 }

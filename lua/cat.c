@@ -13,6 +13,7 @@
 #include "actors/store_disk.h"
 #include "lua/bus.h"
 #include "lua/from.h"
+#include "lua/guard.h"
 #include "lua/remote.h"
 #include "lua/run.h"
 #include "runtime/clock.h"
@@ -291,7 +292,7 @@ static void end(cat *self)
     close(self->signal_fd);
 }
 
-int weir_cmd_cat(const weir_command_line *line)
+static int show(const weir_command_line *line)
 {
     weir_report report = {0};
     cat self = {.json = weir_line_flag(line, "--json"),
@@ -304,4 +305,9 @@ int weir_cmd_cat(const weir_command_line *line)
     int code = err ? weir_remote_print(&report) : run_cat(&self, &report);
     end(&self);
     return code;
+}
+
+int weir_cmd_cat(const weir_command_line *line)
+{
+    return weir_guard(show, line, weir_line_operand(line, 0));
 }

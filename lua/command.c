@@ -24,7 +24,8 @@ static int cmd_check(const weir_command_line *line)
     weir_print_reports(&reports, json);
     if (good && !json)
         printf("%s: %zu node%s, %zu link%s, no errors\n", topology.path,
-               topology.plan.node_count, topology.plan.node_count == 1 ? "" : "s",
+               weir_plan_declared(&topology.plan),
+               weir_plan_declared(&topology.plan) == 1 ? "" : "s",
                topology.plan.link_count, topology.plan.link_count == 1 ? "" : "s");
     weir_topology_close(&topology);
     weir_reports_fini(&reports);

@@ -50,7 +50,7 @@ static void write_batch(host *self, uint32_t shard)
     batch->owner = self;
     weir_batch_add(batch, &piece);
     self->next[shard] += batch->records;
-    self->store->class->write(self->store, weir_batch_dup(batch));
+    self->store->class->write(self->store, batch);
     sem_wait(&self->done);
     if (batch->result != WEIR_STORE_SAFE) {
         fprintf(stderr, "bus_store: %s\n", batch->text);
@@ -156,6 +156,8 @@ int main(int argc, char **argv)
         printf("done\n");
         fflush(stdout);
     }
+    for (int i = 0; i < SHARDS_MAX; i++)
+        weir_builder_fini(&self.open[i]);
     self.store->class->close(&self.store);
     weir_bus_state_close(&self.state);
     return 0;

@@ -14,7 +14,6 @@ typedef struct job {
     struct job *next;
     weir_batch *batch; // a reference, or NULL
     weir_read *read;
-    bool behind; // a write of this shard failed while it was queued
 } job;
 
 typedef struct {
@@ -27,7 +26,8 @@ typedef struct {
     uint64_t last, capacity;
     uint64_t epoch, sequence; // of the last record that was written
     bool wedged, hanging;
-    jobs held; // while it is wedged or hangs
+    bool broken; // a write has failed: none is taken before one that is sent again
+    jobs held;   // while it is wedged or hangs
     int fail;
     weir_store_result result;
     char fail_text[256], read_error[256];
@@ -173,17 +173,12 @@ static void fail_batch(weir_batch *batch, weir_store_result result, const char *
     snprintf(batch->text, sizeof batch->text, "%s", text);
 }
 
-static void fail_all_behind(help_store *self, uint32_t id)
-{
-    for (job *one = self->queue.first; one; one = one->next)
-        if (one->batch && one->batch->shard == id) one->behind = true;
-}
-
 static void answer_write(help_store *self, shard *to, job *one)
 {
+    if (one->batch->again) to->broken = false;
     if (self->ending) {
         fail_batch(one->batch, WEIR_STORE_RETRY, "closed");
-    } else if (one->behind) {
+    } else if (to->broken) {
         fail_batch(one->batch, WEIR_STORE_RETRY, "behind a batch that failed");
     } else if (to->fail) {
         if (to->fail > 0) to->fail--;
@@ -191,7 +186,7 @@ static void answer_write(help_store *self, shard *to, job *one)
     } else {
         store_batch(self, to, one->batch);
     }
-    if (one->batch->result != WEIR_STORE_SAFE) fail_all_behind(self, to->id);
+    if (one->batch->result != WEIR_STORE_SAFE) to->broken = true;
 }
 
 /* --- Reading ----------------------------------------------------------------------- */
