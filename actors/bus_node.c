@@ -112,7 +112,7 @@ static weir_err open_policy(bus_node *self, weir_report *report)
     if (!weir_bus_has_policy(o)) return WEIR_OK;
     scale.max = weir_bus_scale_max(o);
     self->scaling = weir_scaling_new(&scale);
-    if (o->policy != WEIR_FUNCTION) return WEIR_OK;
+    if (!weir_bus_has_function(o)) return WEIR_OK;
     return o->function.class->open(&self->function, o->function.source, self->node.ledger,
                                    report);
 }

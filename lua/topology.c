@@ -81,7 +81,7 @@ static void add_functions(weir_loader *self, const weir_class *class, void *conf
     weir_bus_node_config *bus = config;
     if (class == &weir_engine_class && engine->has_function)
         engine->program = (weir_program){&weir_lua_program, add_function(self, node)};
-    if (class == &weir_bus_node_class && bus->bus.policy == WEIR_FUNCTION)
+    if (class == &weir_bus_node_class && weir_bus_has_function(&bus->bus))
         bus->bus.function = (weir_policy){&weir_lua_policy, add_function(self, node)};
 }
 
