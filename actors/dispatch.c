@@ -245,7 +245,8 @@ static bool is_writing(const weir_dispatch *self)
 /*  Everything behind a failure is sent again in order, after the wait.             */
 static void stall(weir_dispatch *self, int64_t wait_us, int64_t now_us)
 {
-    self->stalled = true;
+    self->stalled = self->first != NULL;
+    self->again_due = !self->stalled; // what comes next is the first behind it
     self->again_us = now_us + wait_us;
 }
 
