@@ -295,9 +295,10 @@ static void deliver_results(weir_worker *self, weir_subject *input,
     if (e->count == 0 && !e->input) worst = OUT_SENT; // it asked for no output
     if (e->input) worst = deliver(self, input, origin);
     weir_reader reader = {e->bytes.data, e->count ? e->bytes.data + e->bytes.size : NULL};
-    weir_subject result = {
-        .doc = &self->out_doc, .source = input->source, .peer = input->peer,
-        .place = input->place};
+    weir_subject result = {.doc = &self->out_doc,
+                           .source = input->source,
+                           .peer = input->peer,
+                           .place = input->place};
     for (uint32_t i = 0; i < e->count; i++) {
         if (weir_record_read(&result.record, &reader, true)) abort();
         result.record.in_run = input->record.in_run;

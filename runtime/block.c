@@ -189,8 +189,7 @@ weir_block *weir_block_stamp(weir_block *self, const char *source, const char *p
                              .label = self->runs[i].label};
     size_t count = self->run_count;
     if (bytes_of_runs(runs, count) > WEIR_RUN_BYTES_MAX) {
-        runs[0] =
-            (weir_run){.records = self->records, .source = source, .peer = peer};
+        runs[0] = (weir_run){.records = self->records, .source = source, .peer = peer};
         count = 1;
     }
     weir_block *stamped = block_new(self->body, self->size, self->records, runs, count);

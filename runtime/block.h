@@ -17,8 +17,8 @@ typedef struct {
     const char *source; // name of the source node; NULL: none
     const char *peer;   // authenticated name; NULL: none
     const char *label;  // for people: "a.ndjson@1048576"; NULL: none
-    weir_place place;   // of the first; the others lie behind it without a gap. Of a block
-                        // all runs have one or none has
+    weir_place place; // of the first; the others lie behind it without a gap. Of a block
+                      // all runs have one or none has
 } weir_run;
 
 /*  A block travels with its runs in a frame of bounded size: so many, and so many bytes
@@ -96,9 +96,10 @@ typedef struct {
 weir_err weir_builder_open(weir_builder *self);
 
 /*  Appends one record whose payload has the format; key and headers come from
-    the record. Places are not kept: what is written anew is another record. An origin beyond the bounds of runs is forgotten, and that of the records
-    before it: who seals what is full loses none. JSON payloads without key, timestamp and
-   headers have a faster way in. The body grows beyond target for a record that is larger.
+    the record. Places are not kept: what is written anew is another record. An origin
+   beyond the bounds of runs is forgotten, and that of the records before it: who seals
+   what is full loses none. JSON payloads without key, timestamp and headers have a faster
+   way in. The body grows beyond target for a record that is larger.
  */
 void weir_builder_add(weir_builder *self, const weir_record *record,
                       const weir_run *origin);

@@ -69,10 +69,10 @@ typedef enum { WEIR_UNPARSED = 0, WEIR_PARSED, WEIR_UNDECODABLE } weir_parse_sta
 
 typedef struct {
     weir_record record;
-    const char *source;     // name of the source node; NULL: missing
-    const char *peer;       // authenticated name of the peer; NULL: missing
-    weir_doc *doc;          // lent; reused for record after record
-    weir_parse_state state; // of doc for this record
+    const char *source;      // name of the source node; NULL: missing
+    const char *peer;        // authenticated name of the peer; NULL: missing
+    weir_doc *doc;           // lent; reused for record after record
+    weir_parse_state state;  // of doc for this record
     const weir_place *place; // of the first record of its run; NULL: has none
 } weir_subject;
 

@@ -141,8 +141,8 @@ static bool push_place(lua_State *L, weir_records *self, const char *name)
     if (!weir_subject_place(self->subject, &place)) {
         lua_pushnil(L);
     } else if (i == 0) {
-        weir_id_print(
-            &(weir_id){place.nonce, place.epoch, place.shard, place.sequence}, id);
+        weir_id_print(&(weir_id){place.nonce, place.epoch, place.shard, place.sequence},
+                      id);
         lua_pushstring(L, id);
     } else {
         lua_pushinteger(L, i == 1 ? place.shard : (lua_Integer)place.offset);

@@ -319,13 +319,13 @@ static void places_of_another_shape_are_passed_over(void **state)
         const char *places;
         size_t size;
     } others[] = {
-        {"\xc0", 1},                                           // nil
-        {"\x90", 1},                                           // for none of the runs
-        {"\x91\x94\x07\x01\x02\x03", 6},                      // four numbers
-        {"\x91\x95\x00\x01\x02\x03\x04", 7},                  // no nonce
-        {"\x91\x95\x07\x01\xc0\x03\x04", 7},                  // nil for a shard
+        {"\xc0", 1},                                      // nil
+        {"\x90", 1},                                      // for none of the runs
+        {"\x91\x94\x07\x01\x02\x03", 6},                  // four numbers
+        {"\x91\x95\x00\x01\x02\x03\x04", 7},              // no nonce
+        {"\x91\x95\x07\x01\xc0\x03\x04", 7},              // nil for a shard
         {"\x91\x95\x07\x01\xcf\1\0\0\0\0\0\0\0\3\4", 15}, // shard above u32
-        {"\x92\x95\x07\x01\x02\x03\x04\xc0", 8},             // for two runs
+        {"\x92\x95\x07\x01\x02\x03\x04\xc0", 8},          // for two runs
     };
     weir_frame seen = block_with("\x91\x95\x07\x01\x02\x03\x04", 7);
     assert_int_equal(seen.runs[0].place.offset, 4);
