@@ -64,7 +64,7 @@ static weir_run *copy_runs(const weir_run *runs, size_t count)
     if (!copy) abort();
     char *at = (char *)(copy + count);
     for (size_t i = 0; i < count; i++) {
-        copy[i].records = runs[i].records;
+        copy[i] = (weir_run){.records = runs[i].records, .place = runs[i].place};
         copy[i].source = copy_text(&at, runs[i].source);
         copy[i].peer = copy_text(&at, runs[i].peer);
         copy[i].label = copy_text(&at, runs[i].label);
@@ -152,15 +152,44 @@ const weir_run *weir_block_runs(const weir_block *self, size_t *count)
     return self->runs;
 }
 
+const weir_place *weir_block_place(const weir_block *self)
+{
+    return self->runs[0].place.nonce ? &self->runs[0].place : NULL;
+}
+
+void weir_block_set_places(weir_block *self, const weir_run *runs, size_t count)
+{
+    assert(count > 0 && count <= WEIR_RUNS_MAX);
+    free(self->runs);
+    self->runs = copy_runs(runs, count);
+    self->run_count = count;
+    assert(bytes_of_runs(runs, count) == 16 * count);
+}
+
+void weir_block_forget_places(weir_block **self_p)
+{
+    weir_block *self = *self_p;
+    if (!weir_block_place(self)) return;
+    weir_block *plain =
+        block_new(self->body, self->size, self->records, self->runs, self->run_count);
+    for (size_t i = 0; i < plain->run_count; i++)
+        plain->runs[i].place = (weir_place){0};
+    plain->base = self;
+    *self_p = plain;
+}
+
 weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer)
 {
     weir_run *runs = calloc(self->run_count + 1, sizeof *runs);
     if (!runs) abort();
     for (size_t i = 0; i < self->run_count; i++)
-        runs[i] = (weir_run){self->runs[i].records, source, peer, self->runs[i].label};
+        runs[i] = (weir_run){.records = self->runs[i].records,
+                             .source = source,
+                             .peer = peer,
+                             .label = self->runs[i].label};
     size_t count = self->run_count;
     if (bytes_of_runs(runs, count) > WEIR_RUN_BYTES_MAX) {
-        runs[0] = (weir_run){self->records, source, peer, NULL};
+        runs[0] = (weir_run){.records = self->records, .source = source, .peer = peer};
         count = 1;
     }
     weir_block *stamped = block_new(self->body, self->size, self->records, runs, count);
@@ -268,6 +297,7 @@ static void append_run(weir_builder *self, uint32_t records, const weir_run *ori
     weir_run *run = &self->runs[self->run_count++];
     *run = *origin;
     run->records = records;
+    run->place = (weir_place){0};
     self->run_bytes += run_bytes(run);
 }
 
@@ -406,6 +436,7 @@ bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run
     weir_err err = weir_record_read(record, &reader, true);
     assert(!err);
     step(self, record->encoded_size);
+    record->in_run = block->runs[self->run].records - self->run_left - 1;
     if (origin) *origin = &block->runs[self->run];
     return true;
 }
@@ -440,7 +471,7 @@ static void step_within(weir_iterator *self, uint32_t records, size_t bytes)
     }
 }
 
-/*  What lies between two places of a block, which differ. Runs that are cut have fewer
+/*  What lies between two points of a block, which differ. Runs that are cut have fewer
     records at their ends.                                                     */
 static weir_block *slice(const weir_iterator *from, const weir_iterator *to)
 {
@@ -454,7 +485,10 @@ static weir_block *slice(const weir_iterator *from, const weir_iterator *to)
     size_t runs = to->run - first + 1;
     weir_block *part = block_new(block->body + from->offset, to->offset - from->offset,
                                  to->record - from->record, &block->runs[first], runs);
+    uint32_t skipped = block->runs[first].records - in_first;
     part->runs[0].records = in_first;
+    part->runs[0].place.sequence += skipped;
+    part->runs[0].place.offset += skipped;
     part->runs[runs - 1].records -= to->run_left;
     part->base = weir_block_dup(block);
     return part;
@@ -474,33 +508,32 @@ weir_block *weir_iterator_cut(weir_iterator *self, uint32_t records, size_t byte
                                    : slice(&from, self);
 }
 
-void weir_selection_add(weir_selection *self, uint32_t offset, uint32_t run)
+void weir_selection_add(weir_selection *self, weir_pick pick)
 {
     if (self->count == self->capacity) {
         self->capacity = self->capacity ? 2 * self->capacity : 256;
-        self->offsets = realloc(self->offsets, self->capacity * sizeof(uint32_t));
-        self->runs = realloc(self->runs, self->capacity * sizeof(uint32_t));
-        if (!self->offsets || !self->runs) abort();
+        self->picks = realloc(self->picks, self->capacity * sizeof *self->picks);
+        if (!self->picks) abort();
     }
-    self->offsets[self->count] = offset;
-    self->runs[self->count++] = run;
+    self->picks[self->count++] = pick;
 }
 
 void weir_selection_get(const weir_selection *self, uint32_t i, weir_record *record,
                         const weir_run **origin)
 {
     const weir_block *block = self->block;
-    weir_reader reader = {block->body + self->offsets[i], block->body + block->size};
+    const weir_pick *pick = &self->picks[i];
+    weir_reader reader = {block->body + pick->offset, block->body + block->size};
     weir_err err = weir_record_read(record, &reader, true);
     assert(!err);
-    *origin = &block->runs[self->runs[i]];
+    record->in_run = pick->in_run;
+    *origin = &block->runs[pick->run];
 }
 
 void weir_selection_fini(weir_selection *self)
 {
     weir_block_destroy(&self->block);
-    free(self->offsets);
-    free(self->runs);
+    free(self->picks);
     *self = (weir_selection){0};
 }
 
@@ -532,7 +565,9 @@ void weir_block_deal(weir_block *self, const weir_path *key, weir_doc *doc,
         routing_key(&record, key, doc, &value);
         if (weir_key_bytes(&value, number, &scratch, &data, &size))
             part = weir_key_vnode(data, size, vnodes) % parts;
-        weir_selection_add(&selections[part], (uint32_t)offset, (uint32_t)walk.run);
+        weir_selection_add(
+            &selections[part],
+            (weir_pick){(uint32_t)offset, (uint32_t)walk.run, record.in_run});
     }
     weir_buffer_fini(&scratch);
     for (uint32_t i = 0; i < parts; i++)
