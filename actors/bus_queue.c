@@ -27,9 +27,11 @@ struct weir_bus_queue {
     int sealed;               // how many were not taken
     size_t kept_bytes;        // cost of all of them
     uint64_t appended, acked; // tickets
+    uint64_t wanted;          // the highest one that a flush has waited for
     bool asleep;              // the actor's thread found nothing to take
-    bool armed; // and will look again by itself, before a record waits for too long
-    bool closed;
+    bool armed;  // and will look again by itself, before a record waits for too long
+    bool ended;  // nothing is appended any more
+    bool closed; // nor sent
 };
 
 /*  So many full blocks wake the actor's thread; fewer wait until it looks by itself, as
@@ -145,7 +147,7 @@ static void hurry(weir_bus_queue *self)
 
 static weir_err admit(weir_bus_queue *self)
 {
-    if (self->closed) return WEIR_ECLOSED;
+    if (self->ended || self->closed) return WEIR_ECLOSED;
     if (self->kept_bytes + self->open.body.size >= self->config.window_bytes)
         return WEIR_EFULL;
     return self->open.body.data ? WEIR_OK : weir_builder_open(&self->open);
@@ -223,7 +225,12 @@ weir_err weir_bus_queue_flush(weir_bus_queue *self, int64_t timeout_us)
     weir_err err = WEIR_OK;
     pthread_mutex_lock(&self->lock);
     uint64_t target = self->appended;
-    hurry(self);
+    if (self->acked < target) {
+        seal(self);
+        self->wanted = target;
+        self->asleep = false;
+        self->config.wake(self->config.arg); // also when all of it was taken
+    }
     while (!err && self->acked < target) {
         if (self->closed)
             err = WEIR_ECLOSED;
@@ -252,6 +259,11 @@ uint64_t weir_bus_queue_appended(weir_bus_queue *self)
 uint64_t weir_bus_queue_acked(weir_bus_queue *self)
 {
     return look(self, &self->acked);
+}
+
+uint64_t weir_bus_queue_wanted(weir_bus_queue *self)
+{
+    return look(self, &self->wanted);
 }
 
 /* --- The actor's side -------------------------------------------------------------- */
@@ -291,6 +303,14 @@ void weir_bus_queue_ack(weir_bus_queue *self, uint64_t ticket)
         drop_first(self);
     self->acked = ticket;
     if (self->waiting) pthread_cond_broadcast(&self->moved);
+    pthread_mutex_unlock(&self->lock);
+}
+
+void weir_bus_queue_end(weir_bus_queue *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->ended = true;
+    pthread_cond_broadcast(&self->moved); // who waits for room
     pthread_mutex_unlock(&self->lock);
 }
 

@@ -202,6 +202,24 @@ static void tell_store(shard *self, const weir_dispatch_stats *stats)
     self->failing = failing;
 }
 
+/*  Of the batches that readers have not acknowledged; 0: there are none.           */
+static int64_t oldest_sent_us(const shard *self)
+{
+    int64_t oldest = 0;
+    for (const sent *s = self->sent; s; s = s->next)
+        if (!oldest || s->batch->pieces[0].since_us < oldest)
+            oldest = s->batch->pieces[0].since_us;
+    return oldest;
+}
+
+/*  What has gone furthest came first.                                              */
+static int64_t oldest_us(const shard *self, const weir_dispatch_stats *dispatch)
+{
+    int64_t oldest = self->dispatch ? dispatch->arrived_us : oldest_sent_us(self);
+    if (!oldest) oldest = weir_batcher_opened_us(self->batcher);
+    return oldest ? oldest : weir_ring_oldest_us(self->ring);
+}
+
 static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
 {
     *stats = (weir_shard_stats){.safe = self->safe,
@@ -211,9 +229,11 @@ static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
                                 .batches = self->batches,
                                 .target = weir_batcher_target(self->batcher, now_us)};
     weir_ring_look(self->ring, now_us, &stats->ring);
-    if (!self->dispatch) return;
-    weir_dispatch_look(self->dispatch, &stats->dispatch);
-    tell_store(self, &stats->dispatch);
+    if (self->dispatch) {
+        weir_dispatch_look(self->dispatch, &stats->dispatch);
+        tell_store(self, &stats->dispatch);
+    }
+    stats->oldest_us = oldest_us(self, &stats->dispatch);
 }
 
 static void publish(shard *self, int64_t now_us)
