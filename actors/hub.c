@@ -30,6 +30,7 @@ weir_hub *weir_hub_new(const char *name, const weir_bus_options *config)
     self->route = weir_route_new(&(weir_route_config){
         .key = config->key,
         .block_max = (size_t)config->ring_bytes / 2,
+        .records_max = (uint32_t)config->ring_records,
         .linger_us = linger_us,
     });
     pthread_mutex_init(&self->lock, NULL);

@@ -99,11 +99,18 @@ int64_t weir_splitter_deadline(const weir_splitter *self)
 
 /* --- Dealing ----------------------------------------------------------------------- */
 
+static bool fits(const weir_splitter *self, const weir_block *block)
+{
+    uint32_t most = self->config.records_max, records = weir_block_records(block);
+    if (most && records > most) return false;
+    return records == 1 || weir_block_size(block) <= self->config.block_max;
+}
+
 bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block)
 {
     weir_iterator walk = {.block = block};
     weir_record record;
-    bool keyless = !self->config.key;
+    bool keyless = !self->config.key && fits(self, block);
     while (keyless && weir_iterator_next(&walk, &record, NULL))
         keyless = record.key.type == WEIR_MISSING;
     return keyless;
@@ -134,7 +141,9 @@ static void add(weir_splitter *self, uint32_t number, const weir_record *record,
     if (p->due_us < 0) p->due_us = now_us + self->config.linger_us;
     weir_builder_add(&p->builder, record, origin);
     add_share(p, entry);
-    if (weir_builder_full(&p->builder)) weir_splitter_seal(self, number);
+    bool full =
+        weir_builder_full(&p->builder) || p->builder.records == self->config.records_max;
+    if (full) weir_splitter_seal(self, number);
 }
 
 /*  The key that was found becomes the record's own.                                */

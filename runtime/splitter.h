@@ -12,10 +12,12 @@ typedef struct {
 } weir_share;
 
 typedef struct {
-    const char *key;     // field path, checked, lent; NULL: the record's own key only
-    size_t target;       // bytes of an open block
-    int64_t linger_us;   // longest that it is open
-    weir_ledger *ledger; // lent; NULL: none
+    const char *key;      // field path, checked, lent; NULL: the record's own key only
+    size_t target;        // bytes of an open block
+    size_t block_max;     // bytes of a block that goes on as it is
+    uint32_t records_max; // of a block; 0: any number
+    int64_t linger_us;    // longest that it is open
+    weir_ledger *ledger;  // lent; NULL: none
     /*  An open block is complete: *block_p may be taken, and the holds of the shares
         are the callee's.                                                           */
     void (*sealed)(void *arg, uint32_t part, weir_block **block_p,
@@ -32,7 +34,8 @@ void weir_splitter_destroy(weir_splitter **self_p);
 /*  Seals what is open and deals to this many parts from now on.                    */
 void weir_splitter_resize(weir_splitter *self, uint32_t parts);
 
-/*  Whether no record of the block has a key, so that it may go to any part as it is. */
+/*  Whether the block may go to any part as it is: no record has a key, and it is within
+    the bounds.                                                                     */
 bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block);
 
 /*  Deals a block (lent): a keyed record to owners[vnode], with that key written into it,

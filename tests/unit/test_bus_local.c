@@ -297,7 +297,8 @@ static void what_a_shard_refuses_is_counted_and_holds_up_nobody(void **state)
     open_bus();
     size_t size = (512 << 10) - 30;
     memset(large, 'x', size);
-    memcpy(large, "{\"k\":\"a key that is written into it, too\",\"v\":\"", 46);
+    static const char head[] = "{\"k\":\"a key that is written into it, too\",\"v\":\"";
+    memcpy(large, head, sizeof head - 1);
     memcpy(large + size - 2, "\"}", 2);
     assert_int_equal(weir_bus_append_payload(bus, WEIR_JSON, large, size, NULL), WEIR_OK);
     append(1, 10);
@@ -463,13 +464,33 @@ static void audit_under(const char *overflow)
     close_clean();
 }
 
-static void the_sums_hold_at_any_instant(void **state)
+static void the_sums_hold_under_block(void **state)
 {
     (void)state;
     audit_under("block");
+}
+
+static void the_sums_hold_under_drop_newest(void **state)
+{
+    (void)state;
     audit_under("drop_newest");
+}
+
+static void the_sums_hold_under_drop_oldest(void **state)
+{
+    (void)state;
     audit_under("drop_oldest");
+}
+
+static void the_sums_hold_under_sample(void **state)
+{
+    (void)state;
     audit_under("sample");
+}
+
+static void the_sums_hold_under_fail(void **state)
+{
+    (void)state;
     audit_under("fail");
 }
 
@@ -873,8 +894,9 @@ static void two_buses_share_no_folder(void **state)
 #define MEMORY(test) cmocka_unit_test_setup(test, begin)
 #define STORE(test) cmocka_unit_test_setup(test, begin_with_store)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         MEMORY(somebody_must_take_the_records),
         STORE(a_store_that_was_not_taken_is_still_the_callers),
@@ -887,7 +909,11 @@ int main(void)
         STORE(a_wedged_store_fills_no_ring_above_its_bytes),
         STORE(a_full_window_behind_a_wedged_store_refuses_who_does_not_wait),
         STORE(under_fail_a_full_ring_sends_blocks_back_until_there_is_room),
-        MEMORY(the_sums_hold_at_any_instant),
+        MEMORY(the_sums_hold_under_block),
+        MEMORY(the_sums_hold_under_drop_newest),
+        MEMORY(the_sums_hold_under_drop_oldest),
+        MEMORY(the_sums_hold_under_sample),
+        MEMORY(the_sums_hold_under_fail),
         STORE(a_flush_closes_the_open_batch),
         STORE(a_flush_needs_no_room_for_what_is_behind),
         STORE(a_flush_amid_overload_covers_what_came_before),
