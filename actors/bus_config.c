@@ -23,10 +23,10 @@ const weir_bus_node_config weir_bus_node_defaults = {.bus = DEFAULTS};
 
 /* --- Options ----------------------------------------------------------------------- */
 
+static const char *const none_word[] = {"none", NULL};
 static const char *const auto_word[] = {"auto", NULL};
 static const char *const forever_word[] = {"forever", NULL};
 static const char *const all_word[] = {"all", NULL};
-static const char *const keep_words[] = {"", "all", NULL};
 static const char *const store_words[] = {"none", "disk", NULL};
 
 #define AT(field) offsetof(weir_bus_node_config, bus.field)
@@ -36,12 +36,11 @@ static const char *const store_words[] = {"none", "disk", NULL};
 #define TB (1024 * GB)
 #define MS 1000.0
 #define HOUR (3600e6)
-#define LEAST 1e-9 // of what must be above 0
 
 /*  One row a line here, since the table is long.                                   */
 /* clang-format off */
-#define TIME(name, field, least, help) \
-    {name, WEIR_OPTION_TIME, AT(field), least, HOUR, NULL, false, help}
+#define TIME(name, field, help) \
+    {name, WEIR_OPTION_TIME, AT(field), MS, HOUR, NULL, false, help}
 #define SIZE(name, field, least, most, help) \
     {name, WEIR_OPTION_SIZE, AT(field), least, most, NULL, false, help}
 #define COUNT(name, field, least, most, words, help) \
@@ -50,6 +49,8 @@ static const char *const store_words[] = {"none", "disk", NULL};
     {name, WEIR_OPTION_NUMBER, AT(field), least, most, NULL, false, help}
 #define WORD(name, field, words, help) \
     {name, WEIR_OPTION_WORD, AT(field), 0, 0, words, false, help}
+#define BOUND(name, type, field, least, help) \
+    {name, type, AT(field), least, WEIR_UNBOUNDED, all_word, false, help}
 
 const weir_option weir_bus_node_options[] = {
     COUNT("shards", shards, 1, 1024, auto_word, "active shards at the first start; auto: as many as CPUs, at most 8"),
@@ -58,39 +59,40 @@ const weir_option weir_bus_node_options[] = {
     {"state", WEIR_OPTION_PATH, AT(state), 0, 0, NULL, false, "folder for identity, shards and groups; none: that of the disk store"},
     COUNT("ring_records", ring_records, 1, 1073741824, NULL, "records in a shard's ring"),
     SIZE("ring_bytes", ring_bytes, MB, 64 * GB, "bytes in a shard's ring"),
-    WORD("overflow", overflow, weir_overflow_words, "when the ring is full"),
-    COUNT("sample.one_in", one_in, 1, 1e6, NULL, "1 record in so many is taken; overflow = sample { one_in = 10 }"),
+    WORD("overflow", overflow, weir_overflow_words, "when the ring is full; sample { one_in = n }"),
+    {"sample.one_in", WEIR_OPTION_INT, AT(one_in), 1, 1e6, NULL, true, "1 in so many of the records that find the ring full is taken"},
     COUNT("batch.min_records", batch.min_records, 1, 1e6, NULL, "smallest target of a batch"),
     COUNT("batch.max_records", batch.max_records, 1, 1e6, NULL, "most records in a batch"),
     SIZE("batch.max_bytes", batch.max_bytes, 4 * KB, 8 * MB, "most bytes in a batch"),
     COUNT("batch.in_flight", batch.in_flight, 1, 64, NULL, "batches of a shard that are not safe yet"),
-    TIME("batch.max_delay", batch.max_delay_us, MS, "longest that a batch is open"),
-    TIME("batch.window", batch.window_us, MS, "window for the rate of arrival"),
+    TIME("batch.max_delay", batch.max_delay_us, "longest that a batch is open"),
+    TIME("batch.window", batch.window_us, "window for the rate of arrival"),
     COUNT("retry.attempts", retry.attempts, 1, 1e6, forever_word, "for a batch"),
     WORD("retry.exhausted", retry.exhausted, weir_exhausted_words, "after the last attempt"),
-    TIME("retry.timeout", retry.timeout_us, MS, "of one attempt"),
-    TIME("retry.first", retry.wait.first_us, MS, "wait after the first failure"),
-    TIME("retry.max", retry.wait.max_us, MS, "ceiling of that wait"),
-    TIME("flush_timeout", flush_timeout_us, MS, "deadline of a flush"),
-    TIME("drain_timeout", drain_timeout_us, MS, "deadline of a close"),
+    TIME("retry.timeout", retry.timeout_us, "of one attempt"),
+    TIME("retry.first", retry.wait.first_us, "wait after the first failure"),
+    TIME("retry.max", retry.wait.max_us, "ceiling of that wait"),
+    TIME("flush_timeout", flush_timeout_us, "deadline of a flush"),
+    TIME("drain_timeout", drain_timeout_us, "deadline of a close"),
+    {"scale", WEIR_OPTION_TABLE, AT(policy), 0, 0, NULL, false, "the policy that adds and drains shards; none: their number changes by command alone"},
     COUNT("scale.min", scale.min, 1, 1024, NULL, "fewest active shards"),
-    COUNT("scale.max", scale.max, 1, 1024, NULL, "most active shards; none: as many as shards"),
-    RATIO("scale.fill", scale.fill, LEAST, 1, "fill of the ring at load 1"),
-    RATIO("scale.idle_fill", scale.idle_fill, 0, 1, "below it a shard may be cold"),
-    TIME("scale.wait", scale.wait_us, MS, "time in the ring at load 1"),
-    TIME("scale.window", scale.window_us, MS, "period of the policy"),
-    TIME("scale.cooldown", scale.cooldown_us, MS, "least time between two changes"),
-    TIME("scale.idle_delay", scale.idle_delay_us, MS, "cold for so long, a shard goes"),
+    COUNT("scale.max", scale.max, 1, 1024, none_word, "most active shards; none: as many as shards"),
+    RATIO("scale.fill", scale.fill, WEIR_ABOVE_0, 1, "fill of the ring at load 1"),
+    RATIO("scale.idle_fill", scale.idle_fill, 0, 1, "below it a shard may be cold; it is below scale.fill"),
+    TIME("scale.wait", scale.wait_us, "time in the ring at load 1"),
+    TIME("scale.window", scale.window_us, "period of the policy"),
+    TIME("scale.cooldown", scale.cooldown_us, "least time between two changes"),
+    TIME("scale.idle_delay", scale.idle_delay_us, "cold for so long, a shard goes"),
     WORD("store", store, store_words, "disk { .. }: records are on disk before they are acknowledged"),
     {"disk.path", WEIR_OPTION_PATH, AT(path), 0, 0, NULL, false, "folder of the store; none: bus/NAME in the topology's state folder"},
     SIZE("disk.map", disk.map_bytes, MB, 16 * TB, "first size of the map"),
     SIZE("disk.map_max", disk.map_max_bytes, MB, 16 * TB, "largest size of the map"),
     SIZE("disk.commit_bytes", disk.commit_bytes, 64 * KB, 256 * MB, "most bytes in a transaction"),
-    RATIO("disk.compact_at", disk.compact_at, LEAST, 1 - LEAST, "share of free pages that starts a compaction"),
-    WORD("disk.keep", keep, keep_words, "required: all, or a table with at least one bound"),
-    {"disk.keep.age", WEIR_OPTION_TIME, AT(disk.keep_age_us), MS, 1e18, all_word, false, "age that a shard keeps"},
-    {"disk.keep.bytes", WEIR_OPTION_SIZE, AT(disk.keep_bytes), 1, 1e18, all_word, false, "bytes that a shard keeps"},
-    {"disk.keep.records", WEIR_OPTION_INT, AT(disk.keep_records), 1, 1e18, all_word, false, "records that a shard keeps"},
+    RATIO("disk.compact_at", disk.compact_at, WEIR_ABOVE_0, WEIR_BELOW_1, "share of free pages that starts a compaction"),
+    {"disk.keep", WEIR_OPTION_TABLE, AT(keep), 0, 0, all_word, true, "all, or a table with at least one of age, bytes and records"},
+    BOUND("disk.keep.age", WEIR_OPTION_TIME, disk.keep_age_us, MS, "age that a shard keeps"),
+    BOUND("disk.keep.bytes", WEIR_OPTION_SIZE, disk.keep_bytes, 1, "bytes that a shard keeps"),
+    BOUND("disk.keep.records", WEIR_OPTION_INT, disk.keep_records, 1, "records that a shard keeps"),
     {"disk.keep.hold", WEIR_OPTION_BOOL, AT(disk.hold), 0, 0, NULL, false, "removes only what every group has committed"},
     {.name = NULL},
 };
@@ -122,20 +124,14 @@ uint32_t weir_bus_scale_max(const weir_bus_options *self)
 
 bool weir_bus_has_policy(const weir_bus_options *self)
 {
-    const weir_scale_config *a = &self->scale, *b = &weir_bus_options_defaults.scale;
-    return a->min != b->min || a->max != b->max || a->fill != b->fill ||
-           a->idle_fill != b->idle_fill || a->wait_us != b->wait_us ||
-           a->window_us != b->window_us || a->cooldown_us != b->cooldown_us ||
-           a->idle_delay_us != b->idle_delay_us;
+    return self->policy == WEIR_TABLE;
 }
 
 static weir_err check_scale(const weir_bus_options *self, weir_report *report)
 {
     int64_t shards = weir_bus_first_shards(self), max = weir_bus_scale_max(self);
     if (shards < self->scale.min)
-        return wrong(report, "scale.min",
-                     "is more than shards: at the first start there "
-                     "are fewer");
+        return wrong(report, "scale.min", "is more than shards");
     if (shards > max) return wrong(report, "scale.max", "is less than shards");
     if (max > self->vnodes)
         return wrong(report, self->scale.max == WEIR_NONE ? "shards" : "scale.max",
@@ -151,28 +147,28 @@ static bool has_bounds(const weir_disk_config *disk)
            disk->keep_records != WEIR_FOREVER;
 }
 
-static weir_err check_disk(const weir_bus_options *self, weir_report *report)
+static weir_err check_required(const weir_bus_options *self, weir_report *report)
 {
-    if (self->keep == 0 && !has_bounds(&self->disk))
+    if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
+        return wrong(report, "sample.one_in",
+                     "is required: overflow = sample { one_in = 10 }");
+    bool kept = self->keep == WEIR_FOREVER || has_bounds(&self->disk);
+    if (self->store == WEIR_BUS_DISK && !kept)
         return wrong(report, "disk.keep",
-                     "is required for a disk store: all, or a table with at least one of "
-                     "age, bytes and records");
-    if (self->keep && has_bounds(&self->disk))
-        return wrong(report, "disk.keep", "is either all or a table with bounds");
-    if (self->disk.map_bytes > self->disk.map_max_bytes)
-        return wrong(report, "disk.map", "is more than disk.map_max");
+                     "is all, or a table with at least one of age, bytes and records");
     return WEIR_OK;
 }
 
+/*  What is missing comes last, since an option that was refused is missing, too, and
+    should hide nothing else.                                                       */
 weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *report)
 {
     if (self->batch.min_records > self->batch.max_records)
         return wrong(report, "batch.min_records", "is more than batch.max_records");
     if (self->retry.wait.first_us > self->retry.wait.max_us)
         return wrong(report, "retry.first", "is more than retry.max");
-    if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
-        return wrong(report, "overflow",
-                     "sample needs one_in: overflow = sample { one_in = 10 }");
+    if (self->disk.map_bytes > self->disk.map_max_bytes)
+        return wrong(report, "disk.map", "is more than disk.map_max");
     weir_err err = check_scale(self, report);
-    return err || self->store != WEIR_BUS_DISK ? err : check_disk(self, report);
+    return err ? err : check_required(self, report);
 }

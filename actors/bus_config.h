@@ -18,10 +18,11 @@ typedef struct {
     weir_batch_config batch;
     weir_retry_config retry;
     int64_t flush_timeout_us, drain_timeout_us;
+    int64_t policy; // WEIR_TABLE: there is a `scale`, whose policy adds and drains shards
     weir_scale_config scale;
-    int store;             // weir_bus_store
-    char *path;            // of the disk store; NULL: bus/NAME under the topology's state
-    int keep;              // 0: not said; 1: all; WEIR_NONE: a table
+    int store;    // weir_bus_store
+    char *path;   // of the disk store; NULL: bus/NAME under the topology's state
+    int64_t keep; // 0: not said; WEIR_FOREVER: all; WEIR_TABLE: the bounds in disk
     weir_disk_config disk; // without path and name
 } weir_bus_options;
 
@@ -32,7 +33,7 @@ weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *repor
 
 /*  Active shards at the first start, and the bounds of scaling, without `auto`.     */
 uint32_t weir_bus_first_shards(const weir_bus_options *self);
-bool weir_bus_has_policy(const weir_bus_options *self); // some of `scale` was said
+bool weir_bus_has_policy(const weir_bus_options *self);
 uint32_t weir_bus_scale_max(const weir_bus_options *self);
 
 struct weir_hub;

@@ -128,6 +128,12 @@ static weir_route *route_of(const void *config)
     return weir_hub_route(c->hub);
 }
 
+static bool stores(const void *config)
+{
+    const weir_bus_node_config *c = config;
+    return c->bus.store != WEIR_BUS_MEMORY;
+}
+
 static weir_err check(const void *config, weir_report *report)
 {
     const weir_bus_node_config *c = config;
@@ -284,6 +290,7 @@ const weir_class weir_bus_node_class = {
     .inlet = true,
     .route = route_of,
     .outlets = outlets_of,
+    .stores = stores,
     .check = check,
     .init = init,
     .fini = fini,

@@ -1,4 +1,5 @@
 #include "actors/catalog.h"
+#include "actors/bus_node.h"
 #include "actors/engine.h"
 #include "actors/sink_file.h"
 #include "actors/sink_link.h"
@@ -12,10 +13,19 @@
 #include "actors/source_zmq.h"
 
 const weir_class *const weir_catalog[] = {
-    &weir_source_file_class, &weir_source_stdin_class, &weir_source_generate_class,
-    &weir_engine_class,      &weir_sink_file_class,    &weir_sink_stdout_class,
-    &weir_sink_null_class,   &weir_source_link_class,  &weir_sink_link_class,
-    &weir_source_zmq_class,  &weir_sink_zmq_class,     NULL,
+    &weir_source_file_class,
+    &weir_source_stdin_class,
+    &weir_source_generate_class,
+    &weir_engine_class,
+    &weir_sink_file_class,
+    &weir_sink_stdout_class,
+    &weir_sink_null_class,
+    &weir_source_link_class,
+    &weir_sink_link_class,
+    &weir_source_zmq_class,
+    &weir_sink_zmq_class,
+    &weir_bus_node_class,
+    NULL,
 };
 
 const weir_class *weir_catalog_find(const char *name)

@@ -331,8 +331,8 @@ static size_t room_for(const fetch *self)
     return window - self->unacked;
 }
 
-/*  Moves on what was read; false: nothing can be moved. Gives up the lock.         */
-static bool take_in(fetch *self, weir_group_shard *shard)
+/*  Moves on a part of what was read; false: nothing can be moved. Gives up the lock. */
+static bool take_part(fetch *self, weir_group_shard *shard)
 {
     weir_group_reading *reading = shard->reading;
     size_t room = room_for(self);
@@ -358,6 +358,18 @@ static bool take_in(fetch *self, weir_group_shard *shard)
         weir_group_reading_reset(shard);
     }
     return !shard->fenced;
+}
+
+/*  Moves on as much as one delivery takes: small batches go together.              */
+static bool take_in(fetch *self, weir_group_shard *shard)
+{
+    size_t goal = self->unacked + self->max_records;
+    bool moved = false;
+    while (shard->owner == self->member && shard->reading && self->unacked < goal) {
+        if (!take_part(self, shard)) break;
+        moved = true;
+    }
+    return moved;
 }
 
 /* --- Delivering -------------------------------------------------------------------- */

@@ -109,6 +109,7 @@ static weir_err open_store(weir_hub *self, weir_report *report)
     weir_disk_config disk = self->config->disk;
     disk.path = self->store_path;
     disk.name = self->name;
+    disk.locked = !self->config->state; // the state lies in the same folder
     weir_err err = weir_disk_open(&self->store, &disk, report);
     return err ? err : open_groups(self, report);
 }

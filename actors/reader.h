@@ -21,6 +21,9 @@ extern const weir_group_options weir_group_options_defaults;
 extern const weir_option weir_group_option_rows[]; // of weir_group_options
 weir_err weir_group_options_check(const weir_group_options *self, weir_report *report);
 
+/*  The same but for the bus.                                                       */
+bool weir_group_options_equal(const weir_group_options *a, const weir_group_options *b);
+
 /*  `start` as the groups have it; the texts are lent. WEIR_EINVAL.                  */
 weir_err weir_group_options_start(const weir_group_options *self,
                                   weir_group_config *config, weir_report *report);

@@ -225,17 +225,16 @@ static void step_over(const weir_ring *self, piece *oldest, int64_t records,
                       int64_t bytes)
 {
     uint32_t all_records = records_left(oldest);
-    size_t all_bytes = bytes_left(oldest), before = oldest->walk.offset;
+    size_t all_bytes = bytes_left(oldest);
     if (!fits(self, records - all_records + 1, bytes - (int64_t)all_bytes + 1)) {
         oldest->walk.record += all_records; // not even one may stay: none is read
         oldest->walk.offset += all_bytes;
         return;
     }
-    weir_record record;
     do {
-        weir_iterator_next(&oldest->walk, &record, NULL);
+        bytes -= (int64_t)weir_iterator_skip(&oldest->walk);
         records--;
-    } while (!fits(self, records, bytes - (int64_t)(oldest->walk.offset - before)));
+    } while (!fits(self, records, bytes));
 }
 
 /*  Tokens with no parked record before them any more.                              */
@@ -293,12 +292,9 @@ static bool has_some_to_park(weir_ring *self, const weir_block *block)
 static bool has_too_large(const weir_ring *self, const weir_block *block)
 {
     weir_iterator walk = {.block = block};
-    weir_record record;
     uint64_t most = (uint64_t)self->config.bytes / 2;
-    while (weir_block_size(block) - walk.offset > most) {
-        weir_iterator_next(&walk, &record, NULL);
-        if (record.encoded_size > most) return true;
-    }
+    while (weir_block_size(block) - walk.offset > most)
+        if (weir_iterator_skip(&walk) > most) return true;
     return false;
 }
 
@@ -502,8 +498,7 @@ bool weir_ring_take(weir_ring *self, uint32_t max_records, size_t max_bytes,
 size_t weir_ring_next_size(const weir_ring *self)
 {
     const piece *next = self->lists[READY].first;
-    weir_record record;
     if (!next || !next->walk.block) return 0;
     weir_iterator walk = next->walk;
-    return weir_iterator_next(&walk, &record, NULL) ? record.encoded_size : 0;
+    return weir_iterator_skip(&walk);
 }

@@ -504,8 +504,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     self->vitals = weir_actor_vitals(kit);
     self->vitals->position = self->vitals->size_hint = 0;
     self->vitals->at_end = false;
-    self->chunk = malloc(READ_BYTES);
-    if (!self->chunk) abort();
+    self->chunk = weir_intake_chunk(READ_BYTES);
     if (!c->path.count)
         return weir_report_set(report, WEIR_EINVAL, NULL, "there is no path to read");
     int port = weir_actor_port(kit, weir_actor_node(kit)->name);
@@ -690,13 +689,15 @@ static void read_file(source_file *self, stream *s, int64_t now_us)
         recv_nothing(self, s, state);
 }
 
-/*  One piece of the queue's first stream, or one step towards the next.       */
-static void step(source_file *self, int64_t now_us)
+/*  Pieces of the queue's first stream, or one step towards the next. Gives how many, but
+    for the first.                                                             */
+static uint32_t step(source_file *self, int64_t now_us)
 {
     stream *s = self->first;
-    weir_piece piece;
+    weir_framed piece;
     if (s->framer && weir_framer_next(s->framer, now_us, &piece)) {
         weir_intake_piece(self->intake, &s->now->lane, s->now->slot, s->path, &piece);
+        return weir_intake_lines(self->intake, s->framer);
     } else if (s->ending) {
         finish_file(self);
     } else if (self->chunk_lent) {
@@ -705,6 +706,7 @@ static void step(source_file *self, int64_t now_us)
     } else {
         read_file(self, s, now_us);
     }
+    return 0;
 }
 
 static void wake(void *arg)
@@ -726,12 +728,12 @@ static bool turn(void *arg)
 {
     source_file *self = arg;
     int64_t now_us = weir_clock_now_us(), wait_us;
-    for (int i = 0; i < PIECES_A_TURN && self->first && !self->stopped; i++) {
+    for (uint32_t i = 0; i < PIECES_A_TURN && self->first && !self->stopped; i++) {
         if (!weir_intake_ready(self->intake, &wait_us)) {
             if (wait_us) wait_for_rate(self, wait_us);
             return false;
         }
-        step(self, now_us);
+        i += step(self, now_us);
         if (weir_actor_failed(self->kit)) return false;
     }
     if (self->stopped) return false;

@@ -107,11 +107,11 @@ static void make_record(source_generate *self)
 {
     self->text.size = 0;
     weir_generate_request(&self->text, (uint64_t)self->config->seed, self->next);
-    weir_piece piece = {.data = self->text.data,
-                        .size = self->text.size,
-                        .whole_size = self->text.size,
-                        .start = self->next,
-                        .end = self->next + 1};
+    weir_framed piece = {.data = self->text.data,
+                         .size = self->text.size,
+                         .whole_size = self->text.size,
+                         .start = self->next,
+                         .end = self->next + 1};
     self->next++;
     weir_intake_piece(self->intake, &self->lane, 0, "generate", &piece);
 }

@@ -29,8 +29,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     source_stdin *self = arg;
     const weir_source_stdin_config *c = config;
     self->kit = kit;
-    self->chunk = malloc(READ_BYTES);
-    if (!self->chunk) abort();
+    self->chunk = weir_intake_chunk(READ_BYTES);
     weir_err err = weir_intake_new(&self->intake, kit,
                                    weir_actor_port(kit, weir_actor_node(kit)->name),
                                    &c->intake, report);
@@ -123,9 +122,9 @@ static void wait_for_line(source_stdin *self)
 static bool turn(void *arg)
 {
     source_stdin *self = arg;
-    weir_piece piece;
+    weir_framed piece;
     int64_t now_us = weir_clock_now_us(), wait_us;
-    for (int i = 0; i < PIECES_A_TURN; i++) {
+    for (uint32_t i = 0; i < PIECES_A_TURN; i++) {
         if (!weir_intake_ready(self->intake, &wait_us)) {
             if (wait_us) weir_intake_flush(self->intake);
             if (wait_us) weir_actor_timer(self->kit, wake, wait_us);
@@ -133,6 +132,7 @@ static bool turn(void *arg)
         }
         if (self->more && weir_framer_next(self->framer, now_us, &piece)) {
             weir_intake_piece(self->intake, &self->lane, 0, "stdin", &piece);
+            i += weir_intake_lines(self->intake, self->framer);
             continue;
         }
         self->more = false;

@@ -365,7 +365,7 @@ static void use_envelope(source_zmq *self)
 
 static void take_bad(source_zmq *self, const char *error)
 {
-    weir_piece piece = {
+    weir_framed piece = {
         .kind = WEIR_PIECE_BAD, .start = self->number - 1, .end = self->number};
     self->bad.size = 0;
     weir_zmq_print(self->frames, self->count, &self->bad);
@@ -393,7 +393,7 @@ static const char *fill_envelope(source_zmq *self, const weir_zmq_parts *parts)
     return error;
 }
 
-static void look_for_sequence(source_zmq *self, const weir_piece *piece)
+static void look_for_sequence(source_zmq *self, const weir_framed *piece)
 {
     weir_value value;
     bool packed = piece->size && (piece->data[0] & 0x80);
@@ -406,7 +406,7 @@ static void look_for_sequence(source_zmq *self, const weir_piece *piece)
         note_sequence(self, (uint64_t)value.integer);
 }
 
-static void take_piece(source_zmq *self, weir_piece *piece)
+static void take_piece(source_zmq *self, weir_framed *piece)
 {
     if (piece->kind == WEIR_PIECE_RECORD && self->sequence.count)
         look_for_sequence(self, piece);
@@ -416,11 +416,11 @@ static void take_piece(source_zmq *self, weir_piece *piece)
 
 static void take_payload(source_zmq *self, const weir_zmq_frame *payload)
 {
-    weir_piece piece = {.data = payload->data,
-                        .size = payload->size,
-                        .whole_size = payload->size,
-                        .start = self->number - 1,
-                        .end = self->number};
+    weir_framed piece = {.data = payload->data,
+                         .size = payload->size,
+                         .whole_size = payload->size,
+                         .start = self->number - 1,
+                         .end = self->number};
     if (piece.size > weir_actor_node(self->kit)->record_max) {
         piece.kind = WEIR_PIECE_OVERSIZE;
         if (piece.size > oversize_kept) piece.size = oversize_kept;
@@ -432,7 +432,7 @@ static void take_payload(source_zmq *self, const weir_zmq_frame *payload)
     before it.                                                                  */
 static void take_next_piece(source_zmq *self)
 {
-    weir_piece piece;
+    weir_framed piece;
     self->open = weir_framer_next(self->framer, weir_clock_now_us(), &piece);
     if (self->open) {
         piece.start = piece.end = self->number - 1;

@@ -20,7 +20,8 @@ static const char *const present[] = {
     "source.file", "source.stdin", "source.generate", "sink.file",
     "sink.stdout", "sink.null",    "process",         "settings",
     "supervise",   "security",     "source.link",     "sink.link",
-    "source.zmq",  "sink.zmq",     "monitor",         NULL,
+    "source.zmq",  "sink.zmq",     "monitor",         "bus",
+    "group",       NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */
@@ -32,18 +33,24 @@ static const char *const nameless[] = {
 /*  Words for values. `array`, `map` and `json` are also functions or modules of the
     sandbox: there the value itself is the word.                               */
 static const char *const values[] = {
-    "drop",       "dead",     "stop",        "pass",  "otherwise", "lazy",  "eager",
-    "ndjson",     "lines",    "blob",        "text",  "msgpack",   "auto",  "none",
-    "all",        "forever",  "always",      "never", "follow",    "start", "disk",
-    "throughput", "balanced", "low_latency", "array", "map",       "json",  "pull",
-    "sub",        "router",   "push",        "pub",   "dealer",    "safe",  NULL,
+    "drop",   "dead",        "stop",        "pass",       "otherwise", "lazy",
+    "eager",  "ndjson",      "lines",       "blob",       "text",      "msgpack",
+    "auto",   "none",        "all",         "forever",    "always",    "never",
+    "follow", "start",       "disk",        "throughput", "balanced",  "low_latency",
+    "array",  "map",         "json",        "pull",       "sub",       "router",
+    "push",   "pub",         "dealer",      "safe",       "block",     "fail",
+    "sample", "drop_newest", "drop_oldest", "redis",      "jetstream", NULL,
 };
+
+/*  Of these, what has no meaning yet.                                         */
+static const char *const later_values[] = {"redis", "jetstream", NULL};
 
 typedef struct {
     const char *name; // one of values
 } word;
 
-static const char language_key, word_key, variant_key, dead_key, pending_key, named_key;
+static const char language_key, word_key, variant_key, dead_key, pending_key, named_key,
+    group_key;
 
 static bool contains(const char *const *list, const char *text)
 {
@@ -59,7 +66,8 @@ bool weir_language_is_value(const char *name)
 
 bool weir_language_is_later(const char *name)
 {
-    return contains(weir_language_declarers, name) && !contains(present, name);
+    return contains(later_values, name) ||
+           (contains(weir_language_declarers, name) && !contains(present, name));
 }
 
 static weir_language *language_of(lua_State *L)
@@ -89,34 +97,65 @@ static bool has_metatable(lua_State *L, int index, const void *key)
 
 /* --- Declarations ------------------------------------------------------------------ */
 
-static void declare(lua_State *L, const char *name_of_word, const char *name, int table,
-                    int line)
+static weir_language *check_declares(lua_State *L)
 {
     weir_language *language = language_of(L);
     if (!language) luaL_error(L, "declarations belong to the top level of the file");
+    return language;
+}
+
+static void declare(lua_State *L, const char *name_of_word, const char *name, int table,
+                    int line)
+{
+    weir_language *language = check_declares(L);
     language->declare(language->arg, L, name_of_word, name, table, line);
 }
 
-/*  word "name" {..}: the second call. Upvalues: word, name, line.             */
-static int declare_named(lua_State *L)
+/*  word "name" {..}: the table has come.                                      */
+static void end_pending(lua_State *L, const char *name_of_word, const char *name)
 {
-    const char *name_of_word = lua_tostring(L, lua_upvalueindex(1));
-    const char *name = lua_tostring(L, lua_upvalueindex(2));
     if (!lua_istable(L, 1))
-        return luaL_error(L, "%s \"%s\": expected a table of options, got %s",
-                          name_of_word, name, luaL_typename(L, 1));
+        luaL_error(L, "%s \"%s\": expected a table of options, got %s", name_of_word,
+                   name, luaL_typename(L, 1));
     lua_rawgetp(L, LUA_REGISTRYINDEX, &pending_key);
     lua_pushvalue(L, lua_upvalueindex(4));
     lua_pushnil(L);
     lua_rawset(L, -3);
+    lua_settop(L, 1);
+}
+
+/*  The second call. Upvalues: word, name, line, ticket.                       */
+static int declare_named(lua_State *L)
+{
+    const char *name_of_word = lua_tostring(L, lua_upvalueindex(1));
+    const char *name = lua_tostring(L, lua_upvalueindex(2));
+    end_pending(L, name_of_word, name);
     declare(L, name_of_word, name, 1, (int)lua_tointeger(L, lua_upvalueindex(3)));
     return 0;
+}
+
+/*  group "name" {..} is a value: its name, its table, its line.               */
+static int make_group(lua_State *L)
+{
+    end_pending(L, "group", lua_tostring(L, lua_upvalueindex(2)));
+    lua_createtable(L, 3, 0);
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, 2);
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lua_rawseti(L, -2, 3);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &group_key);
+    lua_setmetatable(L, -2);
+    return 1;
 }
 
 /*  word "name": keeps in mind that a table must follow.                       */
 static int name_node(lua_State *L)
 {
     const char *name_of_word = lua_tostring(L, lua_upvalueindex(1));
+    bool is_group = strcmp(name_of_word, "group") == 0;
+    check_declares(L);
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "%s needs a name: %s \"name\" { .. }", name_of_word,
                           name_of_word);
@@ -126,7 +165,7 @@ static int name_node(lua_State *L)
     lua_pushvalue(L, 1);
     lua_pushinteger(L, line_of_caller(L));
     lua_pushvalue(L, 3);
-    lua_pushcclosure(L, declare_named, 4);
+    lua_pushcclosure(L, is_group ? make_group : declare_named, 4);
     lua_pushvalue(L, 3);
     lua_pushfstring(L, "%s \"%s\"", name_of_word, lua_tostring(L, 1));
     lua_pushinteger(L, line_of_caller(L));
@@ -222,6 +261,7 @@ static void set_values(lua_State *L)
 {
     new_metatable(L, "word with options", &variant_key);
     new_metatable(L, "dead letter", &dead_key);
+    new_metatable(L, "group", &group_key);
     new_metatable(L, "word", &word_key);
     lua_pushcfunction(L, word_tostring);
     lua_setfield(L, -2, "__tostring");
@@ -242,7 +282,7 @@ static void set_values(lua_State *L)
         lua_rawset(L, -3);
     }
     lua_rawsetp(L, LUA_REGISTRYINDEX, &named_key);
-    lua_pop(L, 3);
+    lua_pop(L, 4);
 }
 
 const char *weir_language_word(lua_State *L, int index, bool *has_table)
@@ -266,6 +306,19 @@ const char *weir_language_word(lua_State *L, int index, bool *has_table)
     lua_rawget(L, -2);
     const char *name = lua_tostring(L, -1);
     lua_pop(L, 2);
+    return name;
+}
+
+const char *weir_language_group(lua_State *L, int index, int *line)
+{
+    index = lua_absindex(L, index);
+    if (!has_metatable(L, index, &group_key)) return NULL;
+    lua_rawgeti(L, index, 1);
+    const char *name = lua_tostring(L, -1);
+    lua_rawgeti(L, index, 3);
+    *line = (int)lua_tointeger(L, -1);
+    lua_pop(L, 2);
+    lua_rawgeti(L, index, 2);
     return name;
 }
 

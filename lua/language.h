@@ -36,6 +36,10 @@ int weir_language_close(lua_State *L, const char **word);
     its table is pushed and *has_table is true.                                */
 const char *weir_language_word(lua_State *L, int index, bool *has_table);
 
+/*  The name of `group "name" { .. }` at the index, whose table is pushed and whose line
+    is told; NULL, and nothing is pushed, when it is something else.           */
+const char *weir_language_group(lua_State *L, int index, int *line);
+
 /*  The text of `dead "text"` at the index, or NULL when it is something else.  */
 const char *weir_language_dead(lua_State *L, int index);
 bool weir_language_is_drop(lua_State *L, int index);
@@ -43,7 +47,7 @@ bool weir_language_is_drop(lua_State *L, int index);
 /*  True for words for values. Other choices of an option are written in quotes.  */
 bool weir_language_is_value(const char *word);
 
-/*  True for declaring words that have no actor or meaning yet.                */
+/*  True for words, declaring ones and values, that have no meaning yet.       */
 bool weir_language_is_later(const char *word);
 
 /*  All declaring words, NULL-ended, for "did you mean".                       */

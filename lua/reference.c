@@ -2,6 +2,7 @@
     code uses.                                                                 */
 #include <stdio.h>
 #include "actors/catalog.h"
+#include "actors/reader.h"
 #include "lua/command.h"
 #include "lua/settings.h"
 #include "runtime/metrics.h"
@@ -53,6 +54,14 @@ static void put_actors(void)
                weir_class_reads(*class) ? "; reads `from`" : "");
         put_options((*class)->options, (*class)->defaults);
     }
+}
+
+static void put_group(void)
+{
+    printf(
+        "### group\n\n`from = group \"name\" { of = \"bus\", .. }` reads a bus that has "
+        "a store, as a member of a consumer group.\n\n");
+    put_options(weir_group_option_rows, &weir_group_options_defaults);
 }
 
 static void put_commands(void)
@@ -116,6 +125,7 @@ int weir_cmd_reference(const weir_command_line *line)
         put_options(whole->options, whole->defaults);
     }
     put_actors();
+    put_group();
     printf("## Counters\n\nOf each node, in reports and `weir audit`. At all times "
            "in = done + dropped + filtered + dead + skipped + shed + resident.\n\n"
            "counter | meaning\n-|-\n");

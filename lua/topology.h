@@ -18,6 +18,8 @@ typedef struct {
     weir_settings settings; // owned texts
     weir_plan plan;
     struct weir_function *functions; // sources of the plan's programs; owned
+    struct weir_hub **hubs;          // of the plan's buses; owned
+    size_t hub_count;
 } weir_topology;
 
 /*  Reads, runs and checks the file. False: reports tell why. The topology is to be

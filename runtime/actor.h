@@ -69,6 +69,9 @@ typedef struct {
     /*  The way into a node that is no single actor, for those that write to it; NULL:
         it has an inlet of its own.                                            */
     weir_route *(*route)(const void *config);
+    /*  Whether a node of this config stores what it takes: nobody needs to read from it,
+        and who does reads the store (weir_plan_reads). NULL: none does.       */
+    bool (*stores)(const void *config);
     /*  What the option table alone cannot tell; optional. An error fills the report:
         where is the name of the option.                                       */
     weir_err (*check)(const void *config, weir_report *report);

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #define CACHE_LINE 64
-#define FETCH_AHEAD 4096 // bytes
+#define FETCH_AHEAD 1024 // bytes
 
 struct weir_block {
     _Atomic uint32_t references;
@@ -103,7 +103,9 @@ weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
                             const weir_run *runs, size_t run_count,
                             void (*free_body)(void *hint), void *hint)
 {
-    weir_block *self = block_new(body, size, records, runs, run_count);
+    const weir_run unknown = {.records = records};
+    weir_block *self = run_count ? block_new(body, size, records, runs, run_count)
+                                 : block_new(body, size, records, &unknown, 1);
     self->free_body = free_body;
     self->hint = hint;
     return self;
@@ -209,9 +211,8 @@ weir_err weir_block_check(const weir_block *self)
     weir_reader reader = {self->body, self->body + self->size};
     const uint8_t *ahead = self->body;
     for (uint32_t i = 0; i < self->records; i++) {
-        weir_record record;
         ahead = fetch_ahead(ahead, &reader);
-        weir_err err = weir_record_read(&record, &reader, false);
+        weir_err err = weir_record_check(&reader);
         if (err) return err;
     }
     return reader.at == reader.end ? WEIR_OK : WEIR_EMALFORMED;
@@ -242,15 +243,19 @@ weir_err weir_builder_open(weir_builder *self)
     return WEIR_OK;
 }
 
-static void make_room(weir_builder *self, size_t more)
+static void grow_body(weir_builder *self, size_t more)
 {
-    if (self->body.capacity - self->body.size >= more) return;
     if (!self->body.data) allocate_body(self);
     weir_buffer_reserve(&self->body, more);
     if (!self->ledger) return;
     size_t capacity = self->body.capacity;
     weir_ledger_charge(self->ledger, WEIR_ACCOUNT_BLOCKS, capacity - self->charged);
     self->charged = capacity;
+}
+
+static inline void make_room(weir_builder *self, size_t more)
+{
+    if (self->body.capacity - self->body.size < more) grow_body(self, more);
 }
 
 static void append_run(weir_builder *self, uint32_t records, const weir_run *origin)
@@ -272,12 +277,9 @@ static bool has_room_for_run(const weir_builder *self, const weir_run *origin)
            self->run_bytes + run_bytes(origin) <= WEIR_RUN_BYTES_MAX;
 }
 
-static void count_records(weir_builder *self, uint32_t records, const weir_run *origin)
+static void count_elsewhere(weir_builder *self, uint32_t records, const weir_run *origin)
 {
-    static const weir_run nobody;
     weir_run *last = self->run_count ? &self->runs[self->run_count - 1] : NULL;
-    self->records += records;
-    if (!origin) origin = &nobody;
     if (last && same_origin(last, origin)) {
         last->records += records;
     } else if (!last || has_room_for_run(self, origin)) {
@@ -285,6 +287,21 @@ static void count_records(weir_builder *self, uint32_t records, const weir_run *
     } else {
         *last = (weir_run){.records = last->records + records};
     }
+}
+
+/*  Nearly all records come from where the one before came from.               */
+static inline void count_records(weir_builder *self, uint32_t records,
+                                 const weir_run *origin)
+{
+    static const weir_run nobody;
+    if (!origin) origin = &nobody;
+    self->records += records;
+    weir_run *last = self->run_count ? &self->runs[self->run_count - 1] : NULL;
+    if (last && last->label == origin->label && last->source == origin->source &&
+        last->peer == origin->peer)
+        last->records += records;
+    else
+        count_elsewhere(self, records, origin);
 }
 
 void weir_builder_add(weir_builder *self, const weir_record *record,
@@ -393,6 +410,18 @@ bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run
     return true;
 }
 
+size_t weir_iterator_skip(weir_iterator *self)
+{
+    const weir_block *block = self->block;
+    if (self->offset >= block->size) return 0;
+    weir_reader reader = {block->body + self->offset, block->body + block->size};
+    weir_err err = weir_record_skip(&reader);
+    assert(!err);
+    size_t size = (size_t)(reader.at - block->body) - self->offset;
+    step(self, size);
+    return size;
+}
+
 static void step_to_end(weir_iterator *self)
 {
     self->offset = self->block->size;
@@ -404,11 +433,10 @@ static void step_to_end(weir_iterator *self)
 /*  There are more records behind than that, or more bytes.                    */
 static void step_within(weir_iterator *self, uint32_t records, size_t bytes)
 {
-    weir_record record;
     for (weir_iterator to = *self; records > 0; records--, *self = to) {
-        weir_iterator_next(&to, &record, NULL);
-        if (record.encoded_size > bytes) return;
-        bytes -= record.encoded_size;
+        size_t size = weir_iterator_skip(&to);
+        if (size > bytes) return;
+        bytes -= size;
     }
 }
 

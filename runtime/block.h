@@ -39,7 +39,7 @@ uint32_t weir_block_records(const weir_block *self); // number of records
 const weir_run *weir_block_runs(const weir_block *self, size_t *count);
 
 /*  Wraps a body that someone else owns: free_body (hint) is called with the last
-    reference. The runs are copied, their texts too.                           */
+    reference. The runs are copied, their texts too; none: the origin is not known. */
 weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
                             const weir_run *runs, size_t run_count,
                             void (*free_body)(void *hint), void *hint);
@@ -123,6 +123,10 @@ typedef struct {
     Bodies are trusted: they were built here, or checked at their inlet.       */
 bool weir_iterator_next(weir_iterator *self, weir_record *record,
                         const weir_run **origin);
+
+/*  Steps over the next record and gives its size; 0: none is left. Much cheaper than
+    reading it.                                                                */
+size_t weir_iterator_skip(weir_iterator *self);
 
 /*  The next records, at most so many and so many bytes of them, as a block that shares
     the body and holds a reference to the iterator's block; all of them are that block

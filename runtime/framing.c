@@ -204,7 +204,7 @@ static void take(weir_framer *self, size_t size, span *found)
     self->at += size;
 }
 
-static bool give(const weir_framer *self, const span *found, weir_piece *piece)
+static inline bool give(const weir_framer *self, const span *found, weir_framed *piece)
 {
     bool fits = found->size <= self->record_max;
     piece->kind = fits ? WEIR_PIECE_RECORD : WEIR_PIECE_OVERSIZE;
@@ -219,10 +219,16 @@ static bool give(const weir_framer *self, const span *found, weir_piece *piece)
 
 /* --- Lines ------------------------------------------------------------------------- */
 
-/*  The line of size bytes at the cursor, behind which there is a newline.     */
-static void whole_line(weir_framer *self, size_t size, span *line)
+/*  The next line, when it lies in the chunk from its first byte to its newline, as nearly
+    all do. Else false: the cursor stays.                                      */
+static inline bool whole_line(weir_framer *self, span *line)
 {
+    size_t left = self->chunk_size - self->at;
+    if (self->partial.raw > 0 || left == 0) return false;
     const uint8_t *data = self->chunk + self->at;
+    const uint8_t *newline = memchr(data, '\n', left);
+    if (!newline) return false;
+    size_t size = (size_t)(newline - data);
     uint64_t start = self->base + self->at;
     self->at += size + 1;
     line->end = start + size + 1;
@@ -237,6 +243,7 @@ static void whole_line(weir_framer *self, size_t size, span *line)
     line->data = data;
     line->held = line->size = size;
     line->start = start;
+    return true;
 }
 
 /*  The unfinished line gets its last size bytes; newline: and its line end.   */
@@ -253,30 +260,27 @@ static void carried_line(weir_framer *self, size_t size, bool newline, span *lin
     partial_finish(self, whole, line);
 }
 
-/*  No newline is left in the chunk. At the end of input the rest is a line.   */
-static bool last_line(weir_framer *self, size_t left, span *line)
+/*  A line that began in an earlier chunk, or that goes on in the next one. At the end of
+    input the rest is a line.                                                  */
+static bool split_line(weir_framer *self, span *line)
 {
-    if (left > 0) partial_add(self, left);
-    if (!self->ended || self->partial.raw == 0) return false;
-    carried_line(self, 0, false, line);
+    size_t left = self->chunk_size - self->at;
+    const uint8_t *from = self->chunk + self->at;
+    const uint8_t *newline = left ? memchr(from, '\n', left) : NULL;
+    if (!newline && left > 0) partial_add(self, left);
+    if (!newline && (!self->ended || self->partial.raw == 0)) return false;
+    carried_line(self, newline ? (size_t)(newline - from) : 0, newline, line);
     return true;
 }
 
 /*  Finds the next line; NDJSON skips blank ones.                              */
-static bool next_line(weir_framer *self, span *line)
+static inline bool next_line(weir_framer *self, span *line)
 {
     if (self->partial.given) partial_clear(self);
-    for (;;) {
-        size_t left = self->chunk_size - self->at;
-        const uint8_t *from = self->chunk + self->at;
-        const uint8_t *newline = left ? memchr(from, '\n', left) : NULL;
-        if (!newline) return last_line(self, left, line);
-        if (self->partial.raw > 0)
-            carried_line(self, (size_t)(newline - from), true, line);
-        else
-            whole_line(self, (size_t)(newline - from), line);
-        if (line->size > 0 || self->framing == WEIR_FRAMING_LINES) return true;
-    }
+    do {
+        if (!whole_line(self, line) && !split_line(self, line)) return false;
+    } while (line->size == 0 && self->framing == WEIR_FRAMING_NDJSON);
+    return true;
 }
 
 /* --- Joined lines ------------------------------------------------------------------ */
@@ -304,7 +308,7 @@ static void join_line(joiner *join, const span *line, int64_t now_us)
     join->open = true;
 }
 
-static bool give_joined(weir_framer *self, weir_piece *piece)
+static bool give_joined(weir_framer *self, weir_framed *piece)
 {
     joiner *join = &self->joiner;
     join->given = true;
@@ -314,7 +318,7 @@ static bool give_joined(weir_framer *self, weir_piece *piece)
     return give(self, &(span){data, size, size, join->start, join->end}, piece);
 }
 
-static bool next_joined(weir_framer *self, int64_t now_us, weir_piece *piece)
+static bool next_joined(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     joiner *join = &self->joiner;
     if (join->given) empty_buffer(&join->text);
@@ -467,7 +471,7 @@ static void array_walk(weir_framer *self, int64_t now_us)
     if (error) array_fail(self, now_us, error);
 }
 
-static bool array_rest(weir_framer *self, int64_t now_us, weir_piece *piece)
+static bool array_rest(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     array *arr = &self->array;
     if (arr->state == ARRAY_OVER) {
@@ -487,7 +491,7 @@ static bool array_rest(weir_framer *self, int64_t now_us, weir_piece *piece)
     return true;
 }
 
-static bool next_element(weir_framer *self, int64_t now_us, weir_piece *piece)
+static bool next_element(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     array *arr = &self->array;
     if (self->partial.given) partial_clear(self);
@@ -514,7 +518,7 @@ static bool next_element(weir_framer *self, int64_t now_us, weir_piece *piece)
 
 /* --- Blob -------------------------------------------------------------------------- */
 
-static bool next_blob(weir_framer *self, weir_piece *piece)
+static bool next_blob(weir_framer *self, weir_framed *piece)
 {
     if (self->partial.given) partial_clear(self);
     size_t left = self->chunk_size - self->at;
@@ -605,7 +609,7 @@ void weir_framer_feed(weir_framer *self, const uint8_t *data, size_t size)
     self->at = 0;
 }
 
-bool weir_framer_next(weir_framer *self, int64_t now_us, weir_piece *piece)
+bool weir_framer_next(weir_framer *self, int64_t now_us, weir_framed *piece)
 {
     span line;
     switch (self->framing) {
@@ -619,6 +623,21 @@ bool weir_framer_next(weir_framer *self, int64_t now_us, weir_piece *piece)
     }
     if (self->joiner.begin) return next_joined(self, now_us, piece);
     return next_line(self, &line) && give(self, &line, piece);
+}
+
+bool weir_framer_line(weir_framer *self, weir_line *line)
+{
+    bool blanks_count = self->framing == WEIR_FRAMING_LINES;
+    size_t at = self->at;
+    span found;
+    if (self->framing > WEIR_FRAMING_LINES || self->joiner.begin) return false;
+    if (!whole_line(self, &found)) return false;
+    if (found.size > self->record_max || (found.size == 0 && !blanks_count)) {
+        self->at = at;
+        return false;
+    }
+    *line = (weir_line){found.data, found.held, found.end};
+    return true;
 }
 
 void weir_framer_end(weir_framer *self)

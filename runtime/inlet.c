@@ -36,6 +36,7 @@ struct weir_peer {
     uint64_t credit;             // granted and not yet spent
     uint64_t held;               // received and not yet handed on, bytes
     uint64_t wanted;             // NEED: the size of the peer's next block
+    uint64_t asked;              // number of that NEED among those of all peers
     uint64_t target;             // credit and held together may reach it
     uint64_t spent;              // since target grew last
     uint64_t tokens[TOKENS_MAX]; // sequences of those not yet acknowledged
@@ -58,6 +59,7 @@ struct weir_inlet {
     weir_peer *outsize;   // whose block was let in beyond the total, or whose NEED waits
                           // until the pool has room for it; NULL: none
     bool crowded;         // others wait for that
+    uint64_t asks;        // NEEDs so far
     weir_inlet_stats stats;
     uint64_t ended[ENDED_MAX]; // ring of hashes of their ids
     size_t ended_count;
@@ -412,10 +414,15 @@ static uint64_t pool_left(const weir_inlet *self)
 }
 
 /*  Half of the pool is shared equally, so that idle peers cannot starve the others. */
-static uint64_t pool_share(const weir_inlet *self, uint64_t used)
+static uint64_t pool_share(const weir_inlet *self)
 {
     size_t peers = self->stats.connected ? self->stats.connected : 1;
-    uint64_t share = self->config.pool_bytes / 2 / peers, left = pool_left(self);
+    return self->config.pool_bytes / 2 / peers;
+}
+
+static uint64_t free_share(const weir_inlet *self, uint64_t used)
+{
+    uint64_t share = pool_share(self), left = pool_left(self);
     uint64_t bytes = used < share ? share - used : 0;
     return bytes < left ? bytes : left;
 }
@@ -425,7 +432,7 @@ static uint64_t pool_share(const weir_inlet *self, uint64_t used)
 static uint64_t free_window(const weir_inlet *self, const weir_peer *peer)
 {
     uint64_t used = peer->held + peer->credit;
-    if (self->config.pool_bytes) return pool_share(self, used);
+    if (self->config.pool_bytes) return free_share(self, used);
     if (!self->config.foreign)
         return used < self->config.window_bytes ? self->config.window_bytes - used : 0;
     uint64_t first = first_bytes(self), total = self->config.total_bytes;
@@ -462,14 +469,27 @@ static bool may_be_outsize(weir_inlet *self, weir_peer *peer, uint64_t bytes)
     return true;
 }
 
+/*  Who has waited longest.                                                    */
+static weir_peer *first_in_need(const weir_inlet *self)
+{
+    weir_peer *first = NULL;
+    for (weir_peer *p = self->peers; p; p = p->next)
+        if (is_connected(p) && p->wanted > p->credit &&
+            (!first || p->asked < first->asked))
+            first = p;
+    return first;
+}
+
 /*  What a peer whose block is larger than its share may be granted: the whole of it once
     the pool has room, or when there is nothing else in it. Until then nobody else gets
     anything.                                                                  */
 static uint64_t pool_need(weir_inlet *self, weir_peer *peer)
 {
     uint64_t more = peer->wanted - peer->credit;
-    if (self->outsize && self->outsize != peer) {
+    if (!self->outsize) self->outsize = first_in_need(self);
+    if (self->outsize != peer) {
         self->crowded = true;
+        mark_dirty(self, self->outsize);
         return 0;
     }
     bool fits = more <= pool_left(self) || self->outstanding == peer->credit;
@@ -527,7 +547,7 @@ static uint64_t window_grant(weir_inlet *self, weir_peer *peer)
 /*  What a peer should have when all is well.                                  */
 static uint64_t full_window(const weir_inlet *self, const weir_peer *peer)
 {
-    if (self->config.pool_bytes) return pool_share(self, 0);
+    if (self->config.pool_bytes) return pool_share(self);
     return self->config.foreign ? peer->target : self->config.window_bytes;
 }
 
@@ -754,6 +774,7 @@ static void recv_need(weir_inlet *self, weir_peer *peer, uint64_t bytes)
         return;
     }
     if (bytes <= peer->credit) return; // granted meanwhile
+    if (!peer->wanted) peer->asked = ++self->asks;
     peer->wanted = bytes;
     mark_dirty(self, peer);
 }

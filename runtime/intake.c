@@ -16,6 +16,7 @@ struct weir_intake {
     const weir_intake_config *config; // the actor's
     weir_screen *screen;
     bool open;    // no screen
+    bool limited; // by a rate
     weir_doc doc; // scratch of the screen
     weir_builder builder;
     weir_lane *lane; // of what has gathered
@@ -50,6 +51,7 @@ weir_err weir_intake_new(weir_intake **self_p, weir_actor *kit, int port,
     self->dead_end = &self->dead;
     self->origin = (weir_run){.source = node->name, .label = self->label};
     self->builder = (weir_builder){.ledger = node->ledger, .target = node->block_bytes};
+    self->limited = config->rate_records >= 0 || config->rate_bytes >= 0;
     self->filled_us = weir_clock_now_us();
     double burst_s = (double)config->rate_burst / 1e6;
     self->records_left = config->rate_records * burst_s;
@@ -85,6 +87,16 @@ weir_err weir_intake_framer(const weir_intake *self, weir_framer **framer,
         report);
 }
 
+/*  At the begin of a page: the kernel copies at a third of the speed to an address that,
+    within its page, lies a few bytes behind that of the source, as malloc's do. */
+uint8_t *weir_intake_chunk(size_t size)
+{
+    static const size_t page = 4096;
+    uint8_t *chunk = aligned_alloc(page, (size + page - 1) / page * page);
+    if (!chunk) abort();
+    return chunk;
+}
+
 /* --- Pace -------------------------------------------------------------------------- */
 
 static double fill(double left, double rate, double elapsed_s, double burst_s)
@@ -103,7 +115,7 @@ static int64_t bucket_wait_us(double left, double rate)
 static int64_t rate_wait_us(weir_intake *self)
 {
     const weir_intake_config *c = self->config;
-    if (c->rate_records < 0 && c->rate_bytes < 0) return 0;
+    if (!self->limited) return 0;
     int64_t now = weir_clock_now_us();
     double elapsed_s = (double)(now - self->filled_us) / 1e6;
     double burst_s = (double)c->rate_burst / 1e6;
@@ -135,6 +147,7 @@ static void note_wait(weir_intake *self, weir_wait_kind kind)
 bool weir_intake_ready(weir_intake *self, int64_t *wait_us)
 {
     *wait_us = 0;
+    if (self->records && !self->limited) return true; // the block is open
     if (self->records == 0 && !weir_actor_has_room(self->kit)) {
         end_wait(self); // its reader's turn
         return false;
@@ -153,7 +166,8 @@ bool weir_intake_ready(weir_intake *self, int64_t *wait_us)
 
 /* --- Pieces ------------------------------------------------------------------------ */
 
-static weir_format payload_format(const weir_intake *self, const weir_piece *piece)
+static weir_format payload_format(const weir_intake *self, const uint8_t *data,
+                                  size_t size)
 {
     switch ((weir_intake_format)self->config->format) {
     case WEIR_INTAKE_JSON:
@@ -166,7 +180,7 @@ static weir_format payload_format(const weir_intake *self, const weir_piece *pie
         break;
     }
     if (self->config->framing == WEIR_FRAMING_LINES) return WEIR_TEXT;
-    uint8_t first = piece->size ? piece->data[0] : 0;
+    uint8_t first = size ? data[0] : 0;
     bool map = (first >= 0x80 && first <= 0x9f) || (first >= 0xdc && first <= 0xdf);
     return map ? WEIR_MSGPACK : WEIR_JSON;
 }
@@ -178,11 +192,11 @@ static void add_dead(weir_intake *self, weir_dead *dead)
     self->fates.dead++;
 }
 
-/*  The record that the piece and the envelope make.                            */
+/*  The record that the payload and the envelope make.                          */
 static weir_record record_of(const weir_intake *self, weir_format format,
-                             const weir_piece *piece)
+                             const uint8_t *data, size_t size)
 {
-    weir_record record = {.format = format, .data = piece->data, .size = piece->size};
+    weir_record record = {.format = format, .data = data, .size = size};
     if (!self->envelope) return record;
     record.key = self->envelope->key;
     record.headers = self->envelope->headers;
@@ -190,10 +204,10 @@ static weir_record record_of(const weir_intake *self, weir_format format,
     return record;
 }
 
-static void add_dead_piece(weir_intake *self, weir_dead_reason reason, const char *error,
-                           const weir_piece *piece)
+static void add_dead_bytes(weir_intake *self, weir_dead_reason reason, const char *error,
+                           const uint8_t *data, size_t size)
 {
-    weir_record record = record_of(self, WEIR_TEXT, piece);
+    weir_record record = record_of(self, WEIR_TEXT, data, size);
     add_dead(self, weir_dead_new(self->origin.source, reason, error, 0, &record,
                                  self->origin.source, self->origin.peer, self->label));
 }
@@ -207,7 +221,8 @@ static void fail(weir_intake *self, const char *error)
     weir_actor_fail(self->kit, WEIR_EMALFORMED, self->label, "%s", error);
 }
 
-static void add_bad(weir_intake *self, const char *error, const weir_piece *piece)
+static void add_bad(weir_intake *self, const char *error, const uint8_t *data,
+                    size_t size)
 {
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_PARSE_ERRORS, 1);
     switch ((weir_on_error)self->config->parse_error) {
@@ -215,7 +230,7 @@ static void add_bad(weir_intake *self, const char *error, const weir_piece *piec
         self->fates.skipped++;
         break;
     case WEIR_ON_ERROR_DEAD:
-        add_dead_piece(self, WEIR_DEAD_PARSE, error, piece);
+        add_dead_bytes(self, WEIR_DEAD_PARSE, error, data, size);
         break;
     case WEIR_ON_ERROR_STOP:
         fail(self, error);
@@ -223,19 +238,29 @@ static void add_bad(weir_intake *self, const char *error, const weir_piece *piec
     }
 }
 
-/*  A MessagePack payload is walked here, since a block's body must be well-formed. */
-static bool is_document(const weir_piece *piece)
+static void add_oversize(weir_intake *self, const weir_framed *piece)
 {
-    weir_reader reader = {piece->data, piece->data + piece->size};
+    char text[128];
+    snprintf(text, sizeof text,
+             "a record of %" PRIu64 " bytes is above record_max; these are its first",
+             piece->whole_size);
+    add_dead_bytes(self, WEIR_DEAD_OVERSIZE, text, piece->data, piece->size);
+}
+
+/*  A MessagePack payload is walked here, since a block's body must be well-formed. */
+static bool is_document(const uint8_t *data, size_t size)
+{
+    weir_reader reader = {data, data + size};
     weir_value value;
     return !weir_read_value(&reader, &value) && value.type == WEIR_MAP &&
            reader.at == reader.end;
 }
 
-static void add_screened(weir_intake *self, weir_format format, const weir_piece *piece)
+static void add_screened(weir_intake *self, weir_format format, const uint8_t *data,
+                         size_t size)
 {
     weir_subject subject = {
-        .record = record_of(self, format, piece),
+        .record = record_of(self, format, data, size),
         .source = self->origin.source,
         .peer = self->origin.peer,
         .doc = &self->doc,
@@ -252,17 +277,16 @@ static void add_screened(weir_intake *self, weir_format format, const weir_piece
     }
 }
 
-static void add_record(weir_intake *self, const weir_piece *piece)
+static inline void add_record(weir_intake *self, const uint8_t *data, size_t size)
 {
-    weir_format format = payload_format(self, piece);
-    if (format == WEIR_MSGPACK && !is_document(piece)) {
-        add_bad(self, "the payload is no MessagePack map", piece);
+    weir_format format = payload_format(self, data, size);
+    if (format == WEIR_MSGPACK && !is_document(data, size)) {
+        add_bad(self, "the payload is no MessagePack map", data, size);
     } else if (self->open && format != WEIR_MSGPACK && !self->envelope) {
-        weir_builder_add_payload(&self->builder, format, piece->data, piece->size,
-                                 &self->origin);
+        weir_builder_add_payload(&self->builder, format, data, size, &self->origin);
         self->fates.done++;
     } else {
-        add_screened(self, format, piece);
+        add_screened(self, format, data, size);
     }
 }
 
@@ -278,8 +302,13 @@ void weir_intake_mark(weir_intake *self, weir_lane *lane, int token, uint64_t po
     weir_actor_done(self->kit, weir_actor_open(self->kit, lane, 0, position, token));
 }
 
+static bool is_full(const weir_intake *self)
+{
+    return weir_builder_full(&self->builder) || self->records >= EMPTY_RECORDS_MAX;
+}
+
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
-                       const weir_piece *piece)
+                       const weir_framed *piece)
 {
     if (self->records && (self->lane != lane || self->token != token))
         weir_intake_flush(self);
@@ -291,23 +320,35 @@ void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char
     self->records++;
     self->records_left -= 1;
     self->bytes_left -= (double)piece->whole_size;
-    char text[128];
     switch (piece->kind) {
     case WEIR_PIECE_RECORD:
-        add_record(self, piece);
+        add_record(self, piece->data, piece->size);
         break;
     case WEIR_PIECE_OVERSIZE:
-        snprintf(text, sizeof text,
-                 "a record of %" PRIu64 " bytes is above record_max; these are its first",
-                 piece->whole_size);
-        add_dead_piece(self, WEIR_DEAD_OVERSIZE, text, piece);
+        add_oversize(self, piece);
         break;
     case WEIR_PIECE_BAD:
-        add_bad(self, piece->error, piece);
+        add_bad(self, piece->error, piece->data, piece->size);
         break;
     }
-    if (weir_builder_full(&self->builder) || self->records >= EMPTY_RECORDS_MAX)
-        weir_intake_flush(self);
+    if (is_full(self)) weir_intake_flush(self);
+}
+
+/*  While a block is open nothing else than a rate says wait, and no record fails but one
+    that ends the block.                                                       */
+uint32_t weir_intake_lines(weir_intake *self, weir_framer *framer)
+{
+    weir_line line;
+    uint32_t count = 0;
+    if (self->limited) return 0;
+    while (self->records && !is_full(self) && weir_framer_line(framer, &line)) {
+        self->position = line.end;
+        self->records++;
+        count++;
+        add_record(self, line.data, line.size);
+    }
+    if (is_full(self)) weir_intake_flush(self);
+    return count;
 }
 
 void weir_intake_flush(weir_intake *self)

@@ -112,6 +112,9 @@ void weir_intake_destroy(weir_intake **self_p);
 weir_err weir_intake_framer(const weir_intake *self, weir_framer **framer,
                             weir_report *report);
 
+/*  A buffer to read input into, at least size bytes; the caller frees it.      */
+uint8_t *weir_intake_chunk(size_t size);
+
 /*  True when a piece may be taken now. False: the window is full (class->room comes),
     or the rate or the ledger says wait; then *wait_us > 0 is for how long.    */
 bool weir_intake_ready(weir_intake *self, int64_t *wait_us);
@@ -131,7 +134,11 @@ void weir_intake_envelope(weir_intake *self, const weir_envelope *envelope);
     is the stream's name for people. parse_error decides about bad pieces; oversize
     ones become dead letters.                                                  */
 void weir_intake_piece(weir_intake *self, weir_lane *lane, int token, const char *label,
-                       const weir_piece *piece);
+                       const weir_framed *piece);
+
+/*  Takes what follows the last piece in its stream: whole lines, until the block is full.
+    Gives how many. There may be none, and then weir_framer_next knows more.   */
+uint32_t weir_intake_lines(weir_intake *self, weir_framer *framer);
 
 /*  The position has moved without a record: it is committed when all that was taken
     before is safe.                                                            */

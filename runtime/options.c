@@ -28,7 +28,7 @@ static const char *const type_names[] = {
     [WEIR_OPTION_FILTER] = "expression",   [WEIR_OPTION_REGEX] = "regex",
     [WEIR_OPTION_WORD] = "word",           [WEIR_OPTION_TEXTS] = "text or list",
     [WEIR_OPTION_RULES] = "list of rules", [WEIR_OPTION_OUTLETS] = "table",
-    [WEIR_OPTION_FUNCTION] = "function",
+    [WEIR_OPTION_FUNCTION] = "function",   [WEIR_OPTION_TABLE] = "table",
 };
 
 static void *field(const weir_option *self, void *config)
@@ -127,6 +127,13 @@ static weir_err check_range(const weir_option *self, double value, weir_report *
     weir_report_set(report, WEIR_EINVAL, NULL, "out of range %s", (char *)range.data);
     weir_buffer_fini(&range);
     return WEIR_EINVAL;
+}
+
+static bool is_text(const weir_option *self)
+{
+    return self->type == WEIR_OPTION_TEXT || self->type == WEIR_OPTION_PATH ||
+           self->type == WEIR_OPTION_FIELD || self->type == WEIR_OPTION_FILTER ||
+           self->type == WEIR_OPTION_REGEX;
 }
 
 static weir_err set_text(const weir_option *self, void *config, const char *text)
@@ -253,6 +260,7 @@ weir_err weir_option_set_word(const weir_option *self, void *config, const char 
 {
     for (int i = 0; self->words && self->words[i]; i++) {
         if (strcmp(self->words[i], word)) continue;
+        if (is_text(self)) return set_text(self, config, word);
         if (self->type == WEIR_OPTION_WORD)
             *(int *)field(self, config) = i;
         else if (self->type == WEIR_OPTION_NUMBER)
@@ -310,6 +318,9 @@ void weir_option_print(const weir_option *self, const void *config, weir_buffer 
     case WEIR_OPTION_BOOL:
         weir_buffer_put_text(out, *(const bool *)at ? "true" : "false");
         break;
+    case WEIR_OPTION_TABLE:
+        weir_buffer_put_text(out, "none");
+        break;
     case WEIR_OPTION_INT:
     case WEIR_OPTION_SIZE:
     case WEIR_OPTION_TIME:
@@ -352,6 +363,10 @@ static void print_bound(const weir_option *self, double bound, weir_buffer *out)
         weir_print_time((int64_t)bound, out);
     else if (self->type == WEIR_OPTION_SIZE)
         weir_print_size((int64_t)bound, out);
+    else if (bound == WEIR_ABOVE_0)
+        weir_buffer_put_text(out, "above 0");
+    else if (bound == WEIR_BELOW_1)
+        weir_buffer_put_text(out, "below 1");
     else
         weir_buffer_printf(out, "%.12g", bound);
 }
@@ -361,17 +376,10 @@ void weir_option_print_range(const weir_option *self, weir_buffer *out)
     if (self->max == 0) return;
     print_bound(self, self->min, out);
     weir_buffer_put_text(out, "..");
-    print_bound(self, self->max, out);
+    if (self->max < WEIR_UNBOUNDED) print_bound(self, self->max, out);
 }
 
 /* --- Copies ------------------------------------------------------------------------ */
-
-static bool is_text(const weir_option *self)
-{
-    return self->type == WEIR_OPTION_TEXT || self->type == WEIR_OPTION_PATH ||
-           self->type == WEIR_OPTION_FIELD || self->type == WEIR_OPTION_FILTER ||
-           self->type == WEIR_OPTION_REGEX;
-}
 
 static bool is_rules(const weir_option *self)
 {

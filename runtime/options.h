@@ -6,6 +6,7 @@
     number for a time or a size is refused, and words such as `forever` say what no
     number should.                                                             */
 #pragma once
+#include <float.h>
 #include "runtime/buffer.h"
 #include "runtime/err.h"
 
@@ -25,6 +26,8 @@ typedef enum {
     WEIR_OPTION_RULES,    // weir_rules: { {where = "..", action = drop}, .. }
     WEIR_OPTION_OUTLETS,  // weir_rules: { name = "expression" | otherwise, .. }
     WEIR_OPTION_FUNCTION, // bool: given or not; the language keeps the function
+    WEIR_OPTION_TABLE,    // int64_t: whether the table of the options NAME.x is given: 0,
+                          // WEIR_TABLE, or what a word instead of it stands for
 } weir_option_type;
 
 /*  Sentinels that words stand for in INT, NUMBER, SIZE and TIME options.      */
@@ -32,6 +35,12 @@ typedef enum {
 #define WEIR_ALWAYS 0
 #define WEIR_NONE (-1)
 #define WEIR_AUTO (-2)
+#define WEIR_TABLE 1 // of a TABLE option
+
+/*  Bounds that are not part of the range, or none.                            */
+#define WEIR_ABOVE_0 DBL_MIN
+#define WEIR_BELOW_1 (1 - DBL_EPSILON / 2)
+#define WEIR_UNBOUNDED 9.1e18 // all that an int64_t can hold is below it
 
 typedef struct {
     char **items; // owned texts
@@ -62,8 +71,8 @@ typedef struct {
     size_t offset;   // in the config struct
     double min, max; // of INT, NUMBER, SIZE (bytes), TIME (us); max 0: no bound
     const char *const
-        *words; // WORD: its values; else: words such as "forever"; NULL-ended
-    bool required;
+        *words;    // WORD: its values; else: words such as "forever"; NULL-ended
+    bool required; // a nested one: when what it is nested in was given
     const char *help;
 } weir_option;
 

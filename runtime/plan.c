@@ -24,6 +24,12 @@ void weir_plan_from(weir_plan *self, size_t node, const char *source)
     n->from[n->from_count++] = strdup(source);
 }
 
+void weir_plan_reads(weir_plan *self, size_t node, const char *stored)
+{
+    free(self->nodes[node].reads);
+    self->nodes[node].reads = strdup(stored);
+}
+
 static void free_links(weir_plan *self)
 {
     for (size_t i = 0; i < self->link_count; i++)
@@ -42,6 +48,7 @@ void weir_plan_fini(weir_plan *self)
         free(node->config);
         free(node->name);
         free(node->where);
+        free(node->reads);
         for (size_t f = 0; f < node->from_count; f++)
             free(node->from[f]);
         free(node->from);
@@ -100,6 +107,12 @@ static const weir_plan_node *find_node(const weir_plan *self, const char *outlet
     return NULL;
 }
 
+static bool reads_store_of(const weir_plan *self, size_t node, size_t stored)
+{
+    const char *reads = self->nodes[node].reads;
+    return reads && streq(reads, self->nodes[stored].name);
+}
+
 /* --- Checks ------------------------------------------------------------------------ */
 
 static void complain(weir_reports *reports, const weir_plan_node *node, const char *text,
@@ -111,7 +124,7 @@ static void complain(weir_reports *reports, const weir_plan_node *node, const ch
 }
 
 /*  Names become parts of file names, endpoints and frames; a dot ends a node's name. */
-static bool is_name(const char *name)
+bool weir_plan_is_name(const char *name)
 {
     size_t size = strlen(name);
     return size >= 1 && size <= 63 &&
@@ -119,10 +132,15 @@ static bool is_name(const char *name)
                         "0123456789_-") == size;
 }
 
+static bool stores(const weir_plan_node *node)
+{
+    return node->class->stores && node->class->stores(node->config);
+}
+
 static void check_names(const weir_plan *self, weir_reports *reports)
 {
     for (size_t i = 0; i < self->node_count; i++)
-        if (!is_name(self->nodes[i].name))
+        if (!self->nodes[i].reads && !weir_plan_is_name(self->nodes[i].name))
             complain(reports, &self->nodes[i],
                      "a name has 1 to 63 letters, digits, _ or -", NULL);
     for (size_t i = 0; i < self->node_count; i++)
@@ -163,6 +181,8 @@ static void link_input(weir_plan *self, size_t to, size_t f, weir_reports *repor
         complain(reports, node, "it reads from a sink, which has no outlet:", outlet);
     else if (!has_outlet(from, outlet) && strchr(outlet, '.'))
         complain(reports, node, "it reads from an unknown outlet", outlet);
+    else if (stores(from))
+        complain(reports, node, "it reads by a link from a store:", outlet);
     else if (!has_outlet(from, outlet))
         complain(reports, node, "name the outlet, the node has several:", outlet);
     else
@@ -175,7 +195,7 @@ static void check_readers(const weir_plan *self, weir_reports *reports)
         const weir_plan_node *node = &self->nodes[i];
         if (weir_class_reads(node->class) && node->from_count == 0)
             complain(reports, node, "it reads nothing: give it a `from`", NULL);
-        if (weir_class_is_sink(node->class)) continue;
+        if (weir_class_is_sink(node->class) || stores(node)) continue;
         char **names;
         size_t count = weir_plan_outlets(node, &names);
         for (size_t n = 0; n < count; n++) {
@@ -189,6 +209,16 @@ static void check_readers(const weir_plan *self, weir_reports *reports)
     }
 }
 
+/*  Whether nobody reads the node who is not placed yet.                       */
+static bool is_ready(const weir_plan *self, size_t node, const bool *placed)
+{
+    for (size_t l = 0; l < self->link_count; l++)
+        if (self->links[l].from == node && !placed[self->links[l].to]) return false;
+    for (size_t i = 0; i < self->node_count; i++)
+        if (!placed[i] && reads_store_of(self, i, node)) return false;
+    return true;
+}
+
 /*  Orders the nodes so that readers stand before what they read: again and again a
     node all of whose readers are placed. What is left over lies on a cycle.   */
 static void order_nodes(weir_plan *self, weir_reports *reports)
@@ -200,16 +230,13 @@ static void order_nodes(weir_plan *self, weir_reports *reports)
     for (bool progress = true; progress;) {
         progress = false;
         for (size_t i = self->node_count; i-- > 0;) {
-            bool ready = !placed[i];
-            for (size_t l = 0; l < self->link_count && ready; l++)
-                ready = self->links[l].from != i || placed[self->links[l].to];
-            if (!ready) continue;
+            if (placed[i] || !is_ready(self, i, placed)) continue;
             placed[i] = progress = true;
             self->order[count++] = i;
         }
     }
     for (size_t i = 0; i < self->node_count; i++)
-        if (!placed[i])
+        if (!placed[i] && !self->nodes[i].reads)
             complain(reports, &self->nodes[i], "it stands on a cycle, or before one",
                      NULL);
     free(placed);
@@ -255,16 +282,43 @@ bool weir_plan_check(weir_plan *self, weir_reports *reports)
 
 /* --- Drawing ----------------------------------------------------------------------- */
 
+/*  Who reads a store is drawn as the node that it feeds; gives that.          */
+static size_t fed_by(const weir_plan *self, size_t node)
+{
+    for (size_t l = 0; l < self->link_count; l++)
+        if (self->links[l].from == node) return self->links[l].to;
+    return node;
+}
+
+size_t weir_plan_declared(const weir_plan *self)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < self->node_count; i++)
+        count += !self->nodes[i].reads;
+    return count;
+}
+
+static void print_dot_node(const weir_plan *self, size_t i, weir_buffer *out)
+{
+    const weir_plan_node *node = &self->nodes[i];
+    if (node->reads)
+        weir_buffer_printf(out, "    \"%s\" -> \"%s\" [style=dashed];\n", node->reads,
+                           self->nodes[fed_by(self, i)].name);
+    else
+        weir_buffer_printf(out, "    \"%s\" [label=\"%s\\n%s\"];\n", node->name,
+                           node->name, node->class->name);
+}
+
 void weir_plan_print_dot(const weir_plan *self, const char *name, weir_buffer *out)
 {
     weir_buffer_printf(out, "digraph \"%s\" {\n    rankdir=LR;\n    node [shape=box];\n",
                        name);
     for (size_t i = 0; i < self->node_count; i++)
-        weir_buffer_printf(out, "    \"%s\" [label=\"%s\\n%s\"];\n", self->nodes[i].name,
-                           self->nodes[i].name, self->nodes[i].class->name);
+        print_dot_node(self, i, out);
     for (size_t l = 0; l < self->link_count; l++) {
         const weir_plan_link *link = &self->links[l];
         const char *dot = strchr(link->outlet, '.');
+        if (self->nodes[link->from].reads) continue;
         weir_buffer_printf(out, "    \"%s\" -> \"%s\"", self->nodes[link->from].name,
                            self->nodes[link->to].name);
         if (dot) weir_buffer_printf(out, " [label=\"%s\"]", dot + 1);
@@ -291,6 +345,9 @@ static void print_tree(const weir_plan *self, size_t node, int depth, const char
         if (self->links[l].from == node)
             print_tree(self, self->links[l].to, depth + 1, self->links[l].outlet, drawn,
                        out);
+    for (size_t i = 0; i < self->node_count; i++)
+        if (reads_store_of(self, i, node))
+            print_tree(self, fed_by(self, i), depth + 1, NULL, drawn, out);
 }
 
 void weir_plan_print_text(const weir_plan *self, weir_buffer *out)
@@ -298,6 +355,7 @@ void weir_plan_print_text(const weir_plan *self, weir_buffer *out)
     bool *drawn = calloc(self->node_count + 1, sizeof *drawn);
     if (!drawn) abort();
     for (size_t i = 0; i < self->node_count; i++)
-        if (self->nodes[i].from_count == 0) print_tree(self, i, 0, NULL, drawn, out);
+        if (self->nodes[i].from_count == 0 && !self->nodes[i].reads)
+            print_tree(self, i, 0, NULL, drawn, out);
     free(drawn);
 }

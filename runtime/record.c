@@ -176,6 +176,41 @@ weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted)
     return WEIR_OK;
 }
 
+/*  Of the usual shape only the heads of key and payload matter.               */
+weir_err weir_record_skip(weir_reader *reader)
+{
+    const uint8_t *at = reader->at, *end = reader->end;
+    run part;
+    if (end - at >= 16 && at[0] == 0x94 && (at[1] == 0xc0 || at[1] == 0xcf)) {
+        at += at[1] == 0xc0 ? 2 : 10;
+        if (*at == 0xc0)
+            at++;
+        else if (read_run(&part, at, end))
+            at = part.next;
+        if (read_run(&part, at, end) && *part.next == 0xc0) {
+            reader->at = part.next + 1;
+            return WEIR_OK;
+        }
+    }
+    weir_value value;
+    return weir_read_nested(reader, &value, 0, true);
+}
+
+/*  Nearly all are an array of nil, nil, a str or bin, and nil.                */
+weir_err weir_record_check(weir_reader *reader)
+{
+    static const uint8_t bare[] = {0x94, 0xc0, 0xc0};
+    const uint8_t *at = reader->at, *end = reader->end;
+    run payload;
+    if (end - at > (ptrdiff_t)sizeof bare && memcmp(at, bare, sizeof bare) == 0 &&
+        read_run(&payload, at + sizeof bare, end) && *payload.next == 0xc0) {
+        reader->at = payload.next + 1;
+        return WEIR_OK;
+    }
+    weir_record record;
+    return weir_record_read(&record, reader, false);
+}
+
 void weir_record_header(const weir_record *self, const char *name, size_t size,
                         weir_value *value)
 {

@@ -25,6 +25,14 @@ typedef struct {
     Errors as weir_read_value; WEIR_EMALFORMED also when it is no record.      */
 weir_err weir_record_read(weir_record *self, weir_reader *reader, bool trusted);
 
+/*  Steps over a record of trusted bytes without reading more of it than its size. Errors
+    as weir_read_value.                                                        */
+weir_err weir_record_skip(weir_reader *reader);
+
+/*  Steps over a record that is not trusted, and checks it as weir_record_read does, which
+    takes longer.                                                              */
+weir_err weir_record_check(weir_reader *reader);
+
 /*  Appends the record's encoding, made from its fields; `encoded` is not looked
     at. A key that is JSON is written as the MessagePack value that it means (a
     str that is not UTF-8, because of a lone surrogate, as bin).               */

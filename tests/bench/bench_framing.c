@@ -35,7 +35,7 @@ static double run_framer(weir_framing framing, const uint8_t *chunk, size_t *rec
     if (weir_framer_new(&framer, &config, NULL)) abort();
     double start = now_s();
     for (int round = 0; round < rounds; round++) {
-        weir_piece piece;
+        weir_framed piece;
         weir_framer_feed(framer, chunk, chunk_size);
         while (weir_framer_next(framer, 0, &piece))
             ++*records;

@@ -107,7 +107,7 @@ static void check_doc(const uint8_t *data, size_t size)
 
 static void check_record(const uint8_t *data, size_t size)
 {
-    weir_reader reader = {data, data + size}, fast = reader;
+    weir_reader reader = {data, data + size}, fast = reader, over = reader;
     weir_record record, trusted, again;
     weir_err err = weir_record_read(&record, &reader, false);
     weir_err trusted_err = weir_record_read(&trusted, &fast, true);
@@ -116,6 +116,7 @@ static void check_record(const uint8_t *data, size_t size)
         return;
     }
     CHECK(trusted_err == WEIR_OK && fast.at == reader.at);
+    CHECK(weir_record_skip(&over) == WEIR_OK && over.at == reader.at);
     CHECK(trusted.data == record.data && trusted.headers == record.headers);
     CHECK(record.encoded == data && data + record.encoded_size == reader.at);
     weir_buffer out = {0}, scratch = {0};

@@ -29,7 +29,7 @@ typedef struct {
 
 static void pull(weir_framer *framer, account *into)
 {
-    weir_piece piece;
+    weir_framed piece;
     while (weir_framer_next(framer, 0, &piece)) {
         require(!into->bad);
         require(piece.start >= into->end && piece.end >= piece.start);

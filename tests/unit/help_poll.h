@@ -116,14 +116,18 @@ static inline weir_page poll_page(const weir_poll_request *request)
     return page;
 }
 
-/*  The next page begins where this one ends. */
+/*  The next page begins where this one ends; a client keeps that as text. */
 static inline void go_on(weir_poll_request *request, weir_page *page)
 {
+    weir_buffer text = {0};
+    weir_report report = {0};
     weir_cursor_fini(&request->cursor);
-    request->cursor = page->cursor;
+    weir_cursor_put(&page->cursor, &text);
+    if (weir_cursor_read(&request->cursor, (char *)text.data, text.size, NONCE, &report))
+        fail_msg("%s", report.text);
+    weir_buffer_fini(&text);
     request->from_end = false;
     request->from_ms = -1;
-    page->cursor = (weir_cursor){0};
     weir_page_fini(page);
 }
 

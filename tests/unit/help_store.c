@@ -27,7 +27,7 @@ typedef struct {
     uint64_t epoch, sequence; // of the last record that was written
     bool wedged, hanging;
     bool broken; // a write has failed: none is taken before one that is sent again
-    jobs held; // while it is wedged or hangs
+    jobs held;   // while it is wedged or hangs
     int fail;
     weir_store_result result;
     char fail_text[256], read_error[256];

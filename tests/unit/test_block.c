@@ -209,6 +209,24 @@ static void the_last_reference_frees_the_body(void **state)
     weir_block_destroy(&block); // NULL is accepted
 }
 
+static void a_block_without_runs_has_an_unknown_origin(void **state)
+{
+    (void)state;
+    static const uint8_t body[] = {0x94, 0xc0, 0xc0, 0xa1, 'x', 0xc0,
+                                   0x94, 0xc0, 0xc0, 0xa1, 'y', 0xc0};
+    weir_block *block = weir_block_wrap(body, sizeof body, 2, NULL, 0, NULL, NULL);
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    const weir_run *origin;
+    for (int i = 0; i < 2; i++) {
+        assert_true(weir_iterator_next(&walk, &record, &origin));
+        assert_int_equal(record.data[0], 'x' + i);
+        assert_true(!origin->source && !origin->peer && !origin->label);
+    }
+    assert_false(weir_iterator_next(&walk, &record, &origin));
+    weir_block_destroy(&block);
+}
+
 /*  What check accepts, the iterator walks: the same number of records, to the end. */
 static void check_accepts_what_can_be_walked_and_nothing_else(void **state)
 {
@@ -456,7 +474,7 @@ enum { CUT_RECORDS = 300, CUT_RUN = 7 };
 /*  The n-th record is n in two bytes and n % 37 bytes more; its label is @(n / 7). */
 static weir_block *labelled_block(weir_ledger *ledger)
 {
-    char labels[CUT_RECORDS / CUT_RUN + 1][8];
+    char labels[CUT_RECORDS / CUT_RUN + 1][16];
     weir_builder builder = {.target = 1 << 20, .ledger = ledger};
     for (int i = 0; i < CUT_RECORDS; i++) {
         uint8_t data[2 + 37] = {(uint8_t)(i >> 8), (uint8_t)i};
@@ -515,6 +533,23 @@ static void cuts_follow_each_other(void **state)
             }
             assert_int_equal(next, CUT_RECORDS);
         }
+    weir_block_destroy(&block);
+}
+
+static void skipping_is_reading_without_a_record(void **state)
+{
+    (void)state;
+    weir_block *block = labelled_block(NULL);
+    weir_iterator read = {.block = block}, skip = read;
+    weir_record record;
+    while (weir_iterator_next(&read, &record, NULL)) {
+        assert_int_equal(weir_iterator_skip(&skip), record.encoded_size);
+        assert_int_equal(skip.offset, read.offset);
+        assert_int_equal(skip.record, read.record);
+        assert_int_equal(skip.run, read.run);
+        assert_int_equal(skip.run_left, read.run_left);
+    }
+    assert_int_equal(weir_iterator_skip(&skip), 0);
     weir_block_destroy(&block);
 }
 
@@ -612,6 +647,7 @@ int main(void)
         cmocka_unit_test(runs_join_equal_origins_and_own_their_texts),
         cmocka_unit_test(records_are_copied_whole),
         cmocka_unit_test(the_last_reference_frees_the_body),
+        cmocka_unit_test(a_block_without_runs_has_an_unknown_origin),
         cmocka_unit_test(check_accepts_what_can_be_walked_and_nothing_else),
         cmocka_unit_test(dealing_keeps_keys_together_and_in_order),
         cmocka_unit_test(without_a_key_all_goes_to_one_part),
@@ -621,6 +657,7 @@ int main(void)
         cmocka_unit_test(a_text_that_is_no_utf8_is_made_one),
         cmocka_unit_test(a_stamp_never_makes_the_runs_too_long),
         cmocka_unit_test(cuts_follow_each_other),
+        cmocka_unit_test(skipping_is_reading_without_a_record),
         cmocka_unit_test(all_of_a_block_is_the_block),
         cmocka_unit_test(nothing_is_cut_where_the_first_record_is_too_much),
         cmocka_unit_test(a_slice_of_a_slice_holds_the_body),

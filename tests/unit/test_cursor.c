@@ -185,6 +185,17 @@ static void a_changed_character_is_refused(void **state)
     }
 }
 
+static void a_wrong_checksum_is_told(void **state)
+{
+    (void)state;
+    weir_cursor cursor = sample();
+    char *text = text_of(&cursor);
+    text[10] = text[10] == 'A' ? 'B' : 'A';
+    assert_bad(text, strlen(text), "its checksum is wrong");
+    free(text);
+    weir_cursor_fini(&cursor);
+}
+
 static void what_is_cut_or_longer_is_refused(void **state)
 {
     (void)state;
@@ -305,6 +316,7 @@ int main(void)
         cmocka_unit_test(all_widths_of_numbers_come_back),
         cmocka_unit_test(shards_are_in_the_order_of_their_numbers),
         cmocka_unit_test(a_changed_character_is_refused),
+        cmocka_unit_test(a_wrong_checksum_is_told),
         cmocka_unit_test(what_is_cut_or_longer_is_refused),
         cmocka_unit_test(padding_is_refused),
         cmocka_unit_test(another_bus_is_refused),

@@ -350,6 +350,43 @@ static void parked_records_are_held_back_and_counted(void **state)
     weir_ring_destroy(&ring);
 }
 
+static void a_scattered_record_keeps_its_origin(void **state)
+{
+    (void)state;
+    weir_ring *ring = new_ring(WEIR_OVERFLOW_BLOCK, 100, 1 << 20);
+    weir_entry entry = {0};
+    weir_builder builder = {0};
+    park(ring, 1);
+    for (uint32_t i = 0; i < 6; i++) {
+        static const weir_run origins[] = {{0, "a", NULL, "x"}, {0, "b", "p", NULL}};
+        char key[] = {'k', (char)('1' + i % 2)};
+        weir_record record = {.format = WEIR_TEXT,
+                              .data = (const uint8_t *)&i,
+                              .size = sizeof i,
+                              .key = {.type = WEIR_STR,
+                                      .format = WEIR_MSGPACK,
+                                      .data = (const uint8_t *)key,
+                                      .size = sizeof key}};
+        weir_builder_add(&builder, &record, &origins[i / 3]);
+    }
+    weir_block *block = weir_builder_seal(&builder);
+    assert_int_equal(weir_ring_offer(ring, block, &entry, 0), WEIR_OK);
+    weir_block_destroy(&block);
+    weir_builder_fini(&builder);
+    assert_int_equal(weir_ring_release(ring), 3);
+    weir_piece piece;
+    for (uint32_t seen = 0; seen < 6;) {
+        assert_true(weir_ring_take(ring, 10, SIZE_MAX, 0, &piece));
+        weir_iterator walk = {.block = piece.block};
+        weir_record record;
+        const weir_run *origin;
+        for (; weir_iterator_next(&walk, &record, &origin); seen++)
+            assert_string_equal(origin->source, number_of(&record) / 3 ? "b" : "a");
+        weir_block_destroy(&piece.block);
+    }
+    weir_ring_destroy(&ring);
+}
+
 static void a_token_waits_for_what_is_parked_before_it(void **state)
 {
     (void)state;
@@ -463,6 +500,7 @@ int main(void)
         cmocka_unit_test(tokens_keep_their_place_and_are_never_evicted),
         cmocka_unit_test(what_is_left_in_it_goes_with_it),
         cmocka_unit_test(parked_records_are_held_back_and_counted),
+        cmocka_unit_test(a_scattered_record_keeps_its_origin),
         cmocka_unit_test(a_token_waits_for_what_is_parked_before_it),
         cmocka_unit_test(parked_records_are_evicted_when_nothing_is_ready),
         cmocka_unit_test(fill_is_the_larger_share_over_time),

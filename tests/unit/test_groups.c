@@ -1,0 +1,921 @@
+#include "actors/cursor.h"
+#include "tests/unit/help_groups.h"
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static help_groups bench;
+static weir_group_config config;
+
+static int begin(void **state)
+{
+    (void)state;
+    help_groups_begin(&bench, false);
+    config = weir_group_defaults;
+    config.member_timeout_us = WEIR_NONE;
+    return 0;
+}
+
+/*  After a failure members may be left.                                            */
+static weir_member_of *joined[16];
+
+static int end(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 16; i++)
+        weir_groups_leave(bench.groups, &joined[i]);
+    help_groups_end(&bench);
+    return 0;
+}
+
+static weir_member_of *keep(weir_member_of *member)
+{
+    size_t i = 0;
+    while (joined[i])
+        i++;
+    return joined[i] = member;
+}
+
+static weir_member_of *join_with(weir_screen *screen, int wake_fd)
+{
+    weir_member_of *member;
+    weir_err err =
+        weir_groups_join(bench.groups, "g", "m", &config, screen, wake_fd, &member, NULL);
+    assert_int_equal(err, WEIR_OK);
+    return keep(member);
+}
+
+static weir_member_of *join(const char *group)
+{
+    return keep(help_groups_join(&bench, group, &config));
+}
+
+static void leave(weir_member_of **member)
+{
+    for (size_t i = 0; i < 16; i++)
+        if (joined[i] == *member) joined[i] = NULL;
+    weir_groups_leave(bench.groups, member);
+    assert_null(*member);
+}
+
+static void put(const char *keys) // one record a letter; '-': without a key
+{
+    for (; *keys; keys++)
+        help_groups_put(&bench, 0, *keys == '-' ? NULL : (char[]){*keys, 0}, 1);
+}
+
+static void ack(weir_member_of *member, uint64_t offset)
+{
+    assert_int_equal(help_groups_ack(&bench, member, 0, offset), WEIR_OK);
+}
+
+static void nack(weir_member_of *member, uint64_t offset)
+{
+    assert_int_equal(help_groups_nack(&bench, member, 0, offset), WEIR_OK);
+}
+
+static uint64_t commit(const char *group)
+{
+    return help_groups_look(&bench, group, 0).commit.a;
+}
+
+/*  The keys a, b, c have three vnodes.                                             */
+static void keys_have_vnodes_of_their_own(void **state)
+{
+    (void)state;
+    uint32_t vnodes[3];
+    for (int i = 0; i < 3; i++)
+        vnodes[i] = weir_key_vnode((const uint8_t *)"abc" + i, 1, help_vnodes);
+    assert_true(vnodes[0] != vnodes[1] && vnodes[0] != vnodes[2] &&
+                vnodes[1] != vnodes[2]);
+}
+
+/* --- Acks -------------------------------------------------------------------------- */
+
+static void the_commit_is_the_end_of_the_unbroken_run(void **state)
+{
+    (void)state;
+    put("abc");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3);
+    help_expect_none(&bench, m);
+    ack(m, 1);
+    ack(m, 3);
+    assert_int_equal(commit("g"), 1);
+    assert_int_equal(help_groups_told("g", 0), 1);
+    ack(m, 2);
+    assert_int_equal(commit("g"), 3);
+    assert_int_equal(help_groups_told("g", 0), 3);
+    ack(m, 2); // once more does no harm
+    leave(&m);
+}
+
+static void only_what_a_member_holds_can_be_acked(void **state)
+{
+    (void)state;
+    put("abc");
+    weir_member_of *m = join("g");
+    help_groups_fetch(&bench, m, 1, NULL);
+    assert_int_equal(help_groups_ack(&bench, m, 0, 2), WEIR_EREFUSED);
+    assert_int_equal(help_groups_ack(&bench, m, 0, 9), WEIR_EREFUSED);
+    assert_int_equal(help_groups_ack(&bench, m, 1, 1), WEIR_EREFUSED);
+    assert_int_equal(help_groups_ack(&bench, m, 0, 0), WEIR_EREFUSED);
+    assert_int_equal(help_groups_nack(&bench, m, 0, 2), WEIR_EREFUSED);
+    assert_int_equal(commit("g"), 0);
+    leave(&m);
+}
+
+static void one_ack_can_be_for_all_up_to_it(void **state)
+{
+    (void)state;
+    put("abcabc");
+    weir_member_of *m = join("g");
+    help_groups_fetch(&bench, m, 5, NULL);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 4), WEIR_OK);
+    assert_int_equal(commit("g"), 4);
+    assert_int_equal(help_groups_look(&bench, "g", 0).held, 1);
+    leave(&m);
+}
+
+/*  1 has failed and comes again behind 4; the link then acks what it got before.   */
+static void an_ack_up_to_leaves_what_was_delivered_since(void **state)
+{
+    (void)state;
+    put("abc");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3);
+    nack(m, 1);
+    weir_clock_advance(help_s);
+    help_expect(&bench, m, 1);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 3), WEIR_OK);
+    assert_int_equal(commit("g"), 0);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 1), WEIR_OK);
+    assert_int_equal(commit("g"), 3);
+    leave(&m);
+}
+
+static void no_more_than_the_window_is_out(void **state)
+{
+    (void)state;
+    config.window = 4;
+    put("abcabcabc");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4);
+    help_expect_none(&bench, m);
+    ack(m, 2); // not the first: the room counts all the same
+    help_expect(&bench, m, 5);
+    help_expect_none(&bench, m);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 5), WEIR_OK);
+    help_expect(&bench, m, 6, 7, 8, 9);
+    leave(&m);
+}
+
+/* --- Members ----------------------------------------------------------------------- */
+
+static size_t drain(weir_member_of *member, uint64_t *offsets, uint32_t *shards)
+{
+    size_t count = 0;
+    for (;;) {
+        uint32_t shard = 0;
+        const uint64_t *got = help_groups_fetch(&bench, member, 1000, &shard);
+        if (!*got) return count;
+        for (; *got; got++) {
+            shards[count] = shard;
+            offsets[count++] = *got;
+        }
+    }
+}
+
+static void shards_are_shared_evenly_and_stay(void **state)
+{
+    (void)state;
+    for (uint32_t shard = 0; shard < 5; shard++)
+        help_groups_put(&bench, shard, "a", 1);
+    weir_member_of *a = join("g"), *b, *c;
+    b = join("g");
+    uint64_t offsets[8];
+    uint32_t shards[8];
+    size_t of_a = drain(a, offsets, shards), of_b = drain(b, offsets, shards);
+    assert_true(of_a + of_b == 5 && (of_a == 2 || of_a == 3));
+    c = join("g"); // 2, 2, 1: one shard moves
+    assert_int_equal(drain(c, offsets, shards), 1);
+    assert_int_equal(drain(a, offsets, shards) + drain(b, offsets, shards), 0);
+    leave(&c);
+    assert_int_equal(drain(a, offsets, shards) + drain(b, offsets, shards), 1);
+    leave(&a);
+    leave(&b);
+}
+
+static void a_member_may_come_for_more_shards(void **state)
+{
+    (void)state;
+    weir_member_of *m = join("g");
+    help_expect_none(&bench, m);
+    help_groups_put(&bench, 3, "a", 2); // the bus grew
+    weir_clock_advance(help_s);
+    help_expect(&bench, m, 1, 2);
+    assert_int_equal(help_groups_told("g", 3), 0);
+    leave(&m);
+}
+
+static void a_dead_member_s_records_reach_another(void **state)
+{
+    (void)state;
+    uint64_t offsets[64];
+    uint32_t shards[64];
+    config.member_timeout_us = weir_group_defaults.member_timeout_us;
+    for (uint32_t shard = 0; shard < 4; shard++)
+        help_groups_put(&bench, shard, "a", 10);
+    weir_member_of *a = join("g"), *b = join("g");
+    size_t count = drain(a, offsets, shards);
+    assert_int_equal(count, 20);
+    for (size_t i = 0; i < count; i++)
+        if (offsets[i] <= 5) help_groups_ack(&bench, a, shards[i], offsets[i]);
+    uint32_t lost = shards[0];
+    assert_int_equal(drain(b, offsets, shards), 20);
+    size_t taken = 0;
+    for (int tenths = 0; tenths < 109 && !taken; tenths++) {
+        weir_clock_advance(100 * help_ms);
+        weir_groups_tick(bench.groups, weir_clock_now_us());
+        taken = drain(b, offsets, shards);
+    }
+    assert_int_equal(taken, 10); // within 11 s, and only what was not committed
+    for (size_t i = 0; i < taken; i++)
+        assert_true(offsets[i] > 5);
+    assert_int_equal(help_groups_ack(&bench, a, lost, 6), WEIR_EREFUSED);
+    assert_int_equal(help_groups_ack(&bench, b, lost, 6), WEIR_OK);
+    assert_int_equal(help_groups_look(&bench, "g", lost).commit.a, 6);
+    assert_int_equal(drain(a, offsets, shards), 20); // it joins again
+    leave(&a);
+    leave(&b);
+}
+
+static void what_a_member_had_is_not_another_s_before_it_fetches(void **state)
+{
+    (void)state;
+    put("ab");
+    weir_member_of *a = join("g");
+    help_expect(&bench, a, 1, 2);
+    leave(&a);
+    weir_member_of *b = join("g");
+    assert_int_equal(help_groups_ack(&bench, b, 0, 1), WEIR_EREFUSED);
+    help_expect(&bench, b, 1, 2);
+    ack(b, 1);
+    leave(&b);
+}
+
+static void members_without_timeout_are_never_gone(void **state)
+{
+    (void)state;
+    put("ab");
+    weir_member_of *a = join("g");
+    help_expect(&bench, a, 1, 2);
+    config.ack_timeout_us = WEIR_NONE;
+    weir_clock_advance(20 * (int64_t)help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    ack(a, 1);
+    leave(&a);
+}
+
+/* --- Failures ---------------------------------------------------------------------- */
+
+static void redelivery_keeps_the_order_of_keys(void **state)
+{
+    (void)state;
+    put("ababa");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4, 5);
+    nack(m, 1);
+    put("abc-");
+    help_expect(&bench, m, 7, 8, 9); // other vnodes go on, 6 is behind 1
+    help_expect_none(&bench, m);
+    weir_clock_advance(200 * help_ms);
+    help_expect(&bench, m, 1); // alone
+    help_expect_none(&bench, m);
+    ack(m, 1);
+    help_expect(&bench, m, 3, 5, 6);
+    ack(m, 3);
+    assert_int_equal(commit("g"), 1);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 6), WEIR_OK);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 9), WEIR_OK);
+    assert_int_equal(commit("g"), 9);
+    leave(&m);
+}
+
+static void a_keyless_record_holds_up_nobody(void **state)
+{
+    (void)state;
+    put("---");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3);
+    nack(m, 1);
+    put("-");
+    help_expect(&bench, m, 4);
+    weir_clock_advance(200 * help_ms);
+    help_expect(&bench, m, 1);
+    help_expect_none(&bench, m);
+    leave(&m);
+}
+
+static void counts_of_recalled_records_stay(void **state)
+{
+    (void)state;
+    config.max_deliver = 2;
+    put("aa");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2);
+    nack(m, 1);
+    weir_clock_advance(200 * help_ms);
+    help_expect(&bench, m, 1);
+    ack(m, 1);
+    help_expect(&bench, m, 2);
+    nack(m, 2); // its first
+    weir_clock_advance(200 * help_ms);
+    help_expect(&bench, m, 2);
+    ack(m, 2);
+    assert_int_equal(help_groups_letters(&bench, ""), 0);
+    leave(&m);
+}
+
+static void after_max_deliver_a_record_is_a_dead_letter(void **state)
+{
+    (void)state;
+    config.max_deliver = 3;
+    put("aa");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2);
+    for (int delivery = 1; delivery < 3; delivery++) {
+        nack(m, 1);
+        assert_int_equal(help_groups_letters(&bench, ""), 0);
+        weir_clock_advance(help_s);
+        help_expect(&bench, m, 1);
+    }
+    nack(m, 1);
+    assert_int_equal(help_groups_letters(&bench, "\"reason\":\"max_deliver\""), 1);
+    assert_int_equal(help_groups_letters(&bench, "\"error\":\"it broke\""), 1);
+    assert_int_equal(help_groups_letters(&bench, "\"attempts\":3"), 1);
+    assert_int_equal(help_groups_letters(&bench, "\"label\":\"b/0@1\""), 1);
+    assert_int_equal(commit("g"), 1);
+    help_expect(&bench, m, 2);
+    leave(&m);
+}
+
+static void five_nacks_take_less_than_two_seconds(void **state)
+{
+    (void)state;
+    put("ab");
+    weir_member_of *m = join("g");
+    int64_t begun_us = weir_clock_now_us();
+    help_expect(&bench, m, 1, 2);
+    for (int i = 0; i < 4; i++) {
+        weir_delivered delivered;
+        int64_t deadline_us;
+        nack(m, 1);
+        weir_groups_fetch(bench.groups, m, 10, 1 << 20, &delivered, &deadline_us);
+        assert_null(delivered.block);
+        while (!*help_groups_fetch(&bench, m, 10, NULL))
+            weir_clock_advance(10 * help_ms);
+    }
+    nack(m, 1);
+    assert_true(weir_clock_now_us() - begun_us < 2 * help_s);
+    assert_int_equal(help_groups_letters(&bench, ""), 1);
+    leave(&m);
+}
+
+static void a_nack_may_say_when(void **state)
+{
+    (void)state;
+    weir_delivered delivered;
+    int64_t deadline_us;
+    put("a");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1);
+    weir_position at = {1, 0};
+    int64_t due_us = weir_clock_now_us() + 7 * help_s;
+    weir_groups_nack(bench.groups, m, 0, at, 7 * help_s, NULL, NULL);
+    weir_clock_advance(help_s);
+    help_expect_none(&bench, m);
+    weir_clock_advance(help_s);
+    weir_groups_fetch(bench.groups, m, 10, 1 << 20, &delivered, &deadline_us);
+    assert_int_equal(deadline_us, due_us);
+    weir_clock_advance(5 * help_s);
+    help_expect(&bench, m, 1);
+    weir_groups_nack(bench.groups, m, 0, at, 0, NULL, NULL);
+    help_expect(&bench, m, 1);
+    leave(&m);
+}
+
+static void without_an_ack_a_record_comes_again(void **state)
+{
+    (void)state;
+    put("aab");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3);
+    weir_clock_advance(30 * (int64_t)help_s - 1);
+    help_expect_none(&bench, m);
+    ack(m, 3);
+    weir_clock_advance(1);
+    help_expect(&bench, m, 1);
+    ack(m, 2); // late is better than twice
+    ack(m, 1);
+    assert_int_equal(commit("g"), 3);
+    leave(&m);
+}
+
+static void a_late_nack_does_not_count_again(void **state)
+{
+    (void)state;
+    config.max_deliver = 2;
+    put("a");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1);
+    weir_clock_advance(30 * (int64_t)help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    nack(m, 1); // it says when, no more
+    assert_int_equal(help_groups_letters(&bench, ""), 0);
+    help_expect_none(&bench, m);
+    weir_clock_advance(200 * help_ms);
+    help_expect(&bench, m, 1);
+    nack(m, 1);
+    assert_int_equal(help_groups_letters(&bench, "\"attempts\":2"), 1);
+    leave(&m);
+}
+
+static void the_tick_notices_late_acks_by_itself(void **state)
+{
+    (void)state;
+    config.max_deliver = 1;
+    put("a-");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2);
+    int64_t next_us = weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(next_us, weir_clock_now_us() + 30 * (int64_t)help_s);
+    weir_clock_advance(30 * (int64_t)help_s);
+    next_us = weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_true(next_us >= 0); // the letters are stored without haste
+    weir_clock_advance(next_us - weir_clock_now_us());
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(help_groups_letters(&bench, "no ack within 30s"), 2);
+    assert_int_equal(commit("g"), 2);
+    leave(&m);
+}
+
+static void a_group_that_stands_still_slows_no_other(void **state)
+{
+    (void)state;
+    config.window = 10;
+    weir_member_of *slow = join("slow"), *quick = join("quick");
+    for (int round = 0; round < 20; round++) {
+        put("abcabcabc-");
+        help_groups_fetch(&bench, slow, 100, NULL);
+        uint64_t first = (uint64_t)round * 10 + 1;
+        assert_int_equal(*help_groups_fetch(&bench, quick, 100, NULL), first);
+        assert_int_equal(help_groups_ack_up_to(&bench, quick, 0, first + 9), WEIR_OK);
+    }
+    assert_int_equal(commit("quick"), 200);
+    assert_int_equal(commit("slow"), 0);
+    assert_int_equal(help_groups_look(&bench, "slow", 0).held, 10);
+    leave(&slow);
+    leave(&quick);
+}
+
+/*  Nothing is acknowledged before its dead letter is safe.                         */
+static void a_dead_letter_that_cannot_be_written_holds_the_commit(void **state)
+{
+    (void)state;
+    config.max_deliver = 1;
+    put("ab");
+    assert_int_equal(mkdir(bench.dead_path, 0700), 0);
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2);
+    assert_int_equal(help_groups_nack(&bench, m, 0, 1), WEIR_ESYS);
+    assert_int_equal(commit("g"), 0);
+    assert_int_equal(rmdir(bench.dead_path), 0);
+    weir_clock_advance(help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(help_groups_letters(&bench, ""), 1);
+    assert_int_equal(commit("g"), 1);
+    leave(&m);
+}
+
+/* --- Screens ----------------------------------------------------------------------- */
+
+static void what_where_leaves_out_counts_as_acked(void **state)
+{
+    (void)state;
+    weir_screen *screen;
+    weir_member_of *m;
+    weir_screen_config keeps = {(char *)"$key == 'b' and $offset > 2", WEIR_ACTION_DROP,
+                                WEIR_UNKNOWN_DEAD};
+    assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
+    put("abcb");
+    m = join_with(screen, -1);
+    help_expect(&bench, m, 4);
+    assert_int_equal(commit("g"), 3);
+    assert_int_equal(help_groups_look(&bench, "g", 0).shed, 0);
+    assert_int_equal(help_groups_told("g", 0), 0); // nobody waits for it
+    weir_clock_advance(help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(help_groups_told("g", 0), 3);
+    leave(&m);
+    weir_screen_destroy(&screen);
+}
+
+static void what_cannot_be_judged_is_a_dead_letter(void **state)
+{
+    (void)state;
+    weir_screen *screen;
+    weir_member_of *m;
+    weir_screen_config keeps = {(char *)"a == 1", WEIR_ACTION_DEAD, WEIR_UNKNOWN_DEAD};
+    assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
+    help_store_put(bench.store, 0, "{\"a\":", NULL, -1);
+    help_store_put(bench.store, 0, "{\"a\":2}", NULL, -1);
+    put("a");
+    m = join_with(screen, -1);
+    help_expect(&bench, m, 3);
+    ack(m, 3);
+    assert_int_equal(commit("g"), 0); // not before the letters are safe
+    weir_clock_advance(help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(commit("g"), 3);
+    assert_int_equal(help_groups_letters(&bench, "\"reason\":\"parse\""), 1);
+    assert_int_equal(help_groups_letters(&bench, "\"reason\":\"filter\""), 1);
+    leave(&m);
+    weir_screen_destroy(&screen);
+}
+
+static void timestamps_are_filled_in(void **state)
+{
+    (void)state;
+    weir_delivered delivered;
+    int64_t deadline_us;
+    help_store_arrive(bench.store, 5000);
+    help_store_put(bench.store, 0, "{}", NULL, -1);
+    help_store_put(bench.store, 0, "{}", "k", 70);
+    weir_member_of *m = join("g");
+    weir_groups_fetch(bench.groups, m, 10, 1 << 20, &delivered, &deadline_us);
+    weir_iterator walk = {.block = delivered.block};
+    weir_record record;
+    assert_true(weir_iterator_next(&walk, &record, NULL));
+    assert_true(record.has_ts && record.ts_ms == 5000);
+    assert_true(weir_iterator_next(&walk, &record, NULL));
+    assert_true(record.has_ts && record.ts_ms == 70);
+    assert_int_equal(record.key.size, 1);
+    weir_delivered_fini(&delivered);
+    leave(&m);
+}
+
+/* --- Positions --------------------------------------------------------------------- */
+
+static weir_err set(const char *group, int where)
+{
+    weir_group_config to = {.start = where, .start_ms = 3000};
+    return weir_groups_set(bench.groups, group, &to, NULL);
+}
+
+static void a_new_group_begins_where_it_is_told(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 4; i++) {
+        help_store_arrive(bench.store, i * 1000);
+        put("a");
+    }
+    help_store_remove(bench.store, 0, 1, 1, false);
+    weir_member_of *m = join("start");
+    help_expect(&bench, m, 2, 3, 4);
+    assert_int_equal(help_groups_look(&bench, "start", 0).start.a, 1);
+    assert_int_equal(help_groups_look(&bench, "start", 0).shed, 0);
+    leave(&m);
+    config.start = WEIR_GROUP_END;
+    m = join("end");
+    help_expect_none(&bench, m);
+    leave(&m);
+    config.start = WEIR_GROUP_TIME;
+    config.start_ms = 2500;
+    m = join("time");
+    help_expect(&bench, m, 3, 4);
+    leave(&m);
+    config.start = WEIR_GROUP_START; // it exists: start does not count
+    m = join("end");
+    help_expect_none(&bench, m);
+    leave(&m);
+}
+
+static void a_cursor_is_a_place_to_begin(void **state)
+{
+    (void)state;
+    weir_report report = {0};
+    weir_buffer text = {0};
+    weir_member_of *m;
+    put("abc");
+    help_groups_put(&bench, 1, "a", 1);
+    weir_cursor cursor = {.nonce = weir_bus_state_nonce(bench.state)};
+    weir_cursor_set(&cursor, 0, (weir_position){2, 0});
+    weir_cursor_put(&cursor, &text);
+    weir_buffer_put_byte(&text, 0);
+    config.start = WEIR_GROUP_CURSOR;
+    config.start_cursor = (const char *)text.data;
+    m = join("g");
+    uint64_t offsets[4];
+    uint32_t shards[4];
+    assert_int_equal(drain(m, offsets, shards), 2);
+    assert_int_equal(offsets[0] + offsets[1], 3 + 1);
+    leave(&m);
+    config.start_cursor = "w1nonsense";
+    weir_err err =
+        weir_groups_join(bench.groups, "h", "m", &config, NULL, -1, &m, &report);
+    assert_int_equal(err, WEIR_EINVAL);
+    assert_non_null(strstr(report.text, "bad_cursor"));
+    assert_null(m);
+    weir_cursor_fini(&cursor);
+    weir_buffer_fini(&text);
+}
+
+static void setting_a_position_makes_void_what_is_held(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 4; i++) {
+        help_store_arrive(bench.store, i * 1000);
+        put("a");
+    }
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4);
+    ack(m, 1);
+    assert_int_equal(set("g", WEIR_GROUP_TIME), WEIR_OK);
+    assert_int_equal(help_groups_told("g", 0), 2);
+    assert_int_equal(help_groups_ack(&bench, m, 0, 2), WEIR_EREFUSED);
+    assert_int_equal(help_groups_ack(&bench, m, 0, 4), WEIR_EREFUSED);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.start.a == 2 && look.commit.a == 2 && look.lag == 2);
+    help_expect(&bench, m, 3, 4);
+    assert_int_equal(set("g", WEIR_GROUP_END), WEIR_OK);
+    help_expect_none(&bench, m);
+    assert_int_equal(help_groups_ack(&bench, m, 0, 3), WEIR_EREFUSED);
+    assert_int_equal(set("g", WEIR_GROUP_START), WEIR_OK);
+    help_expect(&bench, m, 1, 2, 3, 4);
+    assert_int_equal(set("nobody", WEIR_GROUP_START), WEIR_ENOTFOUND);
+    leave(&m);
+    help_groups_restart(&bench);
+    assert_int_equal(commit("g"), 0);
+}
+
+static void a_group_without_members_can_be_removed(void **state)
+{
+    (void)state;
+    put("ab");
+    config.member_timeout_us = help_s;
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2);
+    ack(m, 1);
+    assert_int_equal(weir_groups_remove(bench.groups, "g", NULL), WEIR_EREFUSED);
+    weir_clock_advance(help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(weir_groups_remove(bench.groups, "g", NULL), WEIR_OK);
+    assert_int_equal(weir_groups_remove(bench.groups, "g", NULL), WEIR_ENOTFOUND);
+    assert_int_equal(help_groups_told("g", 0), UINT64_MAX);
+    weir_delivered delivered; // a silent member finds it gone
+    int64_t deadline_us;
+    assert_int_equal(weir_groups_fetch(bench.groups, m, 1, 1, &delivered, &deadline_us),
+                     WEIR_ENOTFOUND);
+    assert_int_equal(help_groups_ack(&bench, m, 0, 2), WEIR_EREFUSED);
+    leave(&m);
+    help_groups_restart(&bench);
+    m = join("g"); // new again
+    help_expect(&bench, m, 1, 2);
+    leave(&m);
+}
+
+static void commits_and_failures_survive_a_restart(void **state)
+{
+    (void)state;
+    config.max_deliver = 3;
+    put("abab");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4);
+    ack(m, 1);
+    ack(m, 3);
+    nack(m, 2);
+    weir_clock_advance(help_s);
+    help_expect(&bench, m, 2);
+    nack(m, 2);
+    leave(&m);
+    help_groups_restart(&bench);
+    assert_int_equal(help_groups_told("g", 0), 1);
+    m = join("g");
+    help_expect(&bench, m, 2); // it has failed before: alone, and its vnode waits
+    help_expect(&bench, m, 3); // the ack was behind the commit
+    help_expect_none(&bench, m);
+    nack(m, 2); // the third time
+    assert_int_equal(help_groups_letters(&bench, "\"attempts\":3"), 1);
+    help_expect(&bench, m, 4);
+    leave(&m);
+}
+
+static void a_group_of_an_empty_bus_is_known_after_a_restart(void **state)
+{
+    (void)state;
+    config.start = WEIR_GROUP_END;
+    weir_member_of *m = join("g");
+    leave(&m);
+    help_groups_restart(&bench);
+    put("a");
+    help_groups_put(&bench, 1, "a", 1);
+    m = join("g");
+    uint64_t offsets[4];
+    uint32_t shards[4];
+    assert_int_equal(drain(m, offsets, shards), 2);
+    leave(&m);
+}
+
+static bool is_readable(int fd)
+{
+    eventfd_t value;
+    return eventfd_read(fd, &value) == 0;
+}
+
+/* --- The store --------------------------------------------------------------------- */
+
+static void a_fence_waits_for_the_other_shard_s_commit(void **state)
+{
+    (void)state;
+    help_groups_put(&bench, 0, "a", 3);
+    help_groups_put(&bench, 1, "b", 1);
+    help_groups_put(&bench, 1, "a", 2); // moved from 0
+    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
+    int fd = eventfd(0, EFD_NONBLOCK);
+    weir_member_of *a = join("g"), *b = join_with(NULL, fd);
+    help_expect(&bench, a, 1, 2, 3);
+    help_expect(&bench, b, 1);
+    help_expect_none(&bench, b);
+    assert_int_equal(help_groups_ack_up_to(&bench, a, 0, 2), WEIR_OK);
+    help_expect_none(&bench, b);
+    is_readable(fd); // was
+    ack(a, 3);
+    assert_true(is_readable(fd));
+    help_expect(&bench, b, 2, 3);
+    leave(&a);
+    leave(&b);
+    close(fd);
+}
+
+static void what_is_removed_unread_is_shed(void **state)
+{
+    (void)state;
+    config.window = 3;
+    put("abcabcabca");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3);
+    ack(m, 1);
+    help_store_remove(bench.store, 0, 1, 6, false); // 2 and 3 are out
+    help_store_remove(bench.store, 0, 8, 8, true);  // damage is passed, too
+    help_expect(&bench, m, 7);                      // the window has room for one
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 1 && look.shed == 0 && look.done == 1 && look.lag == 9);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 3), WEIR_OK);
+    look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 6 && look.shed == 3 && look.done == 3 && look.lag == 4);
+    ack(m, 7);
+    help_expect(&bench, m, 9, 10);
+    look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 8 && look.shed == 4 && look.lag == 2);
+    leave(&m);
+    help_groups_restart(&bench);
+    look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 8 && look.shed == 4 && look.done == 4);
+}
+
+/*  Much is done behind a record that is not: that takes no room, and loses no count. */
+static void what_is_shed_behind_a_held_record_counts_when_the_commit_comes(void **state)
+{
+    (void)state;
+    config.window = 10;
+    weir_member_of *m = join("g");
+    help_groups_put(&bench, 0, NULL, 1);
+    help_expect(&bench, m, 1);
+    for (uint64_t first = 2; first < 2000; first += 3) {
+        help_groups_put(&bench, 0, NULL, 3);
+        help_store_remove(bench.store, 0, first + 1, first + 1, false);
+        help_expect(&bench, m, first, first + 2);
+        ack(m, first);
+        ack(m, first + 2);
+    }
+    assert_int_equal(commit("g"), 0);
+    ack(m, 1);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 1999 && look.shed == 666 && look.done == 1333);
+    leave(&m);
+}
+
+static void a_shard_that_cannot_be_read_is_tried_again(void **state)
+{
+    (void)state;
+    weir_delivered delivered;
+    int64_t deadline_us;
+    put("a");
+    help_groups_put(&bench, 1, "a", 1);
+    weir_member_of *m = join("g");
+    help_store_fail_reads(bench.store, 0, "broken");
+    help_expect(&bench, m, 1); // of shard 1
+    weir_groups_fetch(bench.groups, m, 10, 1 << 20, &delivered, &deadline_us);
+    assert_null(delivered.block);
+    assert_true(deadline_us > weir_clock_now_us());
+    help_store_fail_reads(bench.store, 0, NULL);
+    weir_clock_advance(help_s);
+    help_expect(&bench, m, 1);
+    leave(&m);
+}
+
+static void the_wake_fd_says_when_to_fetch(void **state)
+{
+    (void)state;
+    weir_member_of *m;
+    int fd = eventfd(0, EFD_NONBLOCK);
+    m = join_with(NULL, fd);
+    put("a");
+    assert_true(is_readable(fd)); // stored
+    help_store_hang(bench.store, 0, true);
+    help_expect_none(&bench, m); // it does not wait for the store
+    assert_false(is_readable(fd));
+    help_store_hang(bench.store, 0, false);
+    assert_true(is_readable(fd)); // answered
+    help_expect(&bench, m, 1);
+    help_expect_none(&bench, m);
+    help_store_hang(bench.store, 0, true);
+    help_expect_none(&bench, m);
+    help_store_hang(bench.store, 0, false);
+    assert_false(is_readable(fd)); // an empty answer is no reason
+    help_store_hang(bench.store, 0, true);
+    help_expect_none(&bench, m);
+    help_expect_none(&bench, m); // what it was called for may have come since the read
+    help_store_hang(bench.store, 0, false);
+    assert_true(is_readable(fd));
+    help_expect_none(&bench, m);
+    assert_false(is_readable(fd));
+    ack(m, 1);
+    assert_true(is_readable(fd)); // room
+    leave(&m);
+    close(fd);
+}
+
+static void what_is_answered_too_late_is_thrown_away(void **state)
+{
+    (void)state;
+    put("a");
+    weir_member_of *m = join("g");
+    help_store_hang(bench.store, 0, true);
+    help_expect_none(&bench, m);
+    leave(&m);
+    help_groups_restart(&bench); // groups are gone while a read is under way
+    help_store_hang(bench.store, 0, false);
+    m = join("g");
+    help_expect(&bench, m, 1);
+    leave(&m);
+}
+
+#define test(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+    weir_clock_go_virtual(1000000);
+    const struct CMUnitTest tests[] = {
+        test(keys_have_vnodes_of_their_own),
+        test(the_commit_is_the_end_of_the_unbroken_run),
+        test(only_what_a_member_holds_can_be_acked),
+        test(one_ack_can_be_for_all_up_to_it),
+        test(an_ack_up_to_leaves_what_was_delivered_since),
+        test(no_more_than_the_window_is_out),
+        test(shards_are_shared_evenly_and_stay),
+        test(a_member_may_come_for_more_shards),
+        test(a_dead_member_s_records_reach_another),
+        test(what_a_member_had_is_not_another_s_before_it_fetches),
+        test(members_without_timeout_are_never_gone),
+        test(redelivery_keeps_the_order_of_keys),
+        test(a_keyless_record_holds_up_nobody),
+        test(counts_of_recalled_records_stay),
+        test(after_max_deliver_a_record_is_a_dead_letter),
+        test(five_nacks_take_less_than_two_seconds),
+        test(a_nack_may_say_when),
+        test(without_an_ack_a_record_comes_again),
+        test(a_late_nack_does_not_count_again),
+        test(the_tick_notices_late_acks_by_itself),
+        test(a_group_that_stands_still_slows_no_other),
+        test(a_dead_letter_that_cannot_be_written_holds_the_commit),
+        test(what_where_leaves_out_counts_as_acked),
+        test(what_cannot_be_judged_is_a_dead_letter),
+        test(timestamps_are_filled_in),
+        test(a_new_group_begins_where_it_is_told),
+        test(a_cursor_is_a_place_to_begin),
+        test(setting_a_position_makes_void_what_is_held),
+        test(a_group_without_members_can_be_removed),
+        test(commits_and_failures_survive_a_restart),
+        test(a_group_of_an_empty_bus_is_known_after_a_restart),
+        test(a_fence_waits_for_the_other_shard_s_commit),
+        test(what_is_removed_unread_is_shed),
+        test(what_is_shed_behind_a_held_record_counts_when_the_commit_comes),
+        test(a_shard_that_cannot_be_read_is_tried_again),
+        test(the_wake_fd_says_when_to_fetch),
+        test(what_is_answered_too_late_is_thrown_away),
+    };
+    return cmocka_run_group_tests_name("groups", tests, NULL, NULL);
+}
