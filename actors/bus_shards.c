@@ -183,16 +183,18 @@ static weir_err connect_reader(member *m, const reader *r, weir_report *report)
     return err;
 }
 
+/*  The inlet's name is one that was never there: libzmq lets go of a name some time after
+    its socket.                                                                     */
 static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report)
 {
+    static _Atomic uint64_t number;
     m->actor = zactor_new(weir_shard, &m->config);
     weir_handover_take(&m->report);
     if (!m->actor || m->report.err)
         return weir_report_set(report, WEIR_ESYS, NULL, "shard %" PRIu32 ": %s", m->id,
                                m->report.err ? m->report.text : "no thread or socket");
-    snprintf(m->endpoint, sizeof m->endpoint,
-             "inproc://weir-shard-%p-%" PRIu64 "-%" PRIu32, (void *)self->config.hub,
-             self->config.epoch, m->id);
+    snprintf(m->endpoint, sizeof m->endpoint, "inproc://weir-shard-%" PRIu64 "-%" PRIu32,
+             atomic_fetch_add(&number, 1), m->id);
     weir_err err = weir_actor_ask(m->actor, NULL, "LISTEN", m->endpoint, NULL);
     if (err)
         return weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot listen",
