@@ -20,6 +20,7 @@ struct weir_bus_queue {
     pthread_mutex_t lock;     // of all that follows
     pthread_cond_t moved;     // acked has advanced, or the queue was closed
     int waiting;              // threads that wait for it
+    weir_spares *spares;      // bodies for it
     weir_builder open;        // the open block
     int64_t opened_us;        // when its first record came
     pack *first, **end;       // list in the order of tickets, owned
@@ -38,6 +39,10 @@ struct weir_bus_queue {
     records may anyway: a switch between threads costs as much as many appends. */
 static const int sealed_wake = 8;
 
+/*  Bodies that are kept for blocks to come, and what a body has behind its target, so
+   that the record that fills it seldom makes it grow. */
+static const size_t spares_most = 64, slack = 4096;
+
 /*  A ledger that others fill does not tell when it has room again.            */
 static const int64_t ledger_look_us = 10000;
 
@@ -49,6 +54,8 @@ weir_bus_queue *weir_bus_queue_new(const weir_bus_queue_config *config)
     self->origin.source = config->source;
     self->open.ledger = config->ledger;
     self->open.target = config->block_bytes;
+    self->spares = self->open.spares =
+        weir_spares_new(config->block_bytes + slack, spares_most);
     self->end = &self->first;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -81,6 +88,7 @@ void weir_bus_queue_destroy(weir_bus_queue **self_p)
     while (self->first)
         drop_first(self);
     weir_builder_fini(&self->open);
+    weir_spares_destroy(&self->spares);
     pthread_cond_destroy(&self->moved);
     pthread_mutex_destroy(&self->lock);
     free(self);
@@ -145,7 +153,7 @@ static void hurry(weir_bus_queue *self)
 
 /* --- Appending --------------------------------------------------------------------- */
 
-static weir_err admit(weir_bus_queue *self)
+static inline weir_err admit(weir_bus_queue *self)
 {
     if (self->ended || self->closed) return WEIR_ECLOSED;
     if (self->kept_bytes + self->open.body.size >= self->config.window_bytes)
@@ -170,7 +178,7 @@ static weir_err wait_for_room(weir_bus_queue *self)
 }
 
 /*  Returns with the lock held when there is room.                             */
-static weir_err enter(weir_bus_queue *self)
+static inline weir_err enter(weir_bus_queue *self)
 {
     pthread_mutex_lock(&self->lock);
     weir_err err = admit(self);
@@ -179,7 +187,7 @@ static weir_err enter(weir_bus_queue *self)
     return err;
 }
 
-static bool must_wake(weir_bus_queue *self)
+static inline bool must_wake(weir_bus_queue *self)
 {
     if (!self->asleep || (self->armed && self->sealed < sealed_wake)) return false;
     self->asleep = false;
@@ -188,7 +196,7 @@ static bool must_wake(weir_bus_queue *self)
 
 /*  A record was added: numbers it, and lets go of the lock. Wakes the actor's thread
     outside the lock, which it asks for at once.                               */
-static void leave(weir_bus_queue *self, uint64_t *ticket)
+static inline void leave(weir_bus_queue *self, uint64_t *ticket)
 {
     uint64_t number = ++self->appended;
     if (self->open.records == 1) self->opened_us = weir_clock_now_us();

@@ -9,6 +9,7 @@
 #pragma once
 #include "runtime/ledger.h"
 #include "runtime/record.h"
+#include "runtime/spares.h"
 
 /*  Consecutive records with one origin. A block copies the texts, as UTF-8: in one that
     is none, as a file's name may be, other bytes than ASCII become '?'.       */
@@ -36,6 +37,8 @@ void weir_block_destroy(weir_block **self_p);
 const uint8_t *weir_block_body(const weir_block *self);
 size_t weir_block_size(const weir_block *self);      // bytes of the body
 uint32_t weir_block_records(const weir_block *self); // number of records
+/*  True: no record has a key, as is known without a look at them; a payload may.   */
+bool weir_block_is_keyless(const weir_block *self);
 const weir_run *weir_block_runs(const weir_block *self, size_t *count);
 
 /*  Wraps a body that someone else owns: free_body (hint) is called with the last
@@ -70,8 +73,10 @@ weir_err weir_block_check(const weir_block *self);
 typedef struct {
     weir_ledger *ledger; // charged with the capacity; may be NULL
     size_t target;       // bytes that one body should hold
+    weir_spares *spares; // lent; bodies come from there and go back; NULL: malloc
     weir_buffer body;
     uint32_t records;
+    bool keyed;     // a record may have a key
     weir_run *runs; // owned array, texts lent until seal
     size_t run_count, run_capacity;
     size_t run_bytes; // as WEIR_RUN_BYTES_MAX counts them

@@ -111,6 +111,7 @@ bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block)
     weir_iterator walk = {.block = block};
     weir_record record;
     bool keyless = !self->config.key && fits(self, block);
+    if (keyless && weir_block_is_keyless(block)) return true;
     while (keyless && weir_iterator_next(&walk, &record, NULL))
         keyless = record.key.type == WEIR_MISSING;
     return keyless;
