@@ -295,6 +295,7 @@ static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
     if (!gains) return WEIR_OK;
     m->park_set = (weir_park_set){m->parks, vnodes};
     snprintf(address, sizeof address, "%p", (void *)&m->park_set);
+    weir_handover_give(&m->park_set);
     weir_err err = weir_actor_ask(m->actor, NULL, "PARK", address, NULL);
     return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot park",
                                  m->id)

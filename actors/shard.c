@@ -1,5 +1,6 @@
 #include "actors/shard.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 
 typedef struct {
@@ -386,6 +387,7 @@ static weir_err cmd_park(void *arg, zmsg_t *args, zmsg_t *reply)
     zstr_free(&text);
     if (!good) return WEIR_EINVAL;
     const weir_park_set *set = address;
+    weir_handover_take(set);
     weir_ring_park(self->ring, set->bits, set->vnodes);
     return WEIR_OK;
 }
