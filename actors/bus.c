@@ -333,7 +333,6 @@ weir_err weir_bus_append_payload(weir_bus *self, weir_format format, const void 
         return weir_bus_append(self, &record, ticket);
     }
     if (size + payload_slack > self->record_max) return WEIR_ETOOBIG;
-    if (format == WEIR_JSON && !weir_utf8_valid(data, size)) return WEIR_EMALFORMED;
     return weir_bus_queue_payload(self->queue, format, data, size, ticket);
 }
 

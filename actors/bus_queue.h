@@ -26,9 +26,10 @@ weir_bus_queue *weir_bus_queue_new(const weir_bus_queue_config *config);
 /*  No other thread is in it any more. *self_p becomes NULL; NULL is accepted.      */
 void weir_bus_queue_destroy(weir_bus_queue **self_p);
 
-/*  Appends a payload, or a record that is encoded already; both are checked and within
+/*  Appends a payload, or a record that is encoded already and checked; both are within
     their limits. *ticket (may be NULL) is set when it was taken. Errors: WEIR_EFULL,
-    no room within wait_us; WEIR_ECLOSED, the queue is closed.                      */
+    no room within wait_us; WEIR_EMALFORMED, JSON that is not UTF-8; WEIR_ECLOSED, the
+    queue is ended or closed.                                                       */
 weir_err weir_bus_queue_payload(weir_bus_queue *self, weir_format format,
                                 const uint8_t *data, size_t size, uint64_t *ticket);
 weir_err weir_bus_queue_encoded(weir_bus_queue *self, const uint8_t *data, size_t size,

@@ -346,6 +346,22 @@ void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t si
     count_records(self, records, origin);
 }
 
+bool weir_builder_add_json(weir_builder *self, const uint8_t *data, size_t size,
+                           const weir_run *origin)
+{
+    make_room(self, size + 16);
+    uint8_t *start = self->body.data + self->body.size;
+    start[0] = 0x94; // array of 4
+    start[1] = 0xc0; // no timestamp
+    start[2] = 0xc0; // no key
+    uint8_t *at = start + 3 + weir_put_str_head(start + 3, size);
+    if (!weir_utf8_copy(at, data, size)) return false;
+    at[size] = 0xc0; // no headers
+    self->body.size += (size_t)(at + size + 1 - start);
+    count_records(self, 1, origin);
+    return true;
+}
+
 void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
                               size_t size, const weir_run *origin)
 {

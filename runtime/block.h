@@ -98,6 +98,11 @@ void weir_builder_add(weir_builder *self, const weir_record *record,
 void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
                               size_t size, const weir_run *origin);
 
+/*  The same for a JSON payload that may not be UTF-8. False: it is not, and nothing has
+    changed.                                                                        */
+bool weir_builder_add_json(weir_builder *self, const uint8_t *data, size_t size,
+                           const weir_run *origin);
+
 /*  Appends `records` records that are encoded already, one behind the other.   */
 void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,
                               uint32_t records, const weir_run *origin);
