@@ -297,6 +297,7 @@ static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
     snprintf(address, sizeof address, "%p", (void *)&m->park_set);
     weir_handover_give(&m->park_set);
     weir_err err = weir_actor_ask(m->actor, NULL, "PARK", address, NULL);
+    weir_handover_take(&m->park_set);
     return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot park",
                                  m->id)
                : WEIR_OK;

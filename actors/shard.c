@@ -389,6 +389,7 @@ static weir_err cmd_park(void *arg, zmsg_t *args, zmsg_t *reply)
     const weir_park_set *set = address;
     weir_handover_take(set);
     weir_ring_park(self->ring, set->bits, set->vnodes);
+    weir_handover_give(set);
     return WEIR_OK;
 }
 

@@ -603,6 +603,17 @@ static void the_last_error_of_a_failing_store_is_told(void **state)
 
 /* --- Failures ---------------------------------------------------------------------- */
 
+/*  In all shards but the first.                                                    */
+static uint64_t others_unsafe(void)
+{
+    weir_bus_shard shards[SHARDS_MAX];
+    uint64_t sum = 0;
+    size_t count = weir_bus_look(bus, shards, SHARDS_MAX);
+    for (size_t i = 1; i < count; i++)
+        sum += shards[i].unsafe;
+    return sum;
+}
+
 static void shards_whose_store_works_go_on_beside_one_that_fails(void **state)
 {
     (void)state;
@@ -614,9 +625,7 @@ static void shards_whose_store_works_go_on_beside_one_that_fails(void **state)
     for (unsigned i = 0; i < EACH; i++)
         assert_int_equal(append_keyed(i, 0), WEIR_OK);
     wait_until(audit().offered == EACH);
-    wait_until(help_store_last(store, 1) + help_store_last(store, 2) +
-                   help_store_last(store, 3) + audit().resident ==
-               EACH);
+    wait_until(others_unsafe() == 0);
     assert_int_equal(help_store_last(store, 0), 0);
     assert_in_range(audit().resident, EACH / 8, EACH / 2);
     assert_int_equal(weir_bus_health(bus, NULL), WEIR_BUS_OPEN);
@@ -894,9 +903,8 @@ static void two_buses_share_no_folder(void **state)
 #define MEMORY(test) cmocka_unit_test_setup(test, begin)
 #define STORE(test) cmocka_unit_test_setup(test, begin_with_store)
 
-int main(int argc, char **argv)
+int main(void)
 {
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         MEMORY(somebody_must_take_the_records),
         STORE(a_store_that_was_not_taken_is_still_the_callers),
