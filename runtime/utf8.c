@@ -62,7 +62,7 @@ bool weir_utf8_valid(const uint8_t *data, size_t size)
 }
 
 /*  ASCII is copied and looked at in one go, its end as the last 16 bytes once more.  */
-bool weir_utf8_copy(uint8_t *restrict to, const uint8_t *restrict data, size_t size)
+bool weir_utf8_copy(uint8_t *to, const uint8_t *data, size_t size)
 {
     if (size < 16) {
         memcpy(to, data, size);
