@@ -114,7 +114,7 @@ static void scan_table(const scan *self, const char *name,
     MDB_cursor *cursor;
     MDB_val key, value;
     if (!open_table(self, name, &table)) return;
-    int rc = mdb_cursor_open(self->txn, table, &cursor);
+    int rc = mdb_cursor_open(self->txn, table, &cursor); // ends with the process
     while (!rc && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
         tell_row(self, &key, &value);
     if (rc != MDB_NOTFOUND)

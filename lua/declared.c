@@ -319,12 +319,13 @@ static weir_err refuse(const weir_option *option, const char *got, weir_report *
     return WEIR_EINVAL;
 }
 
-/*  A policy that is a function comes later.                                   */
-static bool is_later_function(const weir_declared *d, const weir_option *option,
-                              int value)
+static bool takes_function(const weir_option *option)
 {
-    return strcmp(d->word, "bus") == 0 && strcmp(option->name, "scale") == 0 &&
-           lua_isfunction(d->load->L, value);
+    bool takes = false;
+    for (int i = 0;
+         option->type == WEIR_OPTION_TABLE && option->words && option->words[i]; i++)
+        takes |= strcmp(option->words[i], "function") == 0;
+    return takes;
 }
 
 static weir_err set_value(weir_declared *d, const weir_option *option, int value,
@@ -343,8 +344,8 @@ static weir_err set_value(weir_declared *d, const weir_option *option, int value
         return weir_option_set_bool(option, d->config, lua_toboolean(L, value), cause);
     if (lua_isfunction(L, value) && option->type == WEIR_OPTION_FUNCTION)
         *(bool *)config_at(d, option) = true;
-    else if (is_later_function(d, option, value))
-        return weir_report_set(cause, WEIR_EINVAL, NULL, "a function %s", later);
+    else if (lua_isfunction(L, value) && takes_function(option))
+        *(int64_t *)config_at(d, option) = WEIR_FUNCTION;
     else if (lua_istable(L, value))
         set_table(d, option, value);
     else
