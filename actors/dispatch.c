@@ -451,6 +451,8 @@ void weir_dispatch_look(const weir_dispatch *self, weir_dispatch_stats *stats)
                                    .retries = self->retries,
                                    .since_us = self->first ? self->first->since_us : 0,
                                    .failing_since_us = self->failing_since_us};
+    if (self->first && self->first->batch->piece_count)
+        stats->arrived_us = self->first->batch->pieces[0].since_us;
     for (const flight *f = self->first; f; f = f->next)
         stats->held |= f->attempt && atomic_load(&f->attempt->held);
     memcpy(stats->error, self->error, sizeof stats->error);

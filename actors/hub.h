@@ -12,6 +12,11 @@ typedef struct weir_hub weir_hub;
 /*  Nothing is opened yet. name and config are lent until it ends.                  */
 weir_hub *weir_hub_new(const char *name, const weir_bus_options *config);
 
+/*  A store from outside instead of that of the options, lent until the hub has ended.
+    Before weir_hub_open.                                                           */
+void weir_hub_lend_store(weir_hub *self, weir_store *store);
+weir_store *weir_hub_lent_store(const weir_hub *self); // NULL: none
+
 /*  Closes what was opened. Nobody uses it any more. Blocks on disk.                */
 void weir_hub_destroy(weir_hub **self_p);
 
@@ -44,6 +49,9 @@ typedef struct weir_hub_shard {
 /*  Finds or makes it; it lives as long as the hub, and its vitals are part of those of
    the bus (lent).                                                                     */
 weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus);
+
+/*  It starts anew: its statistics begin at 0.                                      */
+void weir_hub_begin_shard(weir_hub_shard *shard);
 
 /*  A copy of a shard's statistics. Walks the shards: the first, the next, NULL.    */
 void weir_hub_look(weir_hub_shard *shard, weir_shard_stats *stats);

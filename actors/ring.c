@@ -174,6 +174,14 @@ void weir_ring_look(weir_ring *self, int64_t now_us, weir_ring_stats *stats)
     stats->parked = self->lists[PARKED].records;
 }
 
+int64_t weir_ring_oldest_us(weir_ring *self)
+{
+    const piece *ready = oldest_of(&self->lists[READY]);
+    const piece *parked = oldest_of(&self->lists[PARKED]);
+    if (!ready || (parked && parked->since_us < ready->since_us)) ready = parked;
+    return ready ? ready->since_us : 0;
+}
+
 void weir_ring_reject(weir_ring *self, weir_reject why, uint32_t records)
 {
     self->stats.offered += records;

@@ -103,5 +103,8 @@ typedef struct {
 /*  As of now_us: fill_us is brought up to then.                                    */
 void weir_ring_look(weir_ring *self, int64_t now_us, weir_ring_stats *stats);
 
+/*  When the oldest record in it came; 0: there is none.                            */
+int64_t weir_ring_oldest_us(weir_ring *self);
+
 /*  True when it holds `records`: no credit is given then.                          */
 bool weir_ring_is_full(const weir_ring *self);

@@ -1,5 +1,6 @@
 #include "actors/shard.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 
 typedef struct {
@@ -236,6 +237,24 @@ static void tell_store(shard *self, const weir_dispatch_stats *stats)
     self->failing = failing;
 }
 
+/*  Of the batches that readers have not acknowledged; 0: there are none.           */
+static int64_t oldest_sent_us(const shard *self)
+{
+    int64_t oldest = 0;
+    for (const sent *s = self->sent; s; s = s->next)
+        if (!oldest || s->batch->pieces[0].since_us < oldest)
+            oldest = s->batch->pieces[0].since_us;
+    return oldest;
+}
+
+/*  What has gone furthest came first.                                              */
+static int64_t oldest_us(const shard *self, const weir_dispatch_stats *dispatch)
+{
+    int64_t oldest = self->dispatch ? dispatch->arrived_us : oldest_sent_us(self);
+    if (!oldest) oldest = weir_batcher_opened_us(self->batcher);
+    return oldest ? oldest : weir_ring_oldest_us(self->ring);
+}
+
 static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
 {
     *stats = (weir_shard_stats){.safe = self->safe,
@@ -245,9 +264,11 @@ static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
                                 .batches = self->batches,
                                 .target = weir_batcher_target(self->batcher, now_us)};
     weir_ring_look(self->ring, now_us, &stats->ring);
-    if (!self->dispatch) return;
-    weir_dispatch_look(self->dispatch, &stats->dispatch);
-    tell_store(self, &stats->dispatch);
+    if (self->dispatch) {
+        weir_dispatch_look(self->dispatch, &stats->dispatch);
+        tell_store(self, &stats->dispatch);
+    }
+    stats->oldest_us = oldest_us(self, &stats->dispatch);
 }
 
 static void publish(shard *self, int64_t now_us)
@@ -400,7 +421,9 @@ static weir_err cmd_park(void *arg, zmsg_t *args, zmsg_t *reply)
     zstr_free(&text);
     if (!good) return WEIR_EINVAL;
     const weir_park_set *set = address;
+    weir_handover_take(set);
     weir_ring_park(self->ring, set->bits, set->vnodes);
+    weir_handover_give(set);
     return WEIR_OK;
 }
 
