@@ -236,6 +236,7 @@ void weir_bus_tell(const void *config, weir_buffer *out)
     put(out, "ring_bytes", (uint64_t)o->ring_bytes);
     put(out, "min", (uint64_t)o->scale.min);
     put(out, "max", weir_bus_scale_max(o));
+    put(out, "flush_timeout_ms", (uint64_t)o->flush_timeout_us / 1000);
     put_shards(out, c->hub);
     put_store(out, c->hub);
     put_groups(out, c->hub);

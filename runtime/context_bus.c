@@ -243,17 +243,14 @@ weir_err weir_context_cmd_flush(context *self, const weir_request *request,
 
 /* --- flush: answering -------------------------------------------------------------- */
 
-static void put_missing(zmsg_t *reply, weir_buffer *sentence, weir_buffer *list)
+static void put_missing(zmsg_t *reply, weir_buffer *ids, weir_buffer *list)
 {
-    char *shard = zmsg_popstr(reply), *error;
+    char *shard = zmsg_popstr(reply);
     uint64_t unsafe = pop_number(reply), age_ms = pop_number(reply);
-    error = zmsg_popstr(reply);
-    weir_buffer_printf(sentence, "; shard %s: %" PRIu64 " records, the oldest for %" PRIu64
-                                 " ms%s%s",
-                       shard, unsafe, age_ms, error && *error ? ": " : "",
-                       error ? error : "");
-    weir_buffer_printf(list, "%s{\"shard\":%s,\"unsafe\":%" PRIu64
-                             ",\"oldest_ms\":%" PRIu64,
+    char *error = zmsg_popstr(reply);
+    weir_buffer_printf(ids, "%s%s", ids->size ? ", " : "", shard);
+    weir_buffer_printf(list,
+                       "%s{\"shard\":%s,\"unsafe\":%" PRIu64 ",\"oldest_ms\":%" PRIu64,
                        list->size ? "," : "", shard, unsafe, age_ms);
     weir_json_put_member(list, "error", error ? error : "");
     weir_buffer_put_byte(list, '}');
@@ -264,26 +261,25 @@ static void put_missing(zmsg_t *reply, weir_buffer *sentence, weir_buffer *list)
 /*  Names each shard that has records from before the flush.                      */
 static void put_late(context *self, const weir_flush *flush, weir_buffer *body)
 {
-    char since[32];
+    char since[32], sentence[400];
     zmsg_t *reply;
     weir_report report = {0};
-    weir_buffer sentence = {0}, list = {0};
+    weir_buffer ids = {0}, list = {0};
     snprintf(since, sizeof since, "%" PRId64, flush->asked_us);
-    weir_err err = ask_bus(self, flush->node, &reply, &report, "UNSAFE", since, NULL);
-    weir_buffer_printf(&sentence, "flush_timeout: not all is safe after %" PRId64 " ms",
-                       (weir_clock_now_us() - flush->asked_us) / 1000);
-    if (err)
-        weir_buffer_printf(&sentence, "; %s", report.text);
-    else if (!zmsg_size(reply))
-        weir_buffer_put_text(&sentence, "; a node that writes to it has not handed on "
-                                        "what it has");
-    while (!err && zmsg_size(reply) >= 4)
-        put_missing(reply, &sentence, &list);
-    weir_buffer_put_byte(&sentence, 0);
-    weir_json_put_member(body, "error", (const char *)sentence.data);
+    if (ask_bus(self, flush->node, &reply, &report, "UNSAFE", since, NULL) == WEIR_OK)
+        while (zmsg_size(reply) >= 4)
+            put_missing(reply, &ids, &list);
+    const char *why = *report.text ? report.text
+                      : ids.size   ? "shards "
+                                   : "a node that writes to it has not handed on all";
+    snprintf(sentence, sizeof sentence,
+             "flush_timeout: not all is safe after %" PRId64 " ms: %.150s%.*s",
+             (weir_clock_now_us() - flush->asked_us) / 1000, why,
+             ids.size < 150 ? (int)ids.size : 150, ids.size ? (char *)ids.data : "");
+    weir_json_put_member(body, "error", sentence);
     weir_buffer_printf(body, ",\"shards\":[%.*s]", (int)list.size,
-                       list.data ? (const char *)list.data : "");
-    weir_buffer_fini(&sentence);
+                       list.size ? (char *)list.data : "");
+    weir_buffer_fini(&ids);
     weir_buffer_fini(&list);
     zmsg_destroy(&reply);
 }
