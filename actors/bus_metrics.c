@@ -44,18 +44,30 @@ enum {
 static int64_t shard_number(const weir_shard_stats *s, int which)
 {
     switch (which) {
-    case SHARD_OFFERED: return (int64_t)(s->ring.offered + s->recalled);
-    case SHARD_ACCEPTED: return (int64_t)(s->ring.accepted + s->recalled);
-    case SHARD_EVICTED: return (int64_t)s->ring.evicted;
-    case SHARD_SAFE: return (int64_t)s->safe;
-    case SHARD_DEAD: return (int64_t)s->dead;
-    case SHARD_RECALLED: return (int64_t)s->recalled;
-    case SHARD_RESIDENT: return (int64_t)weir_shard_resident(s);
-    case SHARD_BATCHES: return (int64_t)s->batches;
-    case SHARD_RETRIES: return (int64_t)s->dispatch.retries;
-    case SHARD_RECORDS: return (int64_t)s->ring.count;
-    case SHARD_BYTES: return (int64_t)s->ring.bytes;
-    default: return s->oldest_us ? weir_clock_now_us() - s->oldest_us : 0;
+    case SHARD_OFFERED:
+        return (int64_t)(s->ring.offered + s->recalled);
+    case SHARD_ACCEPTED:
+        return (int64_t)(s->ring.accepted + s->recalled);
+    case SHARD_EVICTED:
+        return (int64_t)s->ring.evicted;
+    case SHARD_SAFE:
+        return (int64_t)s->safe;
+    case SHARD_DEAD:
+        return (int64_t)s->dead;
+    case SHARD_RECALLED:
+        return (int64_t)s->recalled;
+    case SHARD_RESIDENT:
+        return (int64_t)weir_shard_resident(s);
+    case SHARD_BATCHES:
+        return (int64_t)s->batches;
+    case SHARD_RETRIES:
+        return (int64_t)s->dispatch.retries;
+    case SHARD_RECORDS:
+        return (int64_t)s->ring.count;
+    case SHARD_BYTES:
+        return (int64_t)s->ring.bytes;
+    default:
+        return s->oldest_us ? weir_clock_now_us() - s->oldest_us : 0;
     }
 }
 
@@ -131,13 +143,20 @@ enum {
 static int64_t store_number(const weir_disk_stats *s, int which)
 {
     switch (which) {
-    case STORE_COMMITS: return (int64_t)s->commits;
-    case STORE_COMMITTED_BYTES: return (int64_t)s->commit_bytes;
-    case STORE_COMMIT_TIME: return s->commit_us;
-    case STORE_COMPACTIONS: return (int64_t)s->compactions;
-    case STORE_MAP: return (int64_t)s->map_bytes;
-    case STORE_HELD: return *s->held_by != 0;
-    default: return s->full;
+    case STORE_COMMITS:
+        return (int64_t)s->commits;
+    case STORE_COMMITTED_BYTES:
+        return (int64_t)s->commit_bytes;
+    case STORE_COMMIT_TIME:
+        return s->commit_us;
+    case STORE_COMPACTIONS:
+        return (int64_t)s->compactions;
+    case STORE_MAP:
+        return (int64_t)s->map_bytes;
+    case STORE_HELD:
+        return *s->held_by != 0;
+    default:
+        return s->full;
     }
 }
 
@@ -183,10 +202,14 @@ enum { GROUP_LAG, GROUP_COMMIT, GROUP_SHED, GROUP_DELIVERED };
 static int64_t group_number(const weir_group_look *g, int which)
 {
     switch (which) {
-    case GROUP_LAG: return (int64_t)g->lag;
-    case GROUP_COMMIT: return (int64_t)g->commit.a;
-    case GROUP_SHED: return (int64_t)g->shed;
-    default: return g->held;
+    case GROUP_LAG:
+        return (int64_t)g->lag;
+    case GROUP_COMMIT:
+        return (int64_t)g->commit.a;
+    case GROUP_SHED:
+        return (int64_t)g->shed;
+    default:
+        return g->held;
     }
 }
 
@@ -224,8 +247,9 @@ const weir_class_metric weir_bus_metrics[] = {
      put_rejected, 0},
     {"weir_shard_evicted_total", "shard", "records that had to make room for newer ones",
      COUNTER, put_shards, SHARD_EVICTED},
-    {"weir_shard_safe_total", "shard", "records that are stored, or that all readers have "
-                                       "acknowledged",
+    {"weir_shard_safe_total", "shard",
+     "records that are stored, or that all readers have "
+     "acknowledged",
      COUNTER, put_shards, SHARD_SAFE},
     {"weir_shard_dead_total", "shard", "records that became dead letters", COUNTER,
      put_shards, SHARD_DEAD},
@@ -234,8 +258,9 @@ const weir_class_metric weir_bus_metrics[] = {
      SHARD_RECALLED},
     {"weir_shard_resident", "shard", "records that entered and whose fate is not known",
      GAUGE, put_shards, SHARD_RESIDENT},
-    {"weir_shard_batches_total", "shard", "batches that were given to the store or to "
-                                          "readers",
+    {"weir_shard_batches_total", "shard",
+     "batches that were given to the store or to "
+     "readers",
      COUNTER, put_shards, SHARD_BATCHES},
     {"weir_shard_retries_total", "shard", "attempts to store a batch after the first",
      COUNTER, put_shards, SHARD_RETRIES},

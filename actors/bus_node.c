@@ -349,7 +349,8 @@ static weir_err cmd_forget(void *arg, zmsg_t *args, zmsg_t *reply)
 
 static const weir_command commands[] = {
     {"SCALE", cmd_scale,
-     "N | +N | -N -> before active shard ... ; the number of active shards; gives how many "
+     "N | +N | -N -> before active shard ... ; the number of active shards; gives how "
+     "many "
      "they were and are, and the ids that it adds or drains"},
     {"FLUSH", cmd_flush,
      "-> round timeout_us ; asks all outlets to flush what they have sent; the bus's "

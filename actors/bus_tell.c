@@ -22,7 +22,8 @@ static void begin_element(weir_buffer *out)
 
 /* --- Shards ------------------------------------------------------------------------ */
 
-/*  offered = accepted + full + .. + closed; accepted = safe + evicted + dead + resident. */
+/*  offered = accepted + full + .. + closed; accepted = safe + evicted + dead + resident.
+ */
 static void put_counts(weir_buffer *out, const weir_shard_stats *s)
 {
     put(out, "offered", s->ring.offered);

@@ -1,5 +1,5 @@
-/*  bus_tell: what a bus lets be known of itself: as JSON, for the control endpoint and the
-    audit, and as metrics. All of it is read from the hub, from any thread, whether the
+/*  bus_tell: what a bus lets be known of itself: as JSON, for the control endpoint and
+   the audit, and as metrics. All of it is read from the hub, from any thread, whether the
     bus runs or not.
 
     What is exact: the counts of one shard are of one instant of it, and so they balance,

@@ -154,7 +154,8 @@ bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold)
     pthread_mutex_lock(&self->mutex);
     const weir_disk_row *row = find_row(self, shard);
     const char *name = row ? find_lowest(self, shard, &offset) : NULL;
-    bool held = name && row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end > offset;
+    bool held =
+        name && row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end > offset;
     if (held) {
         snprintf(hold->group, sizeof hold->group, "%s", name);
         hold->lag = row->last > offset ? row->last - offset : 0;

@@ -188,8 +188,8 @@ static void dispatch_what_is_due(shard *self, int64_t now_us)
 
 /* --- Telling ----------------------------------------------------------------------- */
 
-/*  Notes a wait for this subject ("": for nothing) instead of the one that was told. Gives
-    whether it begins.                                                              */
+/*  Notes a wait for this subject ("": for nothing) instead of the one that was told.
+   Gives whether it begins. */
 static bool tell_wait(shard *self, weir_wait_kind kind, char told[64],
                       const char *subject, const char *text)
 {
@@ -217,8 +217,8 @@ static void tell_store(shard *self, const weir_dispatch_stats *stats, int64_t no
 {
     tell_hold(self, stats->held);
     bool failing = stats->failing_since_us && !stats->held;
-    bool silent = !failing && !stats->held && stats->since_us &&
-                  now_us - stats->since_us > long_us;
+    bool silent =
+        !failing && !stats->held && stats->since_us && now_us - stats->since_us > long_us;
     char text[320] = "";
     if (failing)
         snprintf(text, sizeof text, "cannot store shard %" PRIu32 ": %s",
@@ -241,8 +241,8 @@ static int64_t oldest_sent(const shard *self)
     return s ? weir_batch_oldest_us(s->batch) : 0;
 }
 
-/*  Records leave in the order in which they came, but for parked ones, so what is furthest
-    on is the oldest.                                                               */
+/*  Records leave in the order in which they came, but for parked ones, so what is
+   furthest on is the oldest. */
 static int64_t oldest(const shard *self, const weir_shard_stats *stats)
 {
     int64_t ahead = self->dispatch ? stats->dispatch.oldest_us : oldest_sent(self);

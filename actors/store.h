@@ -76,7 +76,7 @@ weir_batch *weir_batch_new(void);
 weir_batch *weir_batch_dup(weir_batch *self);
 void weir_batch_destroy(weir_batch **self_p);             // one reference less
 void weir_batch_add(weir_batch *self, weir_piece *piece); // takes its block
-int64_t weir_batch_oldest_us(const weir_batch *self); // of its pieces; NULL, none: 0
+int64_t weir_batch_oldest_us(const weir_batch *self);     // of its pieces; NULL, none: 0
 
 /*  The records of a batch in order; false behind the last. Zeroed but for batch.   */
 typedef struct {

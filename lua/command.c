@@ -153,11 +153,13 @@ const weir_host_command weir_commands[] = {
      "lists how far files are read, and how far groups have read buses",
      weir_pos_ls_flags, 1, weir_cmd_pos_ls},
     {"pos set", "NAME/NODE | FILE | FOLDER [PATH [OFFSET]]",
-     "sets where reading goes on: of the group NODE of a weir that runs, by --to; or of a "
+     "sets where reading goes on: of the group NODE of a weir that runs, by --to; or of "
+     "a "
      "file PATH, at a byte, start, or end",
      weir_pos_flags, 3, weir_cmd_pos_set},
     {"pos rm", "NAME/NODE | FILE | FOLDER [PATH]",
-     "forgets the group NODE of a weir that runs, when it has no members; or a file PATH, "
+     "forgets the group NODE of a weir that runs, when it has no members; or a file "
+     "PATH, "
      "which is then read as a new one",
      weir_pos_rm_flags, 2, weir_cmd_pos_rm},
     {"ctl list", "[NAME]", "lists the weirs that run here, or the nodes of one",

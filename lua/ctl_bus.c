@@ -131,9 +131,10 @@ static void print_missing(const weir_value *body)
     while (weir_value_next(&shards, &walk, &key, &shard)) {
         weir_duration_print((int64_t)weir_look_number(&shard, "oldest_ms") * 1000, age);
         weir_look_text(&shard, "error", error, sizeof error);
-        fprintf(stderr, "  shard %" PRIu64 ": %" PRIu64 " records, the oldest for %s%s%s\n",
-                weir_look_number(&shard, "shard"), weir_look_number(&shard, "unsafe"), age,
-                *error ? ": " : "", error);
+        fprintf(stderr,
+                "  shard %" PRIu64 ": %" PRIu64 " records, the oldest for %s%s%s\n",
+                weir_look_number(&shard, "shard"), weir_look_number(&shard, "unsafe"),
+                age, *error ? ": " : "", error);
     }
 }
 

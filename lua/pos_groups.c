@@ -69,11 +69,10 @@ static weir_err open_group(weir_remote **remote, const weir_command_line *line,
     const char *operand = weir_line_operand(line, 0), *slash = strchr(operand, '/');
     *group = slash ? slash + 1 : operand;
     snprintf(name, 64, "%.*s", slash ? (int)(slash - operand) : 0, operand);
-    weir_err err =
-        weir_remote_open(remote, line, *name ? name : NULL, &target, report);
+    weir_err err = weir_remote_open(remote, line, *name ? name : NULL, &target, report);
     if (!err && *target.node)
-        err = weir_report_set(report, WEIR_ENOTFOUND, NULL, "no weir named '%s' runs here",
-                              name);
+        err = weir_report_set(report, WEIR_ENOTFOUND, NULL,
+                              "no weir named '%s' runs here", name);
     if (!err && !**group)
         err = weir_report_set(report, WEIR_EINVAL, target.name,
                               "which group? Write %s/NODE; `weir pos ls %s` tells them",

@@ -81,14 +81,14 @@ weir_err weir_context_cmd_bus(context *self, const weir_request *request,
 {
     size_t only = self->plan->node_count;
     weir_err err = weir_context_check_args(request, 0, 1, report);
-    if (!err && request->arg_count)
-        err = find_bus(self, request->args[0], &only, report);
+    if (!err && request->arg_count) err = find_bus(self, request->args[0], &only, report);
     if (err) return err;
     weir_buffer_put_byte(body, '{');
     weir_json_put_member(body, "name", self->config->name);
     weir_buffer_put_text(body, ",\"buses\":[");
     for (size_t i = 0; i < self->plan->node_count; i++)
-        if (i == only || (only == self->plan->node_count && is_bus(&self->plan->nodes[i])))
+        if (i == only ||
+            (only == self->plan->node_count && is_bus(&self->plan->nodes[i])))
             put_bus(self, i, body);
     weir_buffer_put_text(body, "]}");
     return WEIR_OK;
@@ -156,8 +156,7 @@ static weir_err change_group(context *self, size_t node, const weir_request *req
 }
 
 static weir_err change_groups(context *self, const weir_request *request,
-                              const char *command, weir_buffer *body,
-                              weir_report *report)
+                              const char *command, weir_buffer *body, weir_report *report)
 {
     group_change change = {.body = body};
     weir_err err = WEIR_OK;
@@ -225,13 +224,12 @@ weir_err weir_context_cmd_flush(context *self, const weir_request *request,
     if (!err) {
         flush.round = pop_number(reply);
         uint64_t normal_us = pop_number(reply);
-        flush.deadline_us = flush.asked_us + (timeout_us ? timeout_us : (int64_t)normal_us);
-        flush.restarts =
-            weir_count_get(self->vitals[flush.node], WEIR_COUNT_RESTARTS);
+        flush.deadline_us =
+            flush.asked_us + (timeout_us ? timeout_us : (int64_t)normal_us);
+        flush.restarts = weir_count_get(self->vitals[flush.node], WEIR_COUNT_RESTARTS);
         flush.stream = weir_control_stream(self->control, request);
         if (!flush.stream)
-            err = weir_report_set(report, WEIR_EFULL, NULL,
-                                  "%d streams are open already",
+            err = weir_report_set(report, WEIR_EFULL, NULL, "%d streams are open already",
                                   WEIR_CONTROL_STREAMS_MAX);
     }
     zmsg_destroy(&reply);
@@ -334,6 +332,5 @@ int64_t weir_context_flush_deadline(const context *self)
 void weir_context_end_flushes(context *self)
 {
     for (int i = 0; i < WEIR_CONTROL_STREAMS_MAX; i++)
-        if (self->flushes[i].stream)
-            answer_flush(self, &self->flushes[i], WEIR_ECLOSED);
+        if (self->flushes[i].stream) answer_flush(self, &self->flushes[i], WEIR_ECLOSED);
 }
