@@ -68,11 +68,10 @@ static void print_ids(const weir_value *body, const char *name, const char *word
 {
     weir_value ids, key, id;
     weir_walk walk = {0};
-    char text[16];
     bool first = true;
     if (!weir_look(body, name, &ids)) return;
     for (; weir_value_next(&ids, &walk, &key, &id); first = false)
-        printf("%s%s", first ? word : ", ", weir_look_copy(&id, text, sizeof text));
+        printf("%s%" PRIu64, first ? word : ", ", weir_look_natural(&id));
     if (!first) printf(": ");
 }
 
