@@ -109,15 +109,11 @@ int weir_cmd_ctl_scale(const weir_command_line *line)
 static weir_err find_timeout(weir_remote *remote, const weir_command_line *line,
                              const char *bus, int64_t *timeout_us, weir_report *report)
 {
-    weir_value body, buses, key, found, told;
-    weir_walk walk = {0};
+    weir_value found;
     const char *said = weir_line_flag(line, "--timeout");
     if (said) return weir_parse_time(timeout_us, said, report);
-    weir_err err = weir_remote_ask(remote, &body, report, "bus", bus, NULL);
-    *timeout_us = 0;
-    if (!err && weir_look(&body, "buses", &buses) &&
-        weir_value_next(&buses, &walk, &key, &found) && weir_look(&found, "bus", &told))
-        *timeout_us = (int64_t)weir_look_number(&told, "flush_timeout_ms") * 1000;
+    weir_err err = weir_remote_bus(remote, bus, &found, report);
+    *timeout_us = err ? 0 : (int64_t)weir_look_number(&found, "flush_timeout_ms") * 1000;
     return err;
 }
 

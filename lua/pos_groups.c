@@ -30,11 +30,11 @@ static void print_group(const group_row *row, bool json, bool first)
 
 static void list_bus(const weir_value *bus, bool json, bool *first)
 {
-    weir_value told, groups, key, group;
+    weir_value groups, key, group;
     weir_walk walk = {0};
     group_row row;
     weir_look_text(bus, "name", row.bus, sizeof row.bus);
-    if (!weir_look(bus, "bus", &told) || !weir_look(&told, "groups", &groups)) return;
+    if (!weir_look(bus, "groups", &groups)) return;
     while (weir_value_next(&groups, &walk, &key, &group)) {
         weir_look_text(&group, "group", row.group, sizeof row.group);
         row.commit = weir_look_number(&group, "commit");

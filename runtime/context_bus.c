@@ -3,7 +3,6 @@
 #include "runtime/clock.h"
 #include "runtime/context_private.h"
 #include "runtime/json.h"
-#include "runtime/report.h"
 
 static const int ask_timeout_ms = 1000; // the supervisor waits so long for a bus
 static const int64_t timeout_max_us = 3600000000;
@@ -72,7 +71,7 @@ static void put_bus(const context *self, size_t node, weir_buffer *body)
     weir_json_put_member(body, "name", n->name);
     weir_json_put_member(body, "state",
                          weir_state_name((weir_state)self->vitals[node]->state));
-    weir_accounts_print_more(n, body);
+    if (n->class->tell) n->class->tell(n->config, body);
     weir_buffer_put_byte(body, '}');
 }
 
