@@ -197,7 +197,7 @@ asan:
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
 THREADED = actor block bus bus_state clock engine groups_random ledger link realm sandbox \
-           sink_file source_file tap uplink
+           sink_file source_file store_disk store_disk_keep tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

@@ -225,9 +225,11 @@ typedef struct weir_disk {
     bool watching;             // that thread runs
     int inotify_fd, watch_end; // its own, and the eventfd that ends it
 
-    /*  For tests: how a transaction is committed, and a record that is refused.    */
+    /*  For tests: how a transaction is committed, a record that is refused, and what is
+        done after each round of a compaction.                                      */
     int (*commit)(MDB_txn *txn);
     bool (*refuses)(const weir_record *record);
+    void (*copied)(void);
 } weir_disk;
 
 /*  A read transaction; env_lock is shared until its end. WEIR_ESYS, WEIR_EMALFORMED with

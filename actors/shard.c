@@ -135,8 +135,42 @@ static void batch_acknowledged(weir_entry *entry)
     free_sent(s);
 }
 
+/*  Small pieces, as they come from outlets with many shards, are put together: a copy
+    costs less than a block on a link.                                              */
+static bool is_small(const shard *self, const weir_block *block)
+{
+    size_t runs;
+    weir_block_runs(block, &runs);
+    return runs == 1 &&
+           weir_block_size(block) < weir_actor_node(self->kit)->block_bytes / 4;
+}
+
+static void send_gathered(shard *self, weir_builder *builder, weir_entry *entry)
+{
+    weir_block *block = weir_builder_seal(builder);
+    if (block) weir_actor_send(self->kit, self->port, &block, entry);
+}
+
+static void send_piece(shard *self, weir_builder *builder, weir_block *block,
+                       weir_entry *entry)
+{
+    size_t runs;
+    if (is_small(self, block)) {
+        weir_builder_add_encoded(builder, weir_block_body(block), weir_block_size(block),
+                                 weir_block_records(block),
+                                 weir_block_runs(block, &runs));
+        if (weir_builder_full(builder)) send_gathered(self, builder, entry);
+        return;
+    }
+    send_gathered(self, builder, entry);
+    weir_block *whole = weir_block_dup(block);
+    weir_actor_send(self->kit, self->port, &whole, entry);
+}
+
 static void send_to_readers(shard *self, weir_batch *batch)
 {
+    const weir_node *node = weir_actor_node(self->kit);
+    weir_builder builder = {.ledger = node->ledger, .target = node->block_bytes};
     sent *s = calloc(1, sizeof *s);
     if (!s) abort();
     s->owner = self;
@@ -147,10 +181,10 @@ static void send_to_readers(shard *self, weir_batch *batch)
     s->at = &self->sent;
     if (s->next) s->next->at = &s->next;
     self->sent = s;
-    for (uint32_t i = 0; i < batch->piece_count; i++) {
-        weir_block *block = weir_block_dup(batch->pieces[i].block);
-        weir_actor_send(self->kit, self->port, &block, &s->entry);
-    }
+    for (uint32_t i = 0; i < batch->piece_count; i++)
+        send_piece(self, &builder, batch->pieces[i].block, &s->entry);
+    send_gathered(self, &builder, &s->entry);
+    weir_builder_fini(&builder);
     if (--s->entry.holds == 0) batch_acknowledged(&s->entry);
 }
 

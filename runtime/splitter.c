@@ -16,6 +16,7 @@ struct weir_splitter {
     weir_buffer scratch;
     part *parts;
     uint32_t part_count;
+    int64_t linger_us; // with so many parts
 };
 
 weir_splitter *weir_splitter_new(const weir_splitter_config *config)
@@ -49,11 +50,18 @@ void weir_splitter_destroy(weir_splitter **self_p)
     free(self);
 }
 
+static int64_t linger_factor(uint32_t parts)
+{
+    uint32_t factor = (parts + 7) / 8;
+    return factor < 1 ? 1 : factor > 20 ? 20 : factor;
+}
+
 void weir_splitter_resize(weir_splitter *self, uint32_t parts)
 {
     weir_splitter_seal_all(self);
     free_parts(self);
     self->part_count = parts;
+    self->linger_us = self->config.linger_us * linger_factor(parts);
     self->parts = calloc(parts, sizeof *self->parts);
     if (!self->parts) abort();
     for (uint32_t i = 0; i < parts; i++) {
@@ -131,7 +139,7 @@ static void add(weir_splitter *self, uint32_t number, const weir_record *record,
     size_t size = record->encoded ? record->encoded_size : record->size;
     if (p->builder.records && p->builder.body.size + size > self->config.target)
         weir_splitter_seal(self, number);
-    if (p->due_us < 0) p->due_us = now_us + self->config.linger_us;
+    if (p->due_us < 0) p->due_us = now_us + self->linger_us;
     weir_builder_add(&p->builder, record, origin);
     add_share(p, entry);
     if (weir_builder_full(&p->builder)) weir_splitter_seal(self, number);

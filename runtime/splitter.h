@@ -14,7 +14,9 @@ typedef struct {
 typedef struct {
     const char *key;     // field path, checked, lent; NULL: the record's own key only
     size_t target;       // bytes of an open block
-    int64_t linger_us;   // longest that it is open
+    int64_t linger_us;   // longest that it is open, with up to 8 parts; with more of them
+                         // longer, to 20 times, for else blocks were as small as parts
+                         // are many
     weir_ledger *ledger; // lent; NULL: none
     /*  An open block is complete: *block_p may be taken, and the holds of the shares
         are the callee's.                                                           */

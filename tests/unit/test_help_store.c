@@ -103,6 +103,7 @@ static void writes_fail_as_told(void **state)
 {
     (void)state;
     weir_batch *batch = batch_of(0, 1, 3);
+    batch->again = true; // else the shard is closed to it after the first failure
     help_store_fail(store, 0, 2, WEIR_STORE_RETRY, "timeout");
     for (int i = 0; i < 2; i++) {
         write_one(batch);
