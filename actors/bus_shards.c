@@ -166,7 +166,8 @@ static void configure(weir_bus_shards *self, member *m)
     m->config.node.ended = &m->ended;
     m->shared->vitals.wake_fd = self->config.wake_fd;
     atomic_store(&m->shared->vitals.state, WEIR_STATE_NEW);
-    weir_hub_begin_shard(m->shared);
+    weir_hub_shard_begin(m->shared);
+    weir_hub_look(m->shared, &m->before);
 }
 
 static weir_err tell(member *m, const char *command, weir_report *report)

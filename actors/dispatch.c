@@ -446,13 +446,13 @@ void weir_dispatch_run_due(weir_dispatch *self, int64_t now_us)
 
 void weir_dispatch_look(const weir_dispatch *self, weir_dispatch_stats *stats)
 {
-    *stats = (weir_dispatch_stats){.batches = self->count,
-                                   .records = self->records,
-                                   .retries = self->retries,
-                                   .since_us = self->first ? self->first->since_us : 0,
-                                   .failing_since_us = self->failing_since_us};
-    if (self->first && self->first->batch->piece_count)
-        stats->arrived_us = self->first->batch->pieces[0].since_us;
+    *stats = (weir_dispatch_stats){
+        .batches = self->count,
+        .records = self->records,
+        .retries = self->retries,
+        .since_us = self->first ? self->first->since_us : 0,
+        .oldest_us = weir_batch_oldest_us(self->first ? self->first->batch : NULL),
+        .failing_since_us = self->failing_since_us};
     for (const flight *f = self->first; f; f = f->next)
         stats->held |= f->attempt && atomic_load(&f->attempt->held);
     memcpy(stats->error, self->error, sizeof stats->error);

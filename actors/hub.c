@@ -9,7 +9,8 @@ struct weir_hub {
     weir_route *route;
     weir_store *lent;     // NULL: none
     pthread_mutex_t lock; // of all that follows
-    bool open, begun;     // begun: the state's epoch is in use
+    atomic_bool open;     // it may be read without the lock
+    bool begun;           // the state's epoch is in use
     char store_path[PATH_MAX];
     weir_bus_state *state;
     weir_store *store;
@@ -179,26 +180,59 @@ weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus)
     return shard;
 }
 
+void weir_hub_shard_begin(weir_hub_shard *shard)
+{
+    pthread_mutex_lock(&shard->window.lock);
+    weir_shard_stats *stats = &shard->window.stats;
+    uint64_t resident = weir_shard_resident(stats);
+    weir_shard_stats last = *stats;
+    last.ring.offered -= resident;
+    last.ring.accepted -= resident;
+    last.recalled += resident;
+    last.ring.count = last.ring.bytes = last.ring.parked = 0;
+    last.open = last.under_way = 0;
+    last.oldest_us = 0;
+    weir_shard_stats_add(&shard->past, &last);
+    memset(stats, 0, sizeof *stats);
+    pthread_mutex_unlock(&shard->window.lock);
+}
+
+weir_hub_shard **weir_hub_list(weir_hub *self, size_t *count)
+{
+    weir_hub_shard *first = self->shards, *shard = first;
+    for (*count = 0; shard; shard = shard->next)
+        (*count)++;
+    weir_hub_shard **list = calloc(*count + 1, sizeof *list);
+    if (!list) abort();
+    size_t used = 0;
+    for (shard = first; shard; shard = shard->next) {
+        size_t at = used++;
+        for (; at && list[at - 1]->id > shard->id; at--)
+            list[at] = list[at - 1];
+        list[at] = shard;
+    }
+    return list;
+}
+
 weir_hub_shard *weir_hub_shards(weir_hub *self)
 {
     return self->shards;
-}
-
-void weir_hub_begin_shard(weir_hub_shard *shard)
-{
-    pthread_mutex_lock(&shard->window.lock);
-    shard->window.stats = (weir_shard_stats){0};
-    pthread_mutex_unlock(&shard->window.lock);
 }
 
 void weir_hub_look(weir_hub_shard *shard, weir_shard_stats *stats)
 {
     pthread_mutex_lock(&shard->window.lock);
     *stats = shard->window.stats;
+    weir_shard_stats_add(stats, &shard->past);
     pthread_mutex_unlock(&shard->window.lock);
 }
 
 /* --- Looking ----------------------------------------------------------------------- */
+
+bool weir_hub_is_open(const weir_hub *self)
+{
+    return self->open;
+}
 
 const char *weir_hub_name(const weir_hub *self)
 {
