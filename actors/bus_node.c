@@ -256,6 +256,15 @@ static weir_err cmd_scale(void *arg, zmsg_t *args, zmsg_t *reply)
     return WEIR_OK;
 }
 
+static weir_err cmd_moved(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    bus_node *self = arg;
+    (void)args;
+    if (!weir_bus_shards_is_changing(self->shards)) return WEIR_OK;
+    zmsg_addstr(reply, "a shard has not made safe what it has of vnodes that move");
+    return WEIR_EFULL;
+}
+
 static weir_err cmd_flush(void *arg, zmsg_t *args, zmsg_t *reply)
 {
     bus_node *self = arg;
@@ -383,6 +392,7 @@ static const weir_command commands[] = {
      "N | +N | -N -> before active shard ... ; the number of active shards; gives how "
      "many "
      "they were and are, and the ids that it adds or drains"},
+    {"MOVED", cmd_moved, "-> ; full while vnodes are under way between shards"},
     {"FLUSH", cmd_flush,
      "-> round timeout_us ; asks all outlets to flush what they have sent; the bus's "
      "flush_timeout"},

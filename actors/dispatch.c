@@ -29,6 +29,7 @@ typedef struct flight {
     flight_state state;
     bool written;
     uint32_t settled; // records from its start that are settled
+    bool stored;      // some of them, and with them the fences
     uint32_t refused; // of REFUSED
     int64_t failures; // while it was the first of all
     int64_t sent_us;  // this attempt
@@ -49,6 +50,8 @@ struct weir_dispatch {
     uint64_t retries;
     int64_t failing_since_us;
     char error[256];
+    weir_fence *fences; // for the next batch: those of one that will never be stored
+    uint32_t fence_count;
 };
 
 /* --- Mailbox ----------------------------------------------------------------------- */
@@ -132,6 +135,7 @@ void weir_dispatch_destroy(weir_dispatch **self_p)
     if (!self) return;
     while (self->first)
         free_first(self);
+    free(self->fences);
     pthread_mutex_lock(&self->mailbox->lock);
     if (self->mailbox->fd >= 0) close(self->mailbox->fd);
     self->mailbox->fd = -1;
@@ -143,6 +147,38 @@ void weir_dispatch_destroy(weir_dispatch **self_p)
 int weir_dispatch_fd(const weir_dispatch *self)
 {
     return self->mailbox->fd;
+}
+
+/* --- Fences ------------------------------------------------------------------------ */
+
+static void add_fences(weir_fence **fences, uint32_t *count, const weir_fence *added,
+                       uint32_t added_count)
+{
+    if (!added_count) return;
+    *fences = realloc(*fences, (*count + added_count) * sizeof **fences);
+    if (!*fences) abort();
+    memcpy(*fences + *count, added, added_count * sizeof *added);
+    *count += added_count;
+}
+
+/*  The batch will never be stored: the next one takes its fences.                  */
+static void pass_on_fences(weir_dispatch *self, const flight *from)
+{
+    const weir_batch *batch = from->batch;
+    if (from->stored) return;
+    if (from->next)
+        add_fences(&from->next->batch->fences, &from->next->batch->fence_count,
+                   batch->fences, batch->fence_count);
+    else
+        add_fences(&self->fences, &self->fence_count, batch->fences, batch->fence_count);
+}
+
+bool weir_dispatch_has_fences(const weir_dispatch *self)
+{
+    bool has = self->fence_count;
+    for (const flight *f = self->first; f; f = f->next)
+        has |= f->batch->fence_count && !f->stored;
+    return has;
 }
 
 /* --- Sending ----------------------------------------------------------------------- */
@@ -170,7 +206,7 @@ static weir_batch *make_attempt(const flight *f)
         weir_batch_add(attempt, &piece);
         skip = 0;
     }
-    if (from->fence_count && !f->settled) {
+    if (from->fence_count && !f->stored) {
         attempt->fences = malloc(from->fence_count * sizeof *from->fences);
         if (!attempt->fences) abort();
         memcpy(attempt->fences, from->fences, from->fence_count * sizeof *from->fences);
@@ -201,6 +237,9 @@ void weir_dispatch_send(weir_dispatch *self, weir_batch **batch_p, int64_t now_u
     if (!f) abort();
     f->batch = *batch_p;
     *batch_p = NULL;
+    add_fences(&f->batch->fences, &f->batch->fence_count, self->fences,
+               self->fence_count);
+    self->fence_count = 0;
     f->since_us = now_us;
     f->state = FAILED; // until it is sent
     *self->end = f;
@@ -217,6 +256,7 @@ static void settle(weir_dispatch *self, flight *f, uint32_t count, const char *w
     if (!count) return;
     self->config.settled(self->config.arg, f->batch, f->settled, count, why);
     f->settled += count;
+    f->stored = f->stored || !why;
     self->records -= count;
 }
 
@@ -265,6 +305,7 @@ static void look_at_failure(weir_dispatch *self, int64_t now_us)
     } else if (retry->exhausted == WEIR_EXHAUSTED_STOP) {
         give_up(self, self->error);
     } else {
+        pass_on_fences(self, f);
         settle(self, f, f->batch->records - f->settled, self->error);
         end_first(self);
         stall(self, 0, now_us);

@@ -59,6 +59,9 @@ void weir_dispatch_destroy(weir_dispatch **self_p);
 
 void weir_dispatch_send(weir_dispatch *self, weir_batch **batch_p, int64_t now_us);
 
+/*  Whether fences that came with a batch are not stored yet.                       */
+bool weir_dispatch_has_fences(const weir_dispatch *self);
+
 /*  Readable when the store has answered; then read.                                */
 int weir_dispatch_fd(const weir_dispatch *self);
 void weir_dispatch_read(weir_dispatch *self, int64_t now_us);

@@ -7,6 +7,7 @@ struct weir_hub {
     const char *name;
     const weir_bus_options *config;
     weir_route *route;
+    weir_store *lent;     // NULL: none
     pthread_mutex_t lock; // of all that follows
     atomic_bool open;     // it may be read without the lock
     bool begun;           // the state's epoch is in use
@@ -30,10 +31,27 @@ weir_hub *weir_hub_new(const char *name, const weir_bus_options *config)
     self->route = weir_route_new(&(weir_route_config){
         .key = config->key,
         .block_max = (size_t)config->ring_bytes / 2,
+        .records_max = (uint32_t)config->ring_records,
         .linger_us = linger_us,
     });
     pthread_mutex_init(&self->lock, NULL);
     return self;
+}
+
+void weir_hub_lend_store(weir_hub *self, weir_store *store)
+{
+    self->lent = store;
+}
+
+weir_store *weir_hub_lent_store(const weir_hub *self)
+{
+    return self->lent;
+}
+
+static void close_store(weir_hub *self)
+{
+    if (self->store && !self->lent) self->store->class->close(&self->store);
+    self->store = NULL;
 }
 
 void weir_hub_destroy(weir_hub **self_p)
@@ -42,7 +60,7 @@ void weir_hub_destroy(weir_hub **self_p)
     *self_p = NULL;
     if (!self) return;
     if (self->groups) weir_groups_destroy(&self->groups);
-    if (self->store) self->store->class->close(&self->store);
+    close_store(self);
     if (self->state) weir_bus_state_close(&self->state);
     weir_route_destroy(&self->route);
     while (self->shards) {
@@ -75,20 +93,26 @@ static weir_err make_folder(const char *path, weir_report *report)
     }
 }
 
-static weir_err open_store(weir_hub *self, weir_report *report)
+static weir_err open_groups(weir_hub *self, weir_report *report)
 {
-    weir_disk_config disk = self->config->disk;
-    disk.path = self->store_path;
-    disk.name = self->name;
-    disk.locked = !self->config->state; // the state lies in the same folder
-    weir_err err = weir_disk_open(&self->store, &disk, report);
-    if (err) return err;
     return weir_groups_new(&self->groups,
                            &(weir_groups_config){.store = self->store,
                                                  .state = self->state,
                                                  .vnodes = (uint32_t)self->config->vnodes,
                                                  .bus = self->name},
                            report);
+}
+
+static weir_err open_store(weir_hub *self, weir_report *report)
+{
+    self->store = self->lent;
+    if (self->lent) return open_groups(self, report);
+    weir_disk_config disk = self->config->disk;
+    disk.path = self->store_path;
+    disk.name = self->name;
+    disk.locked = !self->config->state; // the state lies in the same folder
+    weir_err err = weir_disk_open(&self->store, &disk, report);
+    return err ? err : open_groups(self, report);
 }
 
 static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *report)
@@ -107,7 +131,8 @@ static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *rep
     }
     if (!err && c->state) err = make_folder(c->state, report);
     if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
-    return err || c->store != WEIR_BUS_DISK ? err : open_store(self, report);
+    bool stores = c->store == WEIR_BUS_DISK || self->lent;
+    return err || !stores ? err : open_store(self, report);
 }
 
 weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report)
@@ -115,7 +140,7 @@ weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *repor
     weir_err err = WEIR_OK;
     pthread_mutex_lock(&self->lock);
     if (!self->open) err = open_all(self, state_dir, report);
-    if (err && self->store) self->store->class->close(&self->store);
+    if (err) close_store(self);
     if (err && self->state) weir_bus_state_close(&self->state);
     if (!err) self->open = true;
     pthread_mutex_unlock(&self->lock);

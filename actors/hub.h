@@ -12,6 +12,11 @@ typedef struct weir_hub weir_hub;
 /*  Nothing is opened yet. name and config are lent until it ends.                  */
 weir_hub *weir_hub_new(const char *name, const weir_bus_options *config);
 
+/*  A store from outside instead of that of the options, lent until the hub has ended.
+    Before weir_hub_open.                                                           */
+void weir_hub_lend_store(weir_hub *self, weir_store *store);
+weir_store *weir_hub_lent_store(const weir_hub *self); // NULL: none
+
 /*  Closes what was opened. Nobody uses it any more. Blocks on disk.                */
 void weir_hub_destroy(weir_hub **self_p);
 

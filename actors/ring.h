@@ -103,6 +103,5 @@ typedef struct {
 
 /*  As of now_us: fill_us is brought up to then.                                    */
 void weir_ring_look(weir_ring *self, int64_t now_us, weir_ring_stats *stats);
-
 /*  True when it holds `records`: no credit is given then.                          */
 bool weir_ring_is_full(const weir_ring *self);

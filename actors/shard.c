@@ -1,5 +1,6 @@
 #include "actors/shard.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 
 typedef struct {
@@ -458,7 +459,9 @@ static weir_err cmd_park(void *arg, zmsg_t *args, zmsg_t *reply)
     zstr_free(&text);
     if (!good) return WEIR_EINVAL;
     const weir_park_set *set = address;
+    weir_handover_take(set);
     weir_ring_park(self->ring, set->bits, set->vnodes);
+    weir_handover_give(set);
     return WEIR_OK;
 }
 
@@ -467,6 +470,11 @@ static weir_err add_fence(shard *self, const char *text)
     weir_fence fence = {.to = self->config->id};
     if (sscanf(text, "%" SCNu32 ":%" SCNu64, &fence.from, &fence.last_offset) != 2)
         return WEIR_EINVAL;
+    for (uint32_t i = 0; i < self->fence_count; i++) {
+        if (self->fences[i].from != fence.from) continue;
+        self->fences[i].last_offset = fence.last_offset; // it only grows
+        return WEIR_OK;
+    }
     self->fences = realloc(self->fences, (self->fence_count + 1) * sizeof *self->fences);
     if (!self->fences) abort();
     self->fences[self->fence_count++] = fence;
@@ -481,6 +489,16 @@ static weir_err cmd_release(void *arg, zmsg_t *args, zmsg_t *reply)
         err = add_fence(self, text);
     if (!err) zmsg_addstrf(reply, "%" PRIu64, weir_ring_release(self->ring));
     return err;
+}
+
+static weir_err cmd_fenced(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    (void)args;
+    bool due =
+        self->fence_count || (self->dispatch && weir_dispatch_has_fences(self->dispatch));
+    zmsg_addstr(reply, due ? "0" : "1");
+    return WEIR_OK;
 }
 
 static weir_err cmd_hurry(void *arg, zmsg_t *args, zmsg_t *reply)
@@ -516,6 +534,7 @@ static const weir_command commands[] = {
     {"RELEASE", cmd_release,
      "[from:last_offset]... -> records ; parked records go on, their first batch with "
      "these fences"},
+    {"FENCED", cmd_fenced, "-> 1 | 0 ; whether all fences are stored"},
     {"HURRY", cmd_hurry, "-> ; no record waits for others any more"},
     {"CLOSE", cmd_close, "-> ; blocks are refused as closed"},
     {NULL, NULL, NULL},

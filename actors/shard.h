@@ -54,6 +54,7 @@ typedef struct {
         PARK address   set of vnodes (weir_park_set) whose records are parked
         RELEASE [from last_offset]...   parked records go on, their first batch with these
                        fences
+        FENCED         1 when all fences are stored, else 0
         HURRY          no record waits for others any more: the bus is draining
         CLOSE          nothing is taken any more: blocks are refused as `closed`     */
 typedef struct {

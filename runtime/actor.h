@@ -171,7 +171,8 @@ weir_err weir_actor_flush(weir_actor *self, weir_handler *flushed);
 void weir_actor_drain_inlet(weir_actor *self);
 
 /*  Sends the block to every reader of the port; *block_p is taken. The entry is
-    held until all of them have acknowledged.                                  */
+    held until all of them have acknowledged. Only what a class that `follows` sends
+    keeps its places: it has just been read from there.                        */
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry);
 
 /*  False when a window is full; room () is called when that has passed.       */
