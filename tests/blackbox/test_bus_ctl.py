@@ -468,6 +468,24 @@ def test_why_names_a_reader_that_does_not_read(bench):
     live.stop()
 
 
+def test_why_names_a_slow_reader(bench):
+    live = start(bench, """
+        supervise { drain = "200ms" }
+        settings { window = "1MB" }
+        source.generate "gen" { count = forever }
+        bus "events" { from = "gen", shards = 2, ring_bytes = "1MB" }
+        process "slow" { from = "events", each = function (r)
+          for i = 1, 20000 do r.x = i end
+          return r
+        end }
+        sink.null "out" { from = "slow" }
+        """)
+    body = why(bench, r"^gen -> events -> slow -> out: slow is slower than what comes: "
+               r"events waits for its (credit|acknowledgements), for ", 1)
+    assert {"slow"} >= {path["node"] for path in body["paths"]} - {"gen"}
+    live.stop(code=None)
+
+
 def test_each_number_is_a_metric(bench, connect):
     live = start(bench, STORED)
     client = connect(bench)

@@ -362,6 +362,39 @@ static void a_group_without_a_node_is_named(void **state)
            "the store of p is full: the group billing has not read 7, for 9 s");
 }
 
+static weir_route *some_route(const void *config)
+{
+    (void)config;
+    return NULL;
+}
+
+static bool stores(const void *config)
+{
+    (void)config;
+    return true;
+}
+
+/*  Credit comes again and again, so the bus, here `in`'s reader p, has no wait.     */
+static void a_bus_in_memory_is_never_the_slow_one(void **state)
+{
+    stage *t = *state;
+    weir_class bus = process;
+    bus.route = some_route;
+    t->plan.nodes[P].class = &bus;
+    wait_for(t, IN, WEIR_WAIT_ACK, "p", "", 5 * s);
+    t->nodes[OUT].open = 2;
+    expect(t, OUT, WEIR_WHY_HELD, OUT,
+           "out is slower than what comes: p waits for its acknowledgements, for 5 s");
+    bus.stores = stores;
+    expect(t, OUT, WEIR_WHY_HELD, P,
+           "p is slower than what comes: in waits for its acknowledgements, for 5 s");
+    bus.stores = NULL;
+    t->nodes[OUT].open = 0;
+    expect(t, OUT, WEIR_WHY_HELD, P,
+           "p is slower than what comes: in waits for its acknowledgements, for 5 s");
+    t->plan.nodes[P].class = &process;
+}
+
 /*  A bus may read what it has written, by detours.                                  */
 static void groups_that_hold_each_other_end(void **state)
 {
@@ -391,6 +424,7 @@ int main(void)
         STAGE(a_group_that_holds_a_store_is_asked_why),
         STAGE(a_group_without_a_node_is_named),
         STAGE(groups_that_hold_each_other_end),
+        STAGE(a_bus_in_memory_is_never_the_slow_one),
         cmocka_unit_test(very_many_paths_are_cut),
         cmocka_unit_test(durations_read_well),
     };
