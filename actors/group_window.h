@@ -14,9 +14,9 @@
 #define WEIR_KEYLESS UINT32_MAX // the vnode of a record that holds up nobody
 
 /*  The block that records lie in, or a copy of one record; freed with the last that uses
-    it.                                                                             */
+    it, which may be who reads in another thread.                                   */
 typedef struct weir_group_bytes {
-    uint32_t references;
+    atomic_uint references;
     uint32_t users; // records in the window among them
     size_t size;
     weir_block *block; // NULL: the record lies in copy

@@ -227,8 +227,8 @@ static bool gap_is_next(const weir_group_reading *self)
            self->read.gaps[self->gap].first < self->read.chunks[self->chunk].offset;
 }
 
-/*  Only fences of this shard that lie ahead. They are asked for after the records were
-    read: a fence is stored with the first record behind it.                        */
+/*  They are asked for after the records were read: a fence is stored with the first
+   record behind it. */
 static weir_err learn_fences(weir_group_reading *self, weir_store *store)
 {
     weir_report report = {0};
@@ -237,8 +237,7 @@ static weir_err learn_fences(weir_group_reading *self, weir_store *store)
     if (self->has_fences) return WEIR_OK;
     weir_err err = store->class->fences(store, &list, &count, &report);
     for (size_t i = 0; i < count && !err; i++)
-        if (list[i].to == self->read.shard && list[i].first_offset > self->reached.a)
-            list[self->fence_count++] = list[i];
+        if (list[i].to == self->read.shard) list[self->fence_count++] = list[i];
     self->fences = list;
     self->has_fences = !err;
     if (err) {
@@ -274,23 +273,38 @@ static bool is_exhausted(const weir_group_reading *self)
 
 /* --- Into the window --------------------------------------------------------------- */
 
-/*  Whether the record lies behind a fence whose other shard is not committed as far. */
-static bool is_fenced(fetch *self, const weir_group_shard *shard, weir_position at)
+static bool is_open(const weir_group *group, const weir_fence *fence)
 {
-    const weir_group_reading *reading = shard->reading;
-    weir_group *group = shard->group;
-    for (size_t i = 0; i < reading->fence_count && at.b == 0; i++) {
-        const weir_fence *fence = &reading->fences[i];
-        weir_position last = {fence->last_offset, 0};
-        if (at.a < fence->first_offset || fence->last_offset == 0) continue;
-        const weir_group_shard *from = weir_group_find_shard(group, fence->from);
-        if (from && weir_position_order(from->stored, last) >= 0) continue;
-        bool soon = from && weir_position_order(
-                                weir_group_window_look(from->window)->commit, last) >= 0;
-        if (soon) group->dirty_us = self->deadline_us = self->now_us;
-        return true;
-    }
+    weir_position last = {fence->last_offset, 0};
+    const weir_group_shard *from = weir_group_find_shard(group, fence->from);
+    return fence->last_offset == 0 ||
+           (from && weir_position_order(from->stored, last) >= 0);
+}
+
+/*  Fences of other shards' records that are committed durably hold up nobody any more. */
+static void open_fences(weir_group_reading *self, const weir_group *group)
+{
+    size_t count = self->fence_count;
+    self->fence_count = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!is_open(group, &self->fences[i]))
+            self->fences[self->fence_count++] = self->fences[i];
+}
+
+/*  Whether the record lies behind a fence.                                         */
+static bool is_fenced(const weir_group_reading *self, weir_position at)
+{
+    for (size_t i = 0; i < self->fence_count && at.b == 0; i++)
+        if (at.a >= self->fences[i].first_offset) return true;
     return false;
+}
+
+/*  What a fence waits for may be committed and only not stored yet: then it is stored
+    without delay, unless that has just failed.                                     */
+static void hurry_commit(fetch *self, weir_group *group)
+{
+    bool failed = group->rounds && group->failed_rounds == group->rounds;
+    if (group->dirty_us > self->now_us && !failed) group->dirty_us = self->now_us;
 }
 
 static void enter_window(fetch *self, weir_group_shard *shard, weir_group_item *item)
@@ -313,15 +327,17 @@ static void enter_all(fetch *self, weir_group_shard *shard)
     weir_group_reading *reading = shard->reading;
     size_t bytes = weir_group_window_look(shard->window)->bytes;
     shard->fenced = false;
+    open_fences(reading, shard->group);
     while (reading->item_next < reading->item_count) {
         weir_group_item *item = &reading->items[reading->item_next];
-        shard->fenced = is_fenced(self, shard, item->record.at);
+        shard->fenced = is_fenced(reading, item->record.at);
         if (shard->fenced) break;
         enter_window(self, shard, item);
         reading->item_next++;
     }
     self->bytes += weir_group_window_look(shard->window)->bytes - bytes;
     weir_group_changed(shard, self->now_us);
+    if (shard->fenced) hurry_commit(self, shard->group);
 }
 
 static void reading_failed(fetch *self, weir_group_shard *shard)

@@ -10,6 +10,7 @@
 struct weir_block {
     _Atomic uint32_t references;
     uint32_t records;
+    bool keyless; // no record has a key
     const uint8_t *body;
     size_t size;
     weir_run *runs; // one allocation with the texts behind the array
@@ -19,6 +20,7 @@ struct weir_block {
     weir_block *base; // a reference to the block that has the body; NULL: this one has
     void (*free_body)(void *hint);
     void *hint;
+    weir_spares *spares; // a reference; the body goes back there; NULL: free_body
 };
 
 /* --- Runs -------------------------------------------------------------------------- */
@@ -122,7 +124,11 @@ void weir_block_destroy(weir_block **self_p)
     weir_block *self = *self_p;
     *self_p = NULL;
     if (!self || atomic_fetch_sub(&self->references, 1) > 1) return;
-    if (self->free_body) self->free_body(self->hint);
+    if (self->spares)
+        weir_spares_give(self->spares, (uint8_t *)(uintptr_t)self->body);
+    else if (self->free_body)
+        self->free_body(self->hint);
+    weir_spares_destroy(&self->spares);
     weir_block_destroy(&self->base);
     if (self->ledger)
         weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
@@ -144,6 +150,11 @@ size_t weir_block_size(const weir_block *self)
 uint32_t weir_block_records(const weir_block *self)
 {
     return self->records;
+}
+
+bool weir_block_is_keyless(const weir_block *self)
+{
+    return self->keyless;
 }
 
 const weir_run *weir_block_runs(const weir_block *self, size_t *count)
@@ -194,6 +205,7 @@ weir_block *weir_block_stamp(weir_block *self, const char *source, const char *p
     }
     weir_block *stamped = block_new(self->body, self->size, self->records, runs, count);
     stamped->base = weir_block_dup(self);
+    stamped->keyless = self->keyless;
     free(runs);
     return stamped;
 }
@@ -220,6 +232,7 @@ weir_block *weir_block_copy(const weir_block *self, weir_ledger *ledger)
     memcpy(body, self->body, self->size);
     weir_block *copy = weir_block_wrap(body, self->size, self->records, self->runs,
                                        self->run_count, free, body);
+    copy->keyless = self->keyless;
     if (ledger) weir_block_charge(copy, ledger);
     return copy;
 }
@@ -253,17 +266,23 @@ weir_err weir_block_check(const weir_block *self)
     its body grow.                                                             */
 static const size_t builder_slack = 4096;
 
+static size_t first_capacity(const weir_builder *self)
+{
+    return self->spares ? weir_spares_bytes(self->spares) : self->target + builder_slack;
+}
+
 static void allocate_body(weir_builder *self)
 {
-    self->body.capacity = self->target + builder_slack;
-    self->body.data = malloc(self->body.capacity);
+    self->body.capacity = first_capacity(self);
+    self->body.data =
+        self->spares ? weir_spares_take(self->spares) : malloc(self->body.capacity);
     if (!self->body.data) abort();
 }
 
 weir_err weir_builder_open(weir_builder *self)
 {
     if (self->body.data) return WEIR_OK;
-    size_t bytes = self->target + builder_slack;
+    size_t bytes = first_capacity(self);
     weir_err err = WEIR_OK;
     if (self->ledger) err = weir_ledger_reserve(self->ledger, WEIR_ACCOUNT_BLOCKS, bytes);
     if (err) return err;
@@ -344,6 +363,7 @@ void weir_builder_add(weir_builder *self, const weir_record *record,
         make_room(self, record->size + record->headers_size + record->key.size + 64);
         weir_record_put(record, &self->body);
     }
+    self->keyed |= record->key.type != WEIR_MISSING;
     count_records(self, 1, origin);
 }
 
@@ -352,7 +372,24 @@ void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t si
 {
     make_room(self, size);
     weir_buffer_put(&self->body, data, size);
+    self->keyed = true; // who knows
     count_records(self, records, origin);
+}
+
+bool weir_builder_add_json(weir_builder *self, const uint8_t *data, size_t size,
+                           const weir_run *origin)
+{
+    make_room(self, size + 16);
+    uint8_t *start = self->body.data + self->body.size;
+    start[0] = 0x94; // array of 4
+    start[1] = 0xc0; // no timestamp
+    start[2] = 0xc0; // no key
+    uint8_t *at = start + 3 + weir_put_str_head(start + 3, size);
+    if (!weir_utf8_copy(at, data, size)) return false;
+    at[size] = 0xc0; // no headers
+    self->body.size += (size_t)(at + size + 1 - start);
+    count_records(self, 1, origin);
+    return true;
 }
 
 void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
@@ -394,11 +431,16 @@ weir_block *weir_builder_seal(weir_builder *self)
     shrink_body(self);
     weir_block *block = block_new(self->body.data, self->body.size, self->records,
                                   self->runs, self->run_count);
+    /*  A body that has grown or shrunk is none of the spares' any more.        */
+    if (self->spares && self->body.capacity == weir_spares_bytes(self->spares))
+        block->spares = weir_spares_dup(self->spares);
     block->free_body = free;
     block->hint = self->body.data;
     block->ledger = weir_ledger_dup(self->ledger);
     block->charged = self->charged;
+    block->keyless = !self->keyed;
     self->body = (weir_buffer){0};
+    self->keyed = false;
     self->charged = 0;
     self->records = 0;
     self->run_count = self->run_bytes = 0;
@@ -491,6 +533,7 @@ static weir_block *slice(const weir_iterator *from, const weir_iterator *to)
     part->runs[0].place.offset += skipped;
     part->runs[runs - 1].records -= to->run_left;
     part->base = weir_block_dup(block);
+    part->keyless = block->keyless;
     return part;
 }
 

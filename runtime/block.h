@@ -9,6 +9,7 @@
 #pragma once
 #include "runtime/ledger.h"
 #include "runtime/record.h"
+#include "runtime/spares.h"
 
 /*  Consecutive records with one origin. A block copies the texts, as UTF-8: in one that
     is none, as a file's name may be, other bytes than ASCII become '?'.       */
@@ -38,6 +39,8 @@ void weir_block_destroy(weir_block **self_p);
 const uint8_t *weir_block_body(const weir_block *self);
 size_t weir_block_size(const weir_block *self);      // bytes of the body
 uint32_t weir_block_records(const weir_block *self); // number of records
+/*  True: no record has a key, as is known without a look at them; a payload may.   */
+bool weir_block_is_keyless(const weir_block *self);
 const weir_run *weir_block_runs(const weir_block *self, size_t *count);
 
 /*  The place of the block's first record; NULL: they have none.               */
@@ -82,8 +85,10 @@ weir_err weir_block_check(const weir_block *self);
 typedef struct {
     weir_ledger *ledger; // charged with the capacity; may be NULL
     size_t target;       // bytes that one body should hold
+    weir_spares *spares; // lent; bodies come from there and go back; NULL: malloc
     weir_buffer body;
     uint32_t records;
+    bool keyed;     // a record may have a key
     weir_run *runs; // owned array, texts lent until seal
     size_t run_count, run_capacity;
     size_t run_bytes; // as WEIR_RUN_BYTES_MAX counts them
@@ -105,6 +110,11 @@ void weir_builder_add(weir_builder *self, const weir_record *record,
                       const weir_run *origin);
 void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
                               size_t size, const weir_run *origin);
+
+/*  The same for a JSON payload that may not be UTF-8. False: it is not, and nothing has
+    changed.                                                                        */
+bool weir_builder_add_json(weir_builder *self, const uint8_t *data, size_t size,
+                           const weir_run *origin);
 
 /*  Appends `records` records that are encoded already, one behind the other.   */
 void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,

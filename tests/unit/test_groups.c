@@ -813,6 +813,37 @@ static void a_fence_waits_for_the_other_shard_s_commit(void **state)
     close(fd);
 }
 
+/*  The first record behind the fence is removed, and what it waits for is left out. */
+static void a_fence_holds_what_comes_behind_its_first_record(void **state)
+{
+    (void)state;
+    weir_screen *screen;
+    weir_screen_config keeps = {(char *)"$key == 'b'", WEIR_ACTION_DROP,
+                                WEIR_UNKNOWN_DEAD};
+    assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
+    help_groups_put(&bench, 0, "a", 3);
+    help_groups_put(&bench, 1, "b", 3);
+    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
+    help_store_remove(bench.store, 1, 1, 2, false);
+    config.start = WEIR_GROUP_CURSOR; // before what was removed
+    weir_buffer text = {0};
+    weir_cursor cursor = {.nonce = weir_bus_state_nonce(bench.state)};
+    weir_cursor_set(&cursor, 1, (weir_position){0, 0});
+    weir_cursor_put(&cursor, &text);
+    weir_buffer_put_byte(&text, 0);
+    config.start_cursor = (const char *)text.data;
+    weir_member_of *m = join_with(screen, -1), *n = join_with(screen, -1);
+    help_expect_none(&bench, n);
+    help_expect_none(&bench, m); // all is left out, and stored without haste
+    help_expect_none(&bench, n);
+    help_expect(&bench, n, 3); // but with haste for what waits
+    leave(&m);
+    leave(&n);
+    weir_screen_destroy(&screen);
+    weir_cursor_fini(&cursor);
+    weir_buffer_fini(&text);
+}
+
 static void what_is_removed_unread_is_shed(void **state)
 {
     (void)state;
@@ -837,6 +868,25 @@ static void what_is_removed_unread_is_shed(void **state)
     help_groups_restart(&bench);
     look = help_groups_look(&bench, "g", 0);
     assert_true(look.commit.a == 8 && look.shed == 4 && look.done == 4);
+}
+
+static void what_is_removed_is_shed_without_a_member_too(void **state)
+{
+    (void)state;
+    put("abcabc");
+    weir_member_of *m = join("g");
+    help_groups_fetch(&bench, m, 1, NULL);
+    ack(m, 1);
+    leave(&m);
+    help_groups_restart(&bench);
+    help_store_remove(bench.store, 0, 1, 4, false);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 4 && look.shed == 3 && look.done == 1 && look.lag == 2);
+    m = join("g");
+    help_expect(&bench, m, 5, 6);
+    leave(&m);
+    help_groups_restart(&bench);
+    assert_int_equal(help_groups_look(&bench, "g", 0).shed, 3);
 }
 
 /*  Much is done behind a record that is not: that takes no room, and loses no count. */
@@ -967,7 +1017,9 @@ int main(void)
         test(commits_and_failures_survive_a_restart),
         test(a_group_of_an_empty_bus_is_known_after_a_restart),
         test(a_fence_waits_for_the_other_shard_s_commit),
+        test(a_fence_holds_what_comes_behind_its_first_record),
         test(what_is_removed_unread_is_shed),
+        test(what_is_removed_is_shed_without_a_member_too),
         test(what_is_shed_behind_a_held_record_counts_when_the_commit_comes),
         test(a_shard_that_cannot_be_read_is_tried_again),
         test(the_wake_fd_says_when_to_fetch),
