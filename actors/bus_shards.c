@@ -166,7 +166,8 @@ static void configure(weir_bus_shards *self, member *m)
     m->config.node.ended = &m->ended;
     m->shared->vitals.wake_fd = self->config.wake_fd;
     atomic_store(&m->shared->vitals.state, WEIR_STATE_NEW);
-    memset(&m->shared->window.stats, 0, sizeof m->shared->window.stats);
+    weir_hub_shard_begin(m->shared);
+    weir_hub_look(m->shared, &m->before);
 }
 
 static weir_err tell(member *m, const char *command, weir_report *report)
@@ -191,16 +192,18 @@ static weir_err connect_reader(member *m, const reader *r, weir_report *report)
     return err;
 }
 
+/*  The inlet's name is one that was never there: libzmq lets go of a name some time after
+    its socket.                                                                     */
 static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report)
 {
+    static _Atomic uint64_t number;
     m->actor = zactor_new(weir_shard, &m->config);
     weir_handover_take(&m->report);
     if (!m->actor || m->report.err)
         return weir_report_set(report, WEIR_ESYS, NULL, "shard %" PRIu32 ": %s", m->id,
                                m->report.err ? m->report.text : "no thread or socket");
-    snprintf(m->endpoint, sizeof m->endpoint,
-             "inproc://weir-shard-%p-%" PRIu64 "-%" PRIu32, (void *)self->config.hub,
-             self->config.epoch, m->id);
+    snprintf(m->endpoint, sizeof m->endpoint, "inproc://weir-shard-%" PRIu64 "-%" PRIu32,
+             atomic_fetch_add(&number, 1), m->id);
     weir_err err = weir_actor_ask(m->actor, NULL, "LISTEN", m->endpoint, NULL);
     if (err)
         return weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot listen",
@@ -301,7 +304,9 @@ static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
     if (!gains) return WEIR_OK;
     m->park_set = (weir_park_set){m->parks, vnodes};
     snprintf(address, sizeof address, "%p", (void *)&m->park_set);
+    weir_handover_give(&m->park_set);
     weir_err err = weir_actor_ask(m->actor, NULL, "PARK", address, NULL);
+    weir_handover_take(&m->park_set);
     return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot park",
                                  m->id)
                : WEIR_OK;

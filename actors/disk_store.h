@@ -275,6 +275,7 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard);
 /*  Whether a shard, as the row says, is full and held.                             */
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row);
+bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold);
 /*  Looks again at what was held; before batches are taken.                         */
 void weir_disk_keep_judge(weir_disk *self);
 /*  When the next block is too old, of weir_clock_now_us; -1: never.                 */

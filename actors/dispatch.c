@@ -34,6 +34,7 @@ typedef struct flight {
     int64_t failures; // while it was the first of all
     int64_t sent_us;  // this attempt
     int64_t since_us; // the first one
+    char error[256];  // of the last failed attempt
 } flight;
 
 struct weir_dispatch {
@@ -284,7 +285,8 @@ static bool is_writing(const weir_dispatch *self)
 /*  Everything behind a failure is sent again in order, after the wait.             */
 static void stall(weir_dispatch *self, int64_t wait_us, int64_t now_us)
 {
-    self->stalled = true;
+    self->stalled = self->first != NULL;
+    self->again_due = !self->stalled; // what comes next is the first behind it
     self->again_us = now_us + wait_us;
 }
 
@@ -294,6 +296,7 @@ static void look_at_failure(weir_dispatch *self, int64_t now_us)
     flight *f = self->first;
     const weir_retry_config *retry = &self->config.retry;
     if (!self->failing_since_us) self->failing_since_us = now_us;
+    memcpy(self->error, f->error, sizeof self->error);
     if (++f->failures < retry->attempts) {
         stall(self,
               weir_retry_wait_us(&retry->wait, self->config.nonce, self->config.shard,
@@ -315,7 +318,7 @@ static void settle_refused(weir_dispatch *self, int64_t now_us)
 {
     flight *f = self->first;
     settle(self, f, f->refused, NULL);
-    settle(self, f, 1, self->error);
+    settle(self, f, 1, f->error);
     f->state = FAILED;
     f->failures = 0;
     if (f->settled == f->batch->records) end_first(self);
@@ -372,10 +375,10 @@ static void take_answer(weir_dispatch *self, const weir_batch *attempt)
         return;
     }
     if (late) return;
-    snprintf(self->error, sizeof self->error, "%s", attempt->text);
+    snprintf(f->error, sizeof f->error, "%s", attempt->text);
     f->state = attempt->result == WEIR_STORE_REFUSED ? REFUSED : FAILED;
     f->refused = attempt->refused;
-    if (attempt->result == WEIR_STORE_FATAL) give_up(self, self->error);
+    if (attempt->result == WEIR_STORE_FATAL) give_up(self, f->error);
 }
 
 void weir_dispatch_read(weir_dispatch *self, int64_t now_us)
@@ -429,9 +432,11 @@ static void send_again(weir_dispatch *self, int64_t now_us)
 /*  No answer in time is a failed attempt, and what is behind it has to wait.       */
 static void time_out(weir_dispatch *self)
 {
-    snprintf(self->error, sizeof self->error, "the store has not answered in time");
-    for (flight *f = self->first; f; f = f->next)
-        if (f->state == WRITING) f->state = FAILED;
+    for (flight *f = self->first; f; f = f->next) {
+        if (f->state != WRITING) continue;
+        f->state = FAILED;
+        snprintf(f->error, sizeof f->error, "the store has not answered in time");
+    }
 }
 
 void weir_dispatch_run_due(weir_dispatch *self, int64_t now_us)
@@ -451,11 +456,13 @@ void weir_dispatch_run_due(weir_dispatch *self, int64_t now_us)
 
 void weir_dispatch_look(const weir_dispatch *self, weir_dispatch_stats *stats)
 {
-    *stats = (weir_dispatch_stats){.batches = self->count,
-                                   .records = self->records,
-                                   .retries = self->retries,
-                                   .since_us = self->first ? self->first->since_us : 0,
-                                   .failing_since_us = self->failing_since_us};
+    *stats = (weir_dispatch_stats){
+        .batches = self->count,
+        .records = self->records,
+        .retries = self->retries,
+        .since_us = self->first ? self->first->since_us : 0,
+        .oldest_us = weir_batch_oldest_us(self->first ? self->first->batch : NULL),
+        .failing_since_us = self->failing_since_us};
     for (const flight *f = self->first; f; f = f->next)
         stats->held |= f->attempt && atomic_load(&f->attempt->held);
     memcpy(stats->error, self->error, sizeof stats->error);

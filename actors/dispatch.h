@@ -75,6 +75,7 @@ typedef struct {
     uint64_t records;         // in them, not settled
     uint64_t retries;         // attempts after the first
     int64_t since_us;         // when the oldest was sent; 0: none
+    int64_t oldest_us;        // when its first record entered the ring; 0: none
     int64_t failing_since_us; // of the present failure; 0: none
     bool held;                // the store waits for a consumer group
     char error[256];          // of the last failed attempt; "" once it was made good

@@ -259,7 +259,9 @@ static bool joins(const weir_group_record *record, const weir_group_record *firs
 {
     if (!first) return true;
     return !first->failures && !record->failures && record->epoch == first->epoch &&
-           records < delivery->max_records && bytes + record->size <= delivery->max_bytes;
+           records < delivery->max_records &&
+           bytes + record->size <= delivery->max_bytes &&
+           (!delivery->joins || delivery->joins(delivery->arg, record));
 }
 
 uint32_t weir_group_window_deliver(weir_group_window *self,

@@ -82,6 +82,8 @@ typedef struct {
     size_t max_bytes;     // one record always fits
     int64_t now_us;
     int64_t due_us; // when what is delivered counts as failed; -1: never
+    /*  Whether it goes with those that were given before it. NULL: it does.        */
+    bool (*joins)(void *arg, const weir_group_record *record);
     void (*give)(void *arg, const weir_group_record *record);
     void *arg;
 } weir_group_delivery;

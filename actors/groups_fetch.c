@@ -25,6 +25,8 @@ typedef struct {
     size_t unacked, held, bytes; // of all shards of the member
     int64_t deadline_us;
     weir_builder builder;
+    weir_run *runs; // WEIR_RUNS_MAX: where what is delivered lies
+    size_t run_count;
     weir_delivered *delivered;
     uint32_t capacity;
 } fetch;
@@ -145,15 +147,28 @@ static uint32_t vnode_of(const weir_groups *groups, weir_member_of *member)
     return weir_key_vnode(data, size, groups->config.vnodes);
 }
 
-static void screen_record(weir_group_item *item, weir_member_of *member,
-                          const weir_run *origin)
+static weir_place place_of(const weir_groups *groups, uint32_t shard,
+                           const weir_group_record *record)
+{
+    return (weir_place){.nonce = weir_bus_state_nonce(groups->config.state),
+                        .epoch = record->epoch,
+                        .sequence = record->sequence,
+                        .offset = record->at.b ? record->at.b : record->at.a,
+                        .shard = shard};
+}
+
+static void screen_record(weir_group_reading *self, weir_group_item *item,
+                          weir_member_of *member)
 {
     if (!member->screen) {
         item->passes = true;
         return;
     }
+    weir_run own = {.place = place_of(self->groups, self->read.shard, &item->record)};
+    weir_run *origin = &own;
     weir_subject *subject = &member->subject;
     weir_subject_begin(subject, origin);
+    subject->record.in_run = 0;
     weir_judgement judgement = weir_screen_judge(member->screen, subject);
     item->passes = judgement == WEIR_PASS;
     if (judgement == WEIR_DEAD_FILTERED || judgement == WEIR_DEAD_UNKNOWN)
@@ -165,16 +180,12 @@ static bool prepare_record(weir_group_reading *self, weir_member_of *member)
 {
     const weir_chunk *chunk = &self->read.chunks[self->chunk];
     weir_subject *subject = &member->subject;
-    const weir_run *origin;
-    if (!weir_iterator_next(&self->walk, &subject->record, &origin)) return false;
+    if (!weir_iterator_next(&self->walk, &subject->record, NULL)) return false;
     uint32_t index = self->index++;
     weir_position at = position_in(chunk, weir_block_records(self->walk.block), index);
     if (weir_position_order(at, self->reached) <= 0) return true;
     if (!subject->record.has_ts) subject->record.ts_ms = chunk->arrived_ms;
     subject->record.has_ts = true;
-    subject->stored = true;
-    subject->shard = self->read.shard;
-    subject->offset = at.b ? at.b : at.a;
     weir_group_item *item = add_item(self);
     item->record = (weir_group_record){.at = at,
                                        .sequence = chunk->sequence + index,
@@ -184,7 +195,7 @@ static bool prepare_record(weir_group_reading *self, weir_member_of *member)
                                        .data = subject->record.encoded,
                                        .size = (uint32_t)subject->record.encoded_size,
                                        .vnode = vnode_of(self->groups, member)};
-    screen_record(item, member, origin);
+    screen_record(self, item, member);
     self->reached = at;
     return true;
 }
@@ -401,6 +412,36 @@ static void make_room(fetch *self)
     if (!delivered->at || !delivered->sequence) abort();
 }
 
+/*  Whether the place is the next one in the last run.                              */
+static bool continues(const fetch *self, const weir_place *place)
+{
+    if (self->run_count == 0) return false;
+    const weir_run *last = &self->runs[self->run_count - 1];
+    return place->sequence == last->place.sequence + last->records &&
+           place->offset == last->place.offset + last->records;
+}
+
+static weir_place place_in(const fetch *self, const weir_group_record *record)
+{
+    return place_of(self->groups, self->delivered->shard, record);
+}
+
+static bool joins(void *arg, const weir_group_record *record)
+{
+    fetch *self = arg;
+    weir_place place = place_in(self, record);
+    return self->run_count < WEIR_RUNS_MAX || continues(self, &place);
+}
+
+static void note_place(fetch *self, const weir_group_record *record)
+{
+    weir_place place = place_in(self, record);
+    if (continues(self, &place))
+        self->runs[self->run_count - 1].records++;
+    else
+        self->runs[self->run_count++] = (weir_run){.records = 1, .place = place};
+}
+
 static void give(void *arg, const weir_group_record *record)
 {
     fetch *self = arg;
@@ -414,6 +455,7 @@ static void give(void *arg, const weir_group_record *record)
         whole.encoded = NULL;
     }
     weir_builder_add(&self->builder, &whole, NULL);
+    note_place(self, record);
     make_room(self);
     delivered->at[delivered->records] = record->at;
     delivered->sequence[delivered->records++] = record->sequence;
@@ -433,14 +475,15 @@ static bool deliver(fetch *self, weir_group_shard *shard)
         .max_bytes = self->max_bytes,
         .now_us = self->now_us,
         .due_us = timed ? self->now_us + config->ack_timeout_us : -1,
+        .joins = joins,
         .give = give,
         .arg = self,
     };
+    self->delivered->shard = shard->id;
     int64_t next_us;
     uint32_t records = weir_group_window_deliver(shard->window, &delivery, &next_us);
     self->deadline_us = weir_earlier(self->deadline_us, next_us);
     group->next_us = weir_earlier(group->next_us, records ? delivery.due_us : -1);
-    self->delivered->shard = shard->id;
     return records > 0;
 }
 
@@ -534,6 +577,7 @@ weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
                            uint32_t max_records, size_t max_bytes,
                            weir_delivered *delivered, int64_t *deadline_us)
 {
+    weir_run runs[WEIR_RUNS_MAX];
     *delivered = (weir_delivered){0};
     fetch f = {.groups = self,
                .member = member,
@@ -542,6 +586,7 @@ weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
                .max_bytes = max_bytes,
                .deadline_us = -1,
                .builder = {.target = max_bytes < block_bytes ? max_bytes : block_bytes},
+               .runs = runs,
                .delivered = delivered};
     weir_groups_enter(self);
     weir_err err = member->group ? WEIR_OK : WEIR_ENOTFOUND;
@@ -550,6 +595,7 @@ weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
     member->busy = false;
     weir_groups_exit(self);
     delivered->block = weir_builder_seal(&f.builder);
+    if (delivered->block) weir_block_set_places(delivered->block, runs, f.run_count);
     weir_builder_fini(&f.builder);
     *deadline_us = f.deadline_us;
     return err;

@@ -295,20 +295,41 @@ static void ask_all(task *self)
         if (has_to_ask(&self->lanes[i])) ask(self, &self->lanes[i]);
 }
 
-/*  Takes what has come; answers to earlier polls are thrown away.                  */
+/*  An answer to an earlier poll is of use when it begins where we do; if none were, a
+    timeout shorter than a read takes would never get on. What has come since it was made
+    is asked for later.                                                             */
+static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
+{
+    return !read->err && weir_position_equal(read->after, lane->at) &&
+           read->since_ms == lane->since_ms;
+}
+
+/*  The shard of a late answer may be asked again, if it is waited for.             */
+static void receive_late(task *self, weir_poll_lane *lane, weir_read *read)
+{
+    forget_late(self->poller, read->shard);
+    bool waits = lane && lane->waiting && !lane->asked;
+    if (waits && is_of_use(lane, read)) {
+        self->waiting--;
+        weir_poll_lane_answer(lane, &self->fill, &read);
+        lane->due = true;
+    } else if (waits && !is_over(self)) {
+        send(self, lane);
+    }
+    weir_read_destroy(&read);
+}
+
 static void receive(task *self)
 {
     uint64_t tag;
     for (weir_read *read; (read = weir_read_box_next(self->poller->box, &tag));) {
         weir_poll_lane *lane = find(self, read->shard);
-        if (tag == self->poller->polls) {
-            self->waiting--;
-            weir_poll_lane_answer(lane, &self->fill, &read);
+        if (tag != self->poller->polls) {
+            receive_late(self, lane, read);
             continue;
         }
-        forget_late(self->poller, read->shard);
-        weir_read_destroy(&read);
-        if (lane && lane->waiting && !is_over(self)) send(self, lane);
+        self->waiting--;
+        weir_poll_lane_answer(lane, &self->fill, &read);
     }
 }
 
@@ -337,20 +358,26 @@ static void gather(task *self)
 
 /* --- Rounds ------------------------------------------------------------------------ */
 
+/*  When time is over only what has come already is given.                          */
+static bool has_turn(const weir_poll_lane *lane, bool over)
+{
+    return weir_poll_lane_ready(lane) && (lane->answer || !over);
+}
+
 /*  Gives out the places; false: no shard has more. When there are fewer places than
     shards the next round begins behind the last one that got some.                 */
-static bool share_places(task *self)
+static bool share_places(task *self, bool over)
 {
     size_t ready = 0;
     for (size_t i = 0; i < self->lane_count; i++)
-        ready += weir_poll_lane_ready(&self->lanes[i]);
+        ready += has_turn(&self->lanes[i], over);
     if (ready == 0) return false;
     uint32_t share = at_least_1(self->fill.room / ready);
     size_t left = self->fill.room < ready ? self->fill.room : ready;
     self->begin = self->turn;
     for (size_t i = 0; i < self->lane_count; i++) {
         weir_poll_lane *lane = lane_at(self, i);
-        lane->places = left && weir_poll_lane_ready(lane) ? share : 0;
+        lane->places = left && has_turn(lane, over) ? share : 0;
         if (!lane->places) continue;
         left--;
         self->turn = lane->shard + 1;
@@ -358,21 +385,29 @@ static bool share_places(task *self)
     return true;
 }
 
+/*  Asks who has a turn and nothing to give, and waits for the answers.             */
+static weir_err read_round(task *self)
+{
+    ask_all(self);
+    gather(self);
+    weir_err err = load_fences(self);
+    if (!err) apply_fences(self);
+    return err;
+}
+
 /*  Until the page, the time, or what the shards have ends.                         */
 static weir_err do_rounds(task *self)
 {
-    do {
+    weir_err err = WEIR_OK;
+    for (bool over = false; !err; over = is_over(self)) {
         apply_fences(self);
-        if (!share_places(self)) return WEIR_OK;
-        ask_all(self);
-        gather(self);
-        weir_err err = load_fences(self);
-        if (err) return err;
-        apply_fences(self);
-        for (size_t i = 0; i < self->lane_count; i++)
+        if (!share_places(self, over)) break;
+        if (!over) err = read_round(self);
+        for (size_t i = 0; !err && i < self->lane_count; i++)
             weir_poll_lane_take(lane_at(self, i), &self->fill);
-    } while (!weir_fill_ended(&self->fill) && !is_over(self));
-    return WEIR_OK;
+        if (weir_fill_ended(&self->fill)) break;
+    }
+    return err;
 }
 
 static void forget_news(const task *self)
@@ -509,6 +544,7 @@ weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
         .fill = {.page = page,
                  .where = request->where,
                  .doc = &self->doc,
+                 .nonce = self->nonce,
                  .room = request->limit,
                  .scan = request->scan,
                  .bytes = request->bytes,

@@ -186,6 +186,30 @@ static void waits_double_up_to_the_ceiling(void **state)
     stop(self);
 }
 
+static void the_error_is_that_of_the_batch_that_holds_up_the_others(void **state)
+{
+    (void)state;
+    weir_dispatch_stats stats;
+    bench *self = start((weir_retry_config)WEIR_RETRY_DEFAULTS);
+    help_store_wedge(self->store, 0, true);
+    send_batch(self, 1);
+    send_batch(self, 1);
+    help_store_refuse(self->store, 0, 2);
+    help_store_wedge(self->store, 0, false); // one is safe, and the next one refused
+    weir_dispatch_read(self->dispatch, self->now_us);
+    assert_int_equal(self->safe_count, 1);
+    assert_int_equal(self->dead_count, 1);
+    assert_true(self->why[0]);
+    help_store_fail(self->store, 0, -1, WEIR_STORE_RETRY, "away");
+    while (weir_dispatch_deadline(self->dispatch) >= 0)
+        step(self);
+    send_batch(self, 1);
+    weir_dispatch_look(self->dispatch, &stats);
+    assert_string_equal(stats.error, "away");
+    assert_true(stats.failing_since_us > 0);
+    stop(self);
+}
+
 static void after_the_last_attempt_the_batch_is_dead_and_the_next_goes_on(void **state)
 {
     (void)state;
@@ -384,6 +408,7 @@ int main(void)
         cmocka_unit_test(what_is_taken_is_settled_in_order),
         cmocka_unit_test(a_failed_attempt_is_repeated_unchanged),
         cmocka_unit_test(waits_double_up_to_the_ceiling),
+        cmocka_unit_test(the_error_is_that_of_the_batch_that_holds_up_the_others),
         cmocka_unit_test(after_the_last_attempt_the_batch_is_dead_and_the_next_goes_on),
         cmocka_unit_test(a_fence_stays_before_what_follows_a_dead_batch),
         cmocka_unit_test(a_fence_stays_before_what_follows_a_refused_record),

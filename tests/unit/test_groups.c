@@ -566,6 +566,60 @@ static void timestamps_are_filled_in(void **state)
     leave(&m);
 }
 
+/* --- Places ------------------------------------------------------------------------ */
+
+/*  Each record of the next delivery has the place that is told beside it. How many they
+    are.                                                                            */
+static uint32_t fetch_places(weir_member_of *m)
+{
+    weir_delivered delivered;
+    weir_subject subject = {0};
+    weir_place place;
+    int64_t deadline_us;
+    const weir_run *origin;
+    weir_groups_fetch(bench.groups, m, 1000, 1 << 20, &delivered, &deadline_us);
+    weir_iterator walk = {.block = delivered.block};
+    uint32_t i = 0;
+    for (; walk.block && weir_iterator_next(&walk, &subject.record, &origin); i++) {
+        weir_subject_begin(&subject, origin);
+        assert_true(weir_subject_place(&subject, &place));
+        assert_int_equal(place.nonce, weir_bus_state_nonce(bench.state));
+        assert_int_equal(place.shard, delivered.shard);
+        assert_int_equal(place.epoch, delivered.epoch);
+        assert_int_equal(place.sequence, delivered.sequence[i]);
+        assert_int_equal(place.offset, delivered.at[i].a);
+    }
+    assert_int_equal(i, delivered.records);
+    weir_delivered_fini(&delivered);
+    return i;
+}
+
+static void what_is_delivered_says_where_it_lies(void **state)
+{
+    (void)state;
+    put("abcbabab");
+    weir_member_of *m = join("g");
+    assert_int_equal(fetch_places(m), 8);
+    leave(&m);
+}
+
+/*  Every other record is left out, so that each of the others is a run.            */
+static void a_delivery_ends_where_its_runs_would_be_too_many(void **state)
+{
+    (void)state;
+    weir_screen *screen;
+    weir_screen_config keeps = {(char *)"$key == 'a'", WEIR_ACTION_DROP,
+                                WEIR_UNKNOWN_DEAD};
+    assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
+    for (int i = 0; i < WEIR_RUNS_MAX + 10; i++)
+        put("ab");
+    weir_member_of *m = join_with(screen, -1);
+    assert_int_equal(fetch_places(m), WEIR_RUNS_MAX);
+    assert_int_equal(fetch_places(m), 10);
+    leave(&m);
+    weir_screen_destroy(&screen);
+}
+
 /* --- Positions --------------------------------------------------------------------- */
 
 static weir_err set(const char *group, int where)
@@ -954,6 +1008,8 @@ int main(void)
         test(what_where_leaves_out_counts_as_acked),
         test(what_cannot_be_judged_is_a_dead_letter),
         test(timestamps_are_filled_in),
+        test(what_is_delivered_says_where_it_lies),
+        test(a_delivery_ends_where_its_runs_would_be_too_many),
         test(a_new_group_begins_where_it_is_told),
         test(a_cursor_is_a_place_to_begin),
         test(setting_a_position_makes_void_what_is_held),

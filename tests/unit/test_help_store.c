@@ -161,6 +161,15 @@ static void what_stands_behind_a_failure_fails_too(void **state)
     assert_int_equal(one->result, WEIR_STORE_RETRY);
     assert_int_equal(two->result, WEIR_STORE_RETRY);
     assert_int_equal(help_store_last(store, 0), 0);
+    write_one(two);
+    settle();
+    assert_int_equal(two->result, WEIR_STORE_RETRY);
+    one->again = true;
+    write_one(one);
+    write_one(two);
+    settle();
+    assert_int_equal(one->last_offset, 1);
+    assert_int_equal(two->last_offset, 2);
     weir_batch_destroy(&one);
     weir_batch_destroy(&two);
 }
