@@ -218,15 +218,19 @@ process "slow" { from = "events", each = function (r)
 end }
 sink.null "out" { from = "slow" }
 """
+STORES = {
+    "memory": "",
+    "disk": ', store = disk { keep = { bytes = "300KB" } }',
+    "full": ', store = disk { keep = all, map = "1MB", map_max = "1MB" }',
+}
 LOOKS = 60 if SANITIZED else 150
 
 
-@pytest.mark.parametrize("store", ["", ', store = disk { keep = { bytes = "300KB" } }'],
-                         ids=["memory", "disk"])
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("overflow", OVERFLOWS)
 def test_the_sums_hold_at_any_instant(bench, connect, overflow, store):
     luck = chance("sums")
-    live = start(bench, LOADED % (OVERFLOWS[overflow], store))
+    live = start(bench, LOADED % (OVERFLOWS[overflow], STORES[store]))
     client, looks, wanted = connect(bench), 0, 2
     wait_for(lambda: bus(client)["offered"] > 5000, "records")
     while looks < LOOKS:
