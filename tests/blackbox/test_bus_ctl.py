@@ -440,7 +440,8 @@ def test_a_group_that_does_not_read_is_told(bench, connect):
             r"shard \d: out is paused by a command, for ", path["why"])
     wait_for(blamed, "the culprit")
     wait_for(lambda: bus(client)["disk"]["held_by"] == "out", "a holder")
-    assert 'weir_store_held{node="events",actor="bus"} 1' in client.ok("metrics")["text"]
+    wait_for(lambda: 'weir_store_held{node="events",actor="bus"} 1' in
+             client.ok("metrics")["text"], "the metric")
     assert bench.weir("ctl", "resume", "t/out").code == 0
     safe = bus(client)["safe"]
     wait_for(lambda: bus(client)["safe"] > safe + 10000, "it goes on")
