@@ -166,11 +166,13 @@ static weir_store *store_of(const void *config)
     return hub ? weir_hub_store(hub) : NULL;
 }
 
+/*  Of a store on disk.                                                             */
 static void put_store(const weir_class_metric *self, const void *config, weir_samples *to)
 {
     weir_disk_stats stats = {0};
+    const weir_bus_node_config *c = config;
     weir_store *store = store_of(config);
-    if (!store) return;
+    if (!store || c->bus.store != WEIR_BUS_DISK) return;
     weir_disk_look(store, &stats);
     put_number(to, store_number(&stats, self->which));
 }

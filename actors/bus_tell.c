@@ -145,7 +145,7 @@ static void put_store(weir_buffer *out, weir_hub *hub)
     if (!store) return;
     const char *folder = weir_hub_store_path(hub);
     weir_json_put_member(out, "path", realpath(folder, path) ? path : folder);
-    put_disk(out, store);
+    if (weir_hub_config(hub)->store == WEIR_BUS_DISK) put_disk(out, store);
     if (store->class->shards(store, &list, &count, &report))
         weir_json_put_member(out, "store_error", report.text);
     weir_buffer_put_text(out, ",\"stored\":[");

@@ -199,12 +199,19 @@ static weir_err read_timeout(const char *text, int64_t *timeout_us, weir_report 
 }
 
 /*  There are as many places as streams.                                          */
-static void note_flush(context *self, const weir_flush *flush)
+static weir_err wait_for_flush(context *self, const weir_request *request,
+                               weir_flush *flush, weir_report *report)
 {
+    flush->stream = weir_control_stream(self->control, request);
+    if (!flush->stream)
+        return weir_report_set(report, WEIR_EFULL, NULL, "%d streams are open already",
+                               WEIR_CONTROL_STREAMS_MAX);
     weir_flush *place = self->flushes;
     while (place->stream)
         place++;
     *place = *flush;
+    weir_context_run_flushes(self);
+    return WEIR_OK;
 }
 
 /*  Answered when all outlets have said that what they sent is safe.              */
@@ -220,22 +227,16 @@ weir_err weir_context_cmd_flush(context *self, const weir_request *request,
     if (!err && request->args[1])
         err = read_timeout(request->args[1], &timeout_us, report);
     if (!err) err = ask_bus(self, flush.node, &reply, report, "FLUSH", NULL, NULL);
-    if (!err) {
-        flush.round = pop_number(reply);
-        uint64_t normal_us = pop_number(reply);
-        flush.deadline_us =
-            flush.asked_us + (timeout_us ? timeout_us : (int64_t)normal_us);
-        flush.restarts = weir_count_get(self->vitals[flush.node], WEIR_COUNT_RESTARTS);
-        flush.stream = weir_control_stream(self->control, request);
-        if (!flush.stream)
-            err = weir_report_set(report, WEIR_EFULL, NULL, "%d streams are open already",
-                                  WEIR_CONTROL_STREAMS_MAX);
+    if (err) {
+        zmsg_destroy(&reply);
+        return err;
     }
+    flush.round = pop_number(reply);
+    if (!timeout_us) timeout_us = (int64_t)pop_number(reply);
+    flush.deadline_us = flush.asked_us + timeout_us;
+    flush.restarts = weir_count_get(self->vitals[flush.node], WEIR_COUNT_RESTARTS);
     zmsg_destroy(&reply);
-    if (err) return err;
-    note_flush(self, &flush);
-    weir_context_run_flushes(self);
-    return WEIR_OK;
+    return wait_for_flush(self, request, &flush, report);
 }
 
 /* --- flush: answering -------------------------------------------------------------- */
@@ -266,16 +267,17 @@ static void put_late(context *self, const weir_flush *flush, weir_buffer *body)
     if (ask_bus(self, flush->node, &reply, &report, "UNSAFE", since, NULL) == WEIR_OK)
         while (zmsg_size(reply) >= 4)
             put_missing(reply, &ids, &list);
-    weir_buffer_put_byte(&ids, 0);
-    const char *names = (const char *)ids.data;
-    const char *why = *report.text         ? report.text
-                      : strchr(names, ',') ? "shards "
-                      : *names             ? "shard "
-                                           : "a node that writes to it has not handed "
-                                             "on all";
-    snprintf(sentence, sizeof sentence,
-             "flush_timeout: not all is safe after %" PRId64 " ms: %.150s%.150s",
-             (weir_clock_now_us() - flush->asked_us) / 1000, why, names);
+    int size = snprintf(sentence, sizeof sentence,
+                        "flush_timeout: not all is safe after %" PRId64 " ms: ",
+                        (weir_clock_now_us() - flush->asked_us) / 1000);
+    if (ids.size)
+        snprintf(sentence + size, sizeof sentence - (size_t)size, "%s %.*s",
+                 memchr(ids.data, ',', ids.size) ? "shards" : "shard",
+                 (int)(ids.size < 200 ? ids.size : 200), (char *)ids.data);
+    else
+        snprintf(sentence + size, sizeof sentence - (size_t)size, "%.200s",
+                 *report.text ? report.text
+                              : "a node that writes to it has not handed on all it has");
     weir_json_put_member(body, "error", sentence);
     weir_buffer_printf(body, ",\"shards\":[%.*s]", (int)list.size,
                        list.size ? (char *)list.data : "");
