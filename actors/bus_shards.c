@@ -234,6 +234,7 @@ static weir_err start_member(weir_bus_shards *self, uint32_t id, weir_report *re
     m->shared = weir_hub_shard_of(self->config.hub, id, self->config.node->vitals);
     sem_init(&m->ended, 0, 0);
     configure(self, m);
+    weir_hub_look(m->shared, &m->before);
     member **at = &self->members;
     while (*at && (*at)->id < id)
         at = &(*at)->next;
@@ -533,6 +534,16 @@ weir_err weir_bus_shards_start(weir_bus_shards *self, weir_report *report)
     return weir_bus_shards_tell(self, "START", report);
 }
 
+/*  A shard that has no turn says nothing: what it held last it holds until then.   */
+static void bring_up(weir_shard_stats *stats, const weir_bus_options *o, int64_t now_us)
+{
+    double records = (double)stats->ring.count / (double)o->ring_records;
+    double bytes = (double)stats->ring.bytes / (double)o->ring_bytes;
+    if (!stats->at_us || now_us <= stats->at_us) return;
+    stats->ring.fill_us +=
+        (records > bytes ? records : bytes) * (double)(now_us - stats->at_us);
+}
+
 uint32_t weir_bus_shards_loads(weir_bus_shards *self, weir_shard_load *loads,
                                int64_t now_us)
 {
@@ -541,6 +552,7 @@ uint32_t weir_bus_shards_loads(weir_bus_shards *self, weir_shard_load *loads,
         weir_shard_stats stats;
         if (m->state != WEIR_SHARD_ACTIVE) continue;
         weir_hub_look(m->shared, &stats);
+        bring_up(&stats, self->options, now_us);
         double us = now_us > m->before_us ? (double)(now_us - m->before_us) : 1;
         loads[count++] = (weir_shard_load){
             .id = m->id,
