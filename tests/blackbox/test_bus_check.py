@@ -223,7 +223,6 @@ WRONG = {
                               "overflow = sample { .. }"),
     "redis": ('store = redis { url = "x" }', "store", "later"),
     "jetstream": ('store = jetstream { url = "x" }', "store", "later"),
-    "a function for scale": ("scale = function (m) return 1 end", "scale", "later"),
     "a word in quotes": ('overflow = "drop_oldest"', "overflow", "without quotes"),
     "a word of another option": ("overflow = disk", "overflow", "sample"),
     "a key that is no path": ('key = "a..b"', "key", "column 3"),
