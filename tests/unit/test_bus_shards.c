@@ -155,6 +155,33 @@ static void a_fence_that_is_stored_is_not_stored_again(void **state)
     close_bus();
 }
 
+static bool is_paused(uint32_t id)
+{
+    weir_wait waits[WEIR_WAITS_MAX];
+    weir_hub_shard *shard = weir_hub_shards(b.hub);
+    while (shard->id != id)
+        shard = shard->next;
+    size_t count = weir_vitals_waits(&shard->vitals, waits);
+    for (size_t i = 0; i < count; i++)
+        if (waits[i].kind == WEIR_WAIT_PAUSED) return true;
+    return false;
+}
+
+static void a_shard_that_is_added_to_a_paused_bus_is_paused(void **state)
+{
+    (void)state;
+    open_bus(1);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "PAUSE", NULL), WEIR_OK);
+    scale_to("2");
+    assert_true(is_paused(0) && is_paused(1));
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "RESUME", NULL), WEIR_OK);
+    assert_true(!is_paused(0) && !is_paused(1));
+    scale_to("3");
+    assert_false(is_paused(2));
+    send_blocks(6);
+    close_bus();
+}
+
 /*  A full ring whose store does not answer has no turn, and is as full as before.   */
 static void a_shard_without_a_turn_is_as_full_as_it_was(void **state)
 {
@@ -201,6 +228,8 @@ int main(void)
             vnodes_that_passed_an_empty_shard_stay_behind_their_first_one, make_folder,
             remove_folder),
         cmocka_unit_test_setup_teardown(so_they_do_after_a_restart_with_fewer_shards,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_shard_that_is_added_to_a_paused_bus_is_paused,
                                         make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_shard_without_a_turn_is_as_full_as_it_was,
                                         make_folder, remove_folder),
