@@ -34,7 +34,7 @@ struct weir_bus_shards {
     reader *readers;
     size_t reader_count;
     bool started, paused, hurried, closed; // as all were told
-    uint32_t *owners; // of the map that is published
+    uint32_t *owners;                      // of the map that is published
     uint64_t version; // of the route, for which markers are awaited; 0: no change
     uint32_t *changed;
     uint32_t changed_count;

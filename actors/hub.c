@@ -104,6 +104,16 @@ static weir_err open_groups(weir_hub *self, weir_report *report)
                            report);
 }
 
+/*  The state may lie in the same folder, and has its lock.                         */
+static bool is_locked(const weir_hub *self)
+{
+    struct stat state, store;
+    if (!self->config->state) return true;
+    return stat(self->config->state, &state) == 0 &&
+           stat(self->store_path, &store) == 0 && state.st_dev == store.st_dev &&
+           state.st_ino == store.st_ino;
+}
+
 static weir_err open_store(weir_hub *self, weir_report *report)
 {
     self->store = self->lent;
@@ -111,7 +121,7 @@ static weir_err open_store(weir_hub *self, weir_report *report)
     weir_disk_config disk = self->config->disk;
     disk.path = self->store_path;
     disk.name = self->name;
-    disk.locked = !self->config->state; // the state lies in the same folder
+    disk.locked = is_locked(self);
     weir_err err = weir_disk_open(&self->store, &disk, report);
     return err ? err : open_groups(self, report);
 }

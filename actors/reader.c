@@ -148,8 +148,7 @@ static void room(void *arg)
     comes from there.                                                               */
 static weir_err ack(reader *self, uint32_t shard, weir_position at, weir_report *report)
 {
-    weir_err err =
-        weir_groups_ack(self->groups, self->member, shard, at, true, report);
+    weir_err err = weir_groups_ack(self->groups, self->member, shard, at, true, report);
     return err == WEIR_EREFUSED ? WEIR_OK : err;
 }
 

@@ -1,4 +1,4 @@
-"""A bus that reads from another one, and refuses a record for good."""
+"""Buses: one that reads from another and refuses a record for good; folders."""
 import json
 
 from helper import wait_for
@@ -20,3 +20,14 @@ def test_a_record_that_cannot_be_taken_is_a_dead_letter_and_all_else_is_committe
     wait_for(lambda: "21              0              0" in
              bench.weir("bus", "ls", bench.path("weir-t/bus/a")).out, "the commit")
     live.stop()
+
+
+def test_state_and_store_may_lie_in_one_folder_that_both_name(bench):
+    bench.write("in.ndjson", '{"n":1}\n')
+    for _ in range(2):
+        done = bench.run("""
+            source.file "in" { path = "in.ndjson", at_end = stop }
+            bus "a" { from = "in", state = "here", store = disk { keep = all, path = "here" } }
+            """)
+    assert done.code == 0
+    assert bench.weir("bus", "verify", bench.path("here")).code == 0

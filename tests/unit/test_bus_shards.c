@@ -200,12 +200,13 @@ static void a_shard_without_a_turn_is_as_full_as_it_was(void **state)
     weir_hub_lend_store(b.hub, store);
     assert_int_equal(weir_hub_open(b.hub, b.folder, &report), WEIR_OK);
     fill_node(&b.node, &b.bus.node, "events");
-    assert_int_equal(
-        weir_bus_shards_new(&shards,
-                            &(weir_bus_shards_config){
-                                .hub = b.hub, .node = &b.bus.node, .epoch = 1, .wake_fd = -1},
-                            &report),
-        WEIR_OK);
+    assert_int_equal(weir_bus_shards_new(&shards,
+                                         &(weir_bus_shards_config){.hub = b.hub,
+                                                                   .node = &b.bus.node,
+                                                                   .epoch = 1,
+                                                                   .wake_fd = -1},
+                                         &report),
+                     WEIR_OK);
     assert_int_equal(weir_bus_shards_start(shards, &report), WEIR_OK);
     open_feed();
     b.feed.allowed = 5;

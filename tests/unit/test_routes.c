@@ -23,8 +23,8 @@ static void publish(world *w, uint32_t shards)
     for (uint32_t i = 0; i < shards; i++) {
         char endpoint[64];
         snprintf(endpoint, sizeof endpoint, "inproc://route-%p-%d", (void *)w, (int)i);
-        map->shards[i] = (weir_route_shard){
-            .id = i, .endpoint = strdup(endpoint), .active = i == 0};
+        map->shards[i] =
+            (weir_route_shard){.id = i, .endpoint = strdup(endpoint), .active = i == 0};
     }
     weir_route_publish(w->route, &map);
 }
@@ -43,8 +43,8 @@ static void open_world(world *w)
     fill_node(&w->in, &w->feed.node, "in");
     open_member(&w->in, feed_actor, &w->feed);
     snprintf(where, sizeof where, "%p", (void *)w->route);
-    assert_int_equal(
-        weir_actor_ask(w->in.actor, NULL, "ROUTE", "in", where, "bus", NULL), WEIR_OK);
+    assert_int_equal(weir_actor_ask(w->in.actor, NULL, "ROUTE", "in", where, "bus", NULL),
+                     WEIR_OK);
     start(&w->in);
 }
 
