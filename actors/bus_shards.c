@@ -33,8 +33,8 @@ struct weir_bus_shards {
     member *members; // by id, ascending
     reader *readers;
     size_t reader_count;
-    bool started;
-    uint32_t *owners; // of the map that is published
+    bool started, paused, hurried, closed; // as all were told
+    uint32_t *owners;                      // of the map that is published
     uint64_t version; // of the route, for which markers are awaited; 0: no change
     uint32_t *changed;
     uint32_t changed_count;
@@ -192,6 +192,17 @@ static weir_err connect_reader(member *m, const reader *r, weir_report *report)
     return err;
 }
 
+/*  What all the others were told before it came.                                   */
+static weir_err tell_as_others(const weir_bus_shards *self, member *m,
+                               weir_report *report)
+{
+    weir_err err = self->started ? tell(m, "START", report) : WEIR_OK;
+    if (!err && self->paused) err = tell(m, "PAUSE", report);
+    if (!err && self->hurried) err = tell(m, "HURRY", report);
+    if (!err && self->closed) err = tell(m, "CLOSE", report);
+    return err;
+}
+
 /*  The inlet's name is one that was never there: libzmq lets go of a name some time after
     its socket.                                                                     */
 static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report)
@@ -210,7 +221,7 @@ static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report
                                m->id);
     for (size_t i = 0; i < self->reader_count && !err; i++)
         err = connect_reader(m, &self->readers[i], report);
-    return err || !self->started ? err : tell(m, "START", report);
+    return err ? err : tell_as_others(self, m, report);
 }
 
 static weir_err stop_member(member **m_p)
@@ -234,6 +245,7 @@ static weir_err start_member(weir_bus_shards *self, uint32_t id, weir_report *re
     m->shared = weir_hub_shard_of(self->config.hub, id, self->config.node->vitals);
     sem_init(&m->ended, 0, 0);
     configure(self, m);
+    weir_hub_look(m->shared, &m->before);
     member **at = &self->members;
     while (*at && (*at)->id < id)
         at = &(*at)->next;
@@ -432,17 +444,30 @@ static void note_changed(weir_bus_shards *self, uint32_t id)
     self->changed[self->changed_count++] = id;
 }
 
-/*  One that cannot start is retired, and the map unchanged.                        */
+/*  They have no records.                                                           */
+static void take_back_added(weir_bus_shards *self)
+{
+    for (uint32_t i = 0; i < self->changed_count; i++) {
+        member **at = &self->members;
+        while (*at && (*at)->id != self->changed[i])
+            at = &(*at)->next;
+        set_state(self, self->changed[i], WEIR_SHARD_RETIRED);
+        if (*at) stop_member(at);
+    }
+    self->changed_count = 0;
+}
+
+/*  One that cannot start is retired, with those that came with it, and the map unchanged.
+ */
 static weir_err add_shards(weir_bus_shards *self, uint32_t count, weir_report *report)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = add_row(self);
-        weir_err err = start_member(self, id, report);
-        if (err) {
-            set_state(self, id, WEIR_SHARD_RETIRED);
-            return err;
-        }
         note_changed(self, id);
+        weir_err err = start_member(self, id, report);
+        if (!err) continue;
+        take_back_added(self);
+        return err;
     }
     for (uint32_t i = 0; i < self->changed_count; i++)
         set_state(self, self->changed[i], WEIR_SHARD_ACTIVE);
@@ -522,6 +547,10 @@ weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
                               weir_report *report)
 {
     weir_err err = WEIR_OK;
+    if (streq(command, "PAUSE")) self->paused = true;
+    if (streq(command, "RESUME")) self->paused = false;
+    if (streq(command, "HURRY")) self->hurried = true;
+    if (streq(command, "CLOSE")) self->closed = true;
     for (member *m = self->members; m && !err; m = m->next)
         err = tell(m, command, report);
     return err;
@@ -533,6 +562,16 @@ weir_err weir_bus_shards_start(weir_bus_shards *self, weir_report *report)
     return weir_bus_shards_tell(self, "START", report);
 }
 
+/*  A shard that has no turn says nothing: what it held last it holds until then.   */
+static void bring_up(weir_shard_stats *stats, const weir_bus_options *o, int64_t now_us)
+{
+    double records = (double)stats->ring.count / (double)o->ring_records;
+    double bytes = (double)stats->ring.bytes / (double)o->ring_bytes;
+    if (!stats->at_us || now_us <= stats->at_us) return;
+    stats->ring.fill_us +=
+        (records > bytes ? records : bytes) * (double)(now_us - stats->at_us);
+}
+
 uint32_t weir_bus_shards_loads(weir_bus_shards *self, weir_shard_load *loads,
                                int64_t now_us)
 {
@@ -541,6 +580,7 @@ uint32_t weir_bus_shards_loads(weir_bus_shards *self, weir_shard_load *loads,
         weir_shard_stats stats;
         if (m->state != WEIR_SHARD_ACTIVE) continue;
         weir_hub_look(m->shared, &stats);
+        bring_up(&stats, self->options, now_us);
         double us = now_us > m->before_us ? (double)(now_us - m->before_us) : 1;
         loads[count++] = (weir_shard_load){
             .id = m->id,

@@ -11,7 +11,7 @@ struct weir_hub {
     pthread_mutex_t lock; // of all that follows
     atomic_bool open;     // it may be read without the lock
     bool begun;           // the state's epoch is in use
-    char store_path[PATH_MAX];
+    char store_path[PATH_MAX], dead_path[PATH_MAX];
     weir_bus_state *state;
     weir_store *store;
     weir_groups *groups;
@@ -99,8 +99,19 @@ static weir_err open_groups(weir_hub *self, weir_report *report)
                            &(weir_groups_config){.store = self->store,
                                                  .state = self->state,
                                                  .vnodes = (uint32_t)self->config->vnodes,
+                                                 .dead_path = self->dead_path,
                                                  .bus = self->name},
                            report);
+}
+
+/*  The state may lie in the same folder, and has its lock.                         */
+static bool is_locked(const weir_hub *self)
+{
+    struct stat state, store;
+    if (!self->config->state) return true;
+    return stat(self->config->state, &state) == 0 &&
+           stat(self->store_path, &store) == 0 && state.st_dev == store.st_dev &&
+           state.st_ino == store.st_ino;
 }
 
 static weir_err open_store(weir_hub *self, weir_report *report)
@@ -110,7 +121,7 @@ static weir_err open_store(weir_hub *self, weir_report *report)
     weir_disk_config disk = self->config->disk;
     disk.path = self->store_path;
     disk.name = self->name;
-    disk.locked = !self->config->state; // the state lies in the same folder
+    disk.locked = is_locked(self);
     weir_err err = weir_disk_open(&self->store, &disk, report);
     return err ? err : open_groups(self, report);
 }
@@ -120,6 +131,7 @@ static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *rep
     const weir_bus_options *c = self->config;
     const char *state = c->state;
     weir_err err = WEIR_OK;
+    snprintf(self->dead_path, sizeof self->dead_path, "%s/dead.ndjson", state_dir);
     if (c->store == WEIR_BUS_DISK) {
         if (c->path)
             snprintf(self->store_path, sizeof self->store_path, "%s", c->path);

@@ -1,4 +1,5 @@
 #include "actors/reader.h"
+#include "actors/group_window.h"
 #include "runtime/clock.h"
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@ typedef struct sent {
     weir_entry *entry;
     weir_position *at; // of each record, owned
     uint32_t records;
+    bool refused; // given back
 } sent;
 
 typedef struct lane {
@@ -142,21 +144,34 @@ static void room(void *arg)
 
 /* --- What comes back --------------------------------------------------------------- */
 
-/*  All up to the position is safe. Blocks until the commit is durable.              */
+/*  The position was set meanwhile, or the shard is another member's: what is read next
+    comes from there.                                                               */
+static weir_err ack(reader *self, uint32_t shard, weir_position at, weir_report *report)
+{
+    weir_err err = weir_groups_ack(self->groups, self->member, shard, at, true, report);
+    return err == WEIR_EREFUSED ? WEIR_OK : err;
+}
+
+/*  All up to the entry is safe, or was given back. What came again lies before what was
+    sent ahead of it, so one acknowledgement may not stand for both. Blocks until the
+    commit is durable.                                                              */
 static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
 {
     reader *self = arg;
     lane *l = entry->lane->owner;
     weir_position at = {0};
-    while (l->first && l->first->entry != entry)
+    weir_err err = WEIR_OK;
+    bool last = false;
+    while (l->first && !last && !err) {
+        sent *s = l->first;
+        last = s->entry == entry;
+        weir_position next = s->at[s->records - 1];
+        if (s->refused) next = at;
+        if (weir_position_order(next, at) < 0) err = ack(self, l->shard, at, report);
+        at = next;
         drop_first(l);
-    at = l->first->at[l->first->records - 1];
-    drop_first(l);
-    weir_err err =
-        weir_groups_ack(self->groups, self->member, l->shard, at, true, report);
-    /*  The position was set meanwhile, or the shard is another member's: what is read
-        next comes from there.                                                      */
-    return err == WEIR_EREFUSED ? WEIR_OK : err;
+    }
+    return err || !at.a ? err : ack(self, l->shard, at, report);
 }
 
 /*  The records of a block that was refused for good come again one by one, so that only
@@ -173,6 +188,7 @@ static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const c
     while (s->entry != entry)
         s = s->next;
     snprintf(why, sizeof why, "%s: %s", code, text);
+    s->refused = true;
     for (uint32_t i = 0; i < s->records; i++) {
         weir_err err = weir_groups_nack(self->groups, self->member, l->shard, s->at[i],
                                         -1, why, &report);

@@ -288,7 +288,8 @@ static int64_t oldest(const shard *self, const weir_shard_stats *stats)
 
 static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
 {
-    *stats = (weir_shard_stats){.safe = self->safe,
+    *stats = (weir_shard_stats){.at_us = now_us,
+                                .safe = self->safe,
                                 .dead = self->dead,
                                 .open = weir_batcher_open_records(self->batcher),
                                 .under_way = self->under_way,

@@ -12,6 +12,7 @@
 
 /*  What a shard has done since it started and what it holds, as of one instant.    */
 typedef struct {
+    int64_t at_us; // that instant
     weir_ring_stats ring;
     uint64_t safe, dead;
     uint64_t open, under_way; // records: in the open batch; dispatched and not settled

@@ -2,7 +2,9 @@
 #include "tests/unit/help_actor.h"
 #include <ftw.h>
 #include "actors/bus_node.h"
+#include "actors/bus_shards.h"
 #include "actors/hub.h"
+#include "tests/unit/help_store.h"
 
 /* --- Set-up ------------------------------------------------------------------------ */
 
@@ -23,9 +25,20 @@ static const char *make_number(uint64_t n, char text[256])
 }
 
 /*  Without keys each block goes to the next shard.                                 */
-static void open_bus(uint32_t shards)
+static void open_feed(void)
 {
     char where[32];
+    b.feed = (feed_config){.make = make_number, .block_records = 1};
+    fill_node(&b.in, &b.feed.node, "in");
+    open_member(&b.in, feed_actor, &b.feed);
+    snprintf(where, sizeof where, "%p", (void *)weir_hub_route(b.hub));
+    assert_int_equal(
+        weir_actor_ask(b.in.actor, NULL, "ROUTE", "in", where, "events", NULL), WEIR_OK);
+    start(&b.in);
+}
+
+static void open_bus(uint32_t shards)
+{
     weir_options_copy(weir_bus_node_options, &b.bus, &weir_bus_node_defaults,
                       sizeof b.bus);
     b.bus.bus.shards = shards;
@@ -36,13 +49,7 @@ static void open_bus(uint32_t shards)
     fill_node(&b.node, &b.bus.node, "events");
     open_member(&b.node, weir_bus_node, &b.bus);
     start(&b.node);
-    b.feed = (feed_config){.make = make_number, .block_records = 1};
-    fill_node(&b.in, &b.feed.node, "in");
-    open_member(&b.in, feed_actor, &b.feed);
-    snprintf(where, sizeof where, "%p", (void *)weir_hub_route(b.hub));
-    assert_int_equal(
-        weir_actor_ask(b.in.actor, NULL, "ROUTE", "in", where, "events", NULL), WEIR_OK);
-    start(&b.in);
+    open_feed();
 }
 
 static void close_bus(void)
@@ -148,6 +155,73 @@ static void a_fence_that_is_stored_is_not_stored_again(void **state)
     close_bus();
 }
 
+static bool is_paused(uint32_t id)
+{
+    weir_wait waits[WEIR_WAITS_MAX];
+    weir_hub_shard *shard = weir_hub_shards(b.hub);
+    while (shard->id != id)
+        shard = shard->next;
+    size_t count = weir_vitals_waits(&shard->vitals, waits);
+    for (size_t i = 0; i < count; i++)
+        if (waits[i].kind == WEIR_WAIT_PAUSED) return true;
+    return false;
+}
+
+static void a_shard_that_is_added_to_a_paused_bus_is_paused(void **state)
+{
+    (void)state;
+    open_bus(1);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "PAUSE", NULL), WEIR_OK);
+    scale_to("2");
+    assert_true(is_paused(0) && is_paused(1));
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "RESUME", NULL), WEIR_OK);
+    assert_true(!is_paused(0) && !is_paused(1));
+    scale_to("3");
+    assert_false(is_paused(2));
+    send_blocks(6);
+    close_bus();
+}
+
+/*  A full ring whose store does not answer has no turn, and is as full as before.   */
+static void a_shard_without_a_turn_is_as_full_as_it_was(void **state)
+{
+    (void)state;
+    weir_shard_load load;
+    weir_shard_stats stats;
+    weir_bus_shards *shards;
+    weir_report report = {0};
+    weir_store *store = help_store_new(false, NULL);
+    weir_bus_options options = weir_bus_options_defaults;
+    options.shards = options.scale.max = 1;
+    options.ring_records = 4;
+    options.batch.min_records = options.batch.max_records = options.batch.in_flight = 1;
+    help_store_wedge(store, 0, true);
+    b.hub = weir_hub_new("events", &options);
+    weir_hub_lend_store(b.hub, store);
+    assert_int_equal(weir_hub_open(b.hub, b.folder, &report), WEIR_OK);
+    fill_node(&b.node, &b.bus.node, "events");
+    assert_int_equal(weir_bus_shards_new(&shards,
+                                         &(weir_bus_shards_config){.hub = b.hub,
+                                                                   .node = &b.bus.node,
+                                                                   .epoch = 1,
+                                                                   .wake_fd = -1},
+                                         &report),
+                     WEIR_OK);
+    assert_int_equal(weir_bus_shards_start(shards, &report), WEIR_OK);
+    open_feed();
+    b.feed.allowed = 5;
+    weir_actor_ask(b.in.actor, NULL, "LOOK", NULL);
+    wait_until((weir_hub_look(weir_hub_shards(b.hub), &stats), stats.ring.count == 4));
+    int64_t now_us = weir_clock_now_us() + 1000000;
+    weir_bus_shards_loads(shards, &load, now_us);
+    assert_int_equal(weir_bus_shards_loads(shards, &load, now_us + 1000000), 1);
+    assert_true(load.fill > 0.99 && load.fill < 1.01);
+    stop(&b.in);
+    assert_int_equal(weir_bus_shards_destroy(&shards), WEIR_OK);
+    weir_hub_destroy(&b.hub);
+    store->class->close(&store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +229,10 @@ int main(void)
             vnodes_that_passed_an_empty_shard_stay_behind_their_first_one, make_folder,
             remove_folder),
         cmocka_unit_test_setup_teardown(so_they_do_after_a_restart_with_fewer_shards,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_shard_that_is_added_to_a_paused_bus_is_paused,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_shard_without_a_turn_is_as_full_as_it_was,
                                         make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_fence_that_is_stored_is_not_stored_again,
                                         make_folder, remove_folder),
