@@ -75,6 +75,7 @@ struct weir_member_of {
     char *name;
     weir_screen *screen; // lent; NULL: none
     int wake_fd;         // -1: none
+    int64_t ack_timeout_us, member_timeout_us; // WEIR_NONE
     int64_t seen_us;
     bool gone;    // silent for too long: has no shards until it fetches again
     bool idle;    // its last fetch found nothing
