@@ -196,8 +196,8 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block bus bus_state clock engine ledger link realm sandbox sink_file \
-           source_file tap uplink
+THREADED = actor block bus bus_state clock engine groups_random ledger link realm sandbox \
+           sink_file source_file tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

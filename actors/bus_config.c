@@ -25,6 +25,7 @@ const weir_bus_node_config weir_bus_node_defaults = {.bus = DEFAULTS};
 
 static const char *const none_word[] = {"none", NULL};
 static const char *const auto_word[] = {"auto", NULL};
+static const char *const function_word[] = {"function", NULL};
 static const char *const forever_word[] = {"forever", NULL};
 static const char *const all_word[] = {"all", NULL};
 static const char *const store_words[] = {"none", "disk", NULL};
@@ -74,7 +75,7 @@ const weir_option weir_bus_node_options[] = {
     TIME("retry.max", retry.wait.max_us, "ceiling of that wait"),
     TIME("flush_timeout", flush_timeout_us, "deadline of a flush"),
     TIME("drain_timeout", drain_timeout_us, "deadline of a close"),
-    {"scale", WEIR_OPTION_TABLE, AT(policy), 0, 0, NULL, false, "the policy that adds and drains shards; none: their number changes by command alone"},
+    {"scale", WEIR_OPTION_TABLE, AT(policy), 0, 0, function_word, false, "the policy that adds and drains shards: the bounds of the built-in one, or a function that is called each second with { shards, hot, cold, load, fill, wait_ms, rate } and returns how many there should be; none: their number changes by command alone"},
     COUNT("scale.min", scale.min, 1, 1024, NULL, "fewest active shards"),
     COUNT("scale.max", scale.max, 1, 1024, none_word, "most active shards; none: as many as shards"),
     RATIO("scale.fill", scale.fill, WEIR_ABOVE_0, 1, "fill of the ring at load 1"),
@@ -118,13 +119,15 @@ uint32_t weir_bus_first_shards(const weir_bus_options *self)
 
 uint32_t weir_bus_scale_max(const weir_bus_options *self)
 {
-    return self->scale.max == WEIR_NONE ? weir_bus_first_shards(self)
-                                        : (uint32_t)self->scale.max;
+    if (self->scale.max != WEIR_NONE) return (uint32_t)self->scale.max;
+    if (self->policy != WEIR_FUNCTION) return weir_bus_first_shards(self);
+    return self->vnodes < 1024 ? (uint32_t)self->vnodes
+                               : 1024; // the function's own bound
 }
 
 bool weir_bus_has_policy(const weir_bus_options *self)
 {
-    return self->policy == WEIR_TABLE;
+    return self->policy == WEIR_TABLE || self->policy == WEIR_FUNCTION;
 }
 
 static weir_err check_scale(const weir_bus_options *self, weir_report *report)
@@ -147,25 +150,28 @@ static bool has_bounds(const weir_disk_config *disk)
            disk->keep_records != WEIR_FOREVER;
 }
 
-static weir_err check_disk(const weir_bus_options *self, weir_report *report)
+static weir_err check_required(const weir_bus_options *self, weir_report *report)
 {
-    if (self->keep != WEIR_FOREVER && !has_bounds(&self->disk))
+    if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
+        return wrong(report, "sample.one_in",
+                     "is required: overflow = sample { one_in = 10 }");
+    bool kept = self->keep == WEIR_FOREVER || has_bounds(&self->disk);
+    if (self->store == WEIR_BUS_DISK && !kept)
         return wrong(report, "disk.keep",
                      "is all, or a table with at least one of age, bytes and records");
-    if (self->disk.map_bytes > self->disk.map_max_bytes)
-        return wrong(report, "disk.map", "is more than disk.map_max");
     return WEIR_OK;
 }
 
+/*  What is missing comes last, since an option that was refused is missing, too, and
+    should hide nothing else.                                                       */
 weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *report)
 {
     if (self->batch.min_records > self->batch.max_records)
         return wrong(report, "batch.min_records", "is more than batch.max_records");
     if (self->retry.wait.first_us > self->retry.wait.max_us)
         return wrong(report, "retry.first", "is more than retry.max");
-    if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
-        return wrong(report, "overflow",
-                     "sample needs one_in: overflow = sample { one_in = 10 }");
+    if (self->disk.map_bytes > self->disk.map_max_bytes)
+        return wrong(report, "disk.map", "is more than disk.map_max");
     weir_err err = check_scale(self, report);
-    return err || self->store != WEIR_BUS_DISK ? err : check_disk(self, report);
+    return err ? err : check_required(self, report);
 }

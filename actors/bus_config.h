@@ -18,7 +18,9 @@ typedef struct {
     weir_batch_config batch;
     weir_retry_config retry;
     int64_t flush_timeout_us, drain_timeout_us;
-    int64_t policy; // WEIR_TABLE: there is a `scale`, whose policy adds and drains shards
+    int64_t policy; // WEIR_TABLE or WEIR_FUNCTION: there is a `scale`, whose policy adds
+                    // and drains shards
+    weir_policy function; // of FUNCTION
     weir_scale_config scale;
     int store;    // weir_bus_store
     char *path;   // of the disk store; NULL: bus/NAME under the topology's state

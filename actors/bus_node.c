@@ -12,6 +12,8 @@ typedef struct {
     weir_hub *hub, *own_hub;
     weir_bus_shards *shards;
     weir_scaling *scaling; // NULL: no policy
+    void *function;        // of a policy that is one; NULL: none
+    char told[512];        // its last error
     int wake_fd;           // eventfd
 } bus_node;
 
@@ -43,6 +45,24 @@ static void scale_to(bus_node *self, uint32_t want, const uint32_t *order, int64
     tell_change(self, "policy");
 }
 
+/*  A function that fails keeps the number as it is, and is told once.               */
+static uint32_t ask_function(bus_node *self, const weir_scale_figures *figures,
+                             int64_t now_us)
+{
+    weir_report report = {0};
+    int64_t want;
+    if (!self->config->bus.function.class->want(self->function, figures, &want,
+                                                &report)) {
+        self->told[0] = 0;
+        return weir_scaling_allow(self->scaling, figures->shards, want, now_us);
+    }
+    if (strncmp(self->told, report.text, sizeof self->told - 1))
+        weir_log(WEIR_WARN, "scaling policy failed bus=%s cause=\"%s\"", self->node.name,
+                 report.text);
+    snprintf(self->told, sizeof self->told, "%s", report.text);
+    return figures->shards;
+}
+
 static void look_at_loads(void *arg)
 {
     bus_node *self = arg;
@@ -53,6 +73,7 @@ static void look_at_loads(void *arg)
     if (!loads) abort();
     uint32_t count = weir_bus_shards_loads(self->shards, loads, now);
     uint32_t want = weir_scaling_want(self->scaling, loads, count, now, &figures);
+    if (self->function) want = ask_function(self, &figures, now);
     if (want != count) {
         uint32_t *order = calloc(count + 1, sizeof *order);
         if (!order) abort();
@@ -84,6 +105,18 @@ static weir_err open_hub(bus_node *self, weir_report *report)
     return weir_hub_open(self->hub, self->node.state_dir, report);
 }
 
+static weir_err open_policy(bus_node *self, weir_report *report)
+{
+    const weir_bus_options *o = &self->config->bus;
+    weir_scale_config scale = o->scale;
+    if (!weir_bus_has_policy(o)) return WEIR_OK;
+    scale.max = weir_bus_scale_max(o);
+    self->scaling = weir_scaling_new(&scale);
+    if (o->policy != WEIR_FUNCTION) return WEIR_OK;
+    return o->function.class->open(&self->function, o->function.source, self->node.ledger,
+                                   report);
+}
+
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
     bus_node *self = arg;
@@ -98,11 +131,8 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     weir_err err = open_hub(self, report);
     if (!err) err = weir_hub_begin_epoch(self->hub, &epoch, report);
     if (err) return err;
-    if (weir_bus_has_policy(&self->config->bus)) {
-        weir_scale_config scale = self->config->bus.scale;
-        scale.max = weir_bus_scale_max(&self->config->bus);
-        self->scaling = weir_scaling_new(&scale);
-    }
+    err = open_policy(self, report);
+    if (err) return err;
     return weir_bus_shards_new(&self->shards,
                                &(weir_bus_shards_config){.hub = self->hub,
                                                          .node = &self->node,
@@ -116,6 +146,7 @@ static void fini(void *arg)
 {
     bus_node *self = arg;
     weir_scaling_destroy(&self->scaling);
+    if (self->function) self->config->bus.function.class->close(&self->function);
     bool stuck = weir_bus_shards_destroy(&self->shards) != WEIR_OK;
     if (stuck) return;
     weir_hub_destroy(&self->own_hub);

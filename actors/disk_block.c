@@ -52,7 +52,7 @@ bool weir_disk_gap_read(weir_disk_gap *self, weir_disk_key key, const void *valu
     if (size != WEIR_DISK_GAP_SIZE || at[8] > 1) return false;
     self->first = get(at, 8);
     self->damaged = at[8];
-    return self->first && self->first <= key.last;
+    return self->first && self->first <= key.last && key.last < UINT64_MAX;
 }
 
 /* --- Writing ----------------------------------------------------------------------- */

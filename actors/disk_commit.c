@@ -126,13 +126,13 @@ static void set_answer(weir_disk_node *node, weir_store_result result, const cha
     snprintf(node->text, sizeof node->text, "%s", text);
 }
 
-/*  Whether it must wait for one before it that is not stored. What comes again, or behind
-    something that was given up, opens the way.                                     */
+/*  Whether it must wait for one before it that is not stored. What comes again opens the
+    way, also when it is behind something that its shard gave up.                   */
 static bool is_blocked(weir_disk_barrier *barrier, const weir_disk_node *node)
 {
     const weir_batch *batch = node->batch;
-    if (barrier->on && batch->epoch == barrier->epoch &&
-        batch->first > barrier->sequence && node->given_up == barrier->given_up)
+    if (barrier->on && !node->again && batch->epoch == barrier->epoch &&
+        batch->first > barrier->sequence)
         return true;
     barrier->on = false;
     return false;
@@ -179,8 +179,7 @@ static void refuse(weir_disk_node *node, range is, weir_disk_barrier *barrier)
     const weir_batch *batch = node->batch;
     set_answer(node, WEIR_STORE_REFUSED, "the record is larger than the store can take");
     node->refused = is.first + is.count;
-    *barrier = (weir_disk_barrier){true, batch->epoch, batch->first + node->refused + 1,
-                                   node->given_up};
+    *barrier = (weir_disk_barrier){true, batch->epoch, batch->first + node->refused + 1};
 }
 
 /*  The part that is not stored yet.                                                */
@@ -430,8 +429,7 @@ static void set_failed(weir_disk *self, weir_store_result result, const char *te
         node->refused = 0;
         node->last_offset = node->fence_offset = 0;
         if (!node->blocked && !shard->failed) {
-            shard->now.barrier =
-                (weir_disk_barrier){true, batch->epoch, batch->first, node->given_up};
+            shard->now.barrier = (weir_disk_barrier){true, batch->epoch, batch->first};
             shard->failed = true;
         }
         set_answer(node, result, text);

@@ -229,7 +229,7 @@ static bool is_superseded(const weir_disk_env *self, MDB_txn *txn)
     return mdb_get(txn, self->meta, &key, &value) == 0;
 }
 
-/*  The writer may remove the folder between the look at CURRENT and the opening.    */
+/*  WEIR_ENOTFOUND: the writer may have removed the folder after the look at CURRENT. */
 static weir_err reopen(weir_disk *self, weir_report *report)
 {
     char folder[WEIR_DISK_FOLDER_MAX];
@@ -245,7 +245,7 @@ static weir_err reopen(weir_disk *self, weir_report *report)
         }
     }
     pthread_rwlock_unlock(&self->env_lock);
-    return err == WEIR_ENOTFOUND ? WEIR_OK : err;
+    return err;
 }
 
 static void adopt_size(weir_disk *self)
@@ -281,7 +281,7 @@ weir_err weir_disk_read_begin(weir_disk *self, MDB_txn **txn_p, weir_report *rep
             adopt_size(self);
         } else if (rc == MDB_BAD_TXN && self->readonly) {
             weir_err err = reopen(self, report);
-            if (err) return err;
+            if (err && (err != WEIR_ENOTFOUND || i + 1 == adoptions_max)) return err;
         } else {
             break;
         }

@@ -11,49 +11,46 @@
 
 /* --- lock -------------------------------------------------------------------------- */
 
-/*  "process 1234", or that it is not known: the one who has the lock may not have written
-    that yet.                                                                       */
-static void name_writer(int fd, char text[32])
+/*  "process 1234", or that it is not known. The kernel's list has lines such as
+    "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; that of one who waits has "->".  */
+static void name_holder(int fd, char text[32])
 {
-    char number[16] = "";
-    ssize_t size = pread(fd, number, sizeof number - 1, 0);
-    long pid = size > 0 ? strtol(number, NULL, 10) : 0;
-    if (pid > 0)
-        snprintf(text, 32, "process %ld", pid);
-    else
-        snprintf(text, 32, "another process");
+    struct stat st;
+    char line[160];
+    long pid;
+    unsigned long inode;
+    FILE *list = fopen("/proc/locks", "re");
+    snprintf(text, 32, "another process");
+    while (list && fstat(fd, &st) == 0 && fgets(line, sizeof line, list))
+        if (sscanf(line, "%*d: FLOCK %*s %*s %ld %*x:%*x:%lu", &pid, &inode) == 2 &&
+            inode == (unsigned long)st.st_ino && pid > 0)
+            snprintf(text, 32, "process %ld", pid);
+    if (list) fclose(list);
 }
 
-/*  Only people read it; whether it can be written does not matter.                 */
-static void note_writer(int fd)
+static weir_err cannot_lock(const char *path, weir_report *report)
 {
-    char number[16];
-    int size = snprintf(number, sizeof number, "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) == 0 && pwrite(fd, number, (size_t)size, 0) < 0) return;
+    return weir_report_set(report, errno == ENOENT ? WEIR_ENOTFOUND : WEIR_ESYS, path,
+                           "cannot open its lock: %s", strerror(errno));
 }
 
-weir_err weir_disk_lock(int *fd, const char *path, weir_report *report)
+weir_err weir_disk_lock(int *fd, const char *path, bool exclusive, weir_report *report)
 {
     char file[WEIR_DISK_FOLDER_MAX], who[32];
     snprintf(file, sizeof file, "%s/lock", path);
-    *fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (*fd < 0)
-        return weir_report_set(report, errno == ENOENT ? WEIR_ENOTFOUND : WEIR_ESYS, path,
-                               "cannot open its lock: %s", strerror(errno));
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) {
-        note_writer(*fd);
+    *fd = open(file, (exclusive ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC, 0600);
+    if (*fd < 0 && !exclusive && errno == ENOENT && access(path, F_OK) == 0)
         return WEIR_OK;
-    }
-    int saved = errno;
-    name_writer(*fd, who);
+    if (*fd < 0) return cannot_lock(path, report);
+    if (flock(*fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) return WEIR_OK;
+    bool taken = errno == EWOULDBLOCK;
+    weir_report_set(report, WEIR_ESYS, file, "cannot lock it: %s", strerror(errno));
+    if (taken) name_holder(*fd, who);
     close(*fd);
     *fd = -1;
-    errno = saved;
-    if (saved != EWOULDBLOCK)
-        return weir_report_set(report, WEIR_ESYS, file, "cannot lock it: %s",
-                               strerror(saved));
+    if (!taken) return WEIR_ESYS;
     return weir_report_set(report, WEIR_EREFUSED, path,
-                           "%s writes this store: stop it first", who);
+                           "%s uses this store: end it first", who);
 }
 
 /* --- CURRENT ----------------------------------------------------------------------- */

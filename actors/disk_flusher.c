@@ -268,7 +268,7 @@ void weir_disk_write(weir_store *store, weir_batch *batch)
     weir_disk_node *node = calloc(1, sizeof *node);
     if (!node) abort();
     node->batch = weir_batch_dup(batch);
-    node->given_up = batch->given_up;
+    node->again = batch->again;
     pthread_mutex_lock(&self->mutex);
     bool takes = !self->readonly && !self->closing && !self->fatal[0];
     node->number = takes ? ++self->written : 0;

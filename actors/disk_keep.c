@@ -105,11 +105,7 @@ void weir_disk_groups_fini(weir_disk *self)
 
 static bool is_over(const weir_disk *self, const weir_disk_row *row)
 {
-    if (!row->oldest_end) return false;
-    uint64_t rest =
-        weir_disk_row_records(row) - (row->oldest_end - row->oldest_first + 1);
-    return weir_disk_keep_drops(&self->keep, row->bytes - row->oldest_bytes, rest,
-                                row->oldest_ms, weir_clock_wall_ms());
+    return weir_disk_row_drops(row, &self->keep, weir_clock_wall_ms());
 }
 
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard)
@@ -140,17 +136,23 @@ bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row)
            is_needed(self, row);
 }
 
-/*  Tells who holds it when that begins.                                             */
+/*  A full store is held again after each commit of its slowest group: that is told every
+    ten seconds at most.                                                            */
 static void note_holder(weir_disk *self, const weir_disk_row *row)
 {
+    static const int64_t pause_us = 10000000;
     uint64_t offset;
+    int64_t now_us = weir_clock_now_us();
     const char *name = find_lowest(self, row->id, &offset);
-    if (!name || !strcmp(self->stats.held_by, name)) return;
+    if (!name) return;
     snprintf(self->stats.held_by, sizeof self->stats.held_by, "%s", name);
+    if (self->held_told_us && now_us - self->held_told_us < pause_us) return;
+    self->held_told_us = now_us;
     weir_log(WEIR_WARN,
-             "bus held: a group has not read what has to go group=%s shard=%u "
-             "committed=%llu",
-             name, row->id, (unsigned long long)offset);
+             "bus store held by a group group=%s shard=%u committed=%llu "
+             "lag=%llu",
+             name, row->id, (unsigned long long)offset,
+             (unsigned long long)(row->last - offset));
 }
 
 void weir_disk_keep_judge(weir_disk *self)

@@ -2,7 +2,7 @@
 
         PATH/CURRENT     name of the environment's folder, seven digits and a newline
         PATH/0000001/    data.mdb, lock.mdb
-        PATH/lock        flock of the one who writes; holds its process id, for people
+        PATH/lock        flock of the one who writes, shared by tools that only read
 
     Databases of an environment; keys and values of the first two are disk_block.h's:
 
@@ -32,10 +32,11 @@
 /*  "PATH/0000001".                                                                 */
 #define WEIR_DISK_FOLDER_MAX 4200
 
-/*  Becomes the one who writes in the store at path, until *fd is closed; makes the file
-    `lock`. WEIR_EREFUSED (another process does, which is named), WEIR_ENOTFOUND (there is
-    no folder), WEIR_ESYS, with a report.                                           */
-weir_err weir_disk_lock(int *fd, const char *path, weir_report *report);
+/*  Keeps others from writing in the store at path until *fd is closed. exclusive: to
+   write in it; makes the file `lock`. Else to read what stands still: changes nothing,
+   and *fd is -1 where there is no such file. WEIR_EREFUSED (another process has it, which
+   is named), WEIR_ENOTFOUND (there is no folder), WEIR_ESYS, with a report.          */
+weir_err weir_disk_lock(int *fd, const char *path, bool exclusive, weir_report *report);
 
 /*  The folder of the environment in use. WEIR_ENOTFOUND (there is no CURRENT),
     WEIR_EMALFORMED (it is none), WEIR_ESYS, with a report.                         */

@@ -38,6 +38,14 @@ typedef struct {
     uint32_t skipped, records;
 } part;
 
+/*  A store keeps no origins: all records have one that says nothing.               */
+static weir_block *wrap(const uint8_t *body, size_t size, uint32_t records,
+                        void (*free_body)(void *hint))
+{
+    weir_run run = {.records = records};
+    return weir_block_wrap(body, size, records, &run, 1, free_body, (void *)body);
+}
+
 static part choose(const progress *self, const weir_disk_head *head, const uint8_t *body)
 {
     const weir_read *read = self->read;
@@ -46,8 +54,7 @@ static part choose(const progress *self, const weir_disk_head *head, const uint8
     size_t fits = read->max_bytes > self->bytes ? read->max_bytes - self->bytes : 0;
     if (!skip && head->count <= room && head->body_bytes <= fits)
         return (part){0, head->body_bytes, 0, head->count};
-    weir_block *block =
-        weir_block_wrap(body, head->body_bytes, head->count, NULL, 0, NULL, NULL);
+    weir_block *block = wrap(body, head->body_bytes, head->count, NULL);
     weir_iterator walk = {.block = block};
     weir_record record;
     part is = {.skipped = (uint32_t)skip};
@@ -75,7 +82,7 @@ static void add_chunk(progress *self, const weir_disk_head *head, const uint8_t 
     self->records += is.records;
     self->bytes += is.to - is.from;
     read->chunks[read->chunk_count++] = (weir_chunk){
-        .block = weir_block_wrap(copy, is.to - is.from, is.records, NULL, 0, free, copy),
+        .block = wrap(copy, is.to - is.from, is.records, free),
         .last = {self->position, 0},
         .offset = head->first + is.skipped,
         .epoch = head->epoch,
@@ -192,8 +199,11 @@ static void read_inside(weir_disk *self, weir_read *read)
         fail(read, err, report.text);
         return;
     }
-    int rc =
-        is.position < UINT64_MAX && read->max_records ? walk(&is, &self->env, txn) : 0;
+    int rc = read->since_ms ? weir_disk_find_since(&self->env, txn, read->shard,
+                                                   read->since_ms, &is.position)
+                            : 0;
+    if (!rc && is.position < UINT64_MAX && read->max_records)
+        rc = walk(&is, &self->env, txn);
     weir_disk_read_end(self, &txn);
     read->reached.a = is.position;
     if (rc) fail(read, rc > 0 ? WEIR_ESYS : WEIR_EMALFORMED, mdb_strerror(rc));

@@ -8,6 +8,8 @@
         disk_commit.c   one transaction of it
         disk_keep.c     bounds, and what groups hold
         disk_compact.c  compaction, in a thread of its own until its last round
+        disk_since.c    where a time begins
+        disk_trim.c     a tool of its own
         disk_watch.c    who is told of new records
 
     Readers share env_lock for a transaction; who replaces the environment or its map has
@@ -68,6 +70,17 @@ static inline uint64_t weir_disk_row_records(const weir_disk_row *self)
     return self->last - self->trimmed - self->damaged;
 }
 
+/*  Whether its oldest block has to go.                                             */
+static inline bool weir_disk_row_drops(const weir_disk_row *self,
+                                       const weir_disk_keep *keep, int64_t now_ms)
+{
+    if (!self->oldest_end) return false;
+    uint64_t rest =
+        weir_disk_row_records(self) - (self->oldest_end - self->oldest_first + 1);
+    return weir_disk_keep_drops(keep, self->bytes - self->oldest_bytes, rest,
+                                self->oldest_ms, now_ms);
+}
+
 typedef struct {
     weir_disk_row *items; // owned, by rising id
     size_t count;
@@ -107,7 +120,6 @@ static inline bool weir_disk_unpack(weir_disk_key *self, const MDB_val *val)
 typedef struct {
     bool on;
     uint64_t epoch, sequence; // of the first record that has to come again
-    uint32_t given_up;        // of the batch that failed
 } weir_disk_barrier;
 
 typedef struct {
@@ -127,9 +139,9 @@ typedef struct weir_disk_node {
     struct weir_disk_node *next;
     weir_batch *batch; // a reference
     uint64_t number;   // of the write
-    uint32_t given_up;
-    bool back;    // not taken by this transaction: it waits again
-    bool blocked; // by a barrier
+    bool again;        // the batch's, when it was written
+    bool back;         // not taken by this transaction: it waits again
+    bool blocked;      // by a barrier
     weir_store_result result;
     uint32_t refused;
     uint64_t last_offset;  // of the last record that is safe
@@ -187,10 +199,11 @@ typedef struct weir_disk {
     weir_disk_sum *sum;
     pthread_t flusher;
     bool running;
-    uint64_t file_bytes; // of data.mdb, allocated ahead
-    bool again;          // a bound could not be kept within one transaction
-    bool stalled;        // the last transaction failed
-    size_t transaction;  // id of the last one that was begun
+    uint64_t file_bytes;  // of data.mdb, allocated ahead
+    bool again;           // a bound could not be kept within one transaction
+    bool stalled;         // the last transaction failed
+    int64_t held_told_us; // when a holder was logged last; 0: never
+    size_t transaction;   // id of the last one that was begun
     weir_disk_compact compact;
     int wake; // eventfd
 
@@ -223,6 +236,11 @@ weir_err weir_disk_read_begin(weir_disk *self, MDB_txn **txn_p, weir_report *rep
 void weir_disk_read_end(weir_disk *self, MDB_txn **txn_p);
 
 void weir_disk_read(weir_store *store, weir_read *read); // disk_read.c
+
+/*  Moves *position before the first block behind it that arrived then or later, or to the
+    shard's end (disk_since.c).                                                     */
+int weir_disk_find_since(const weir_disk_env *env, MDB_txn *txn, uint32_t shard,
+                         int64_t since_ms, uint64_t *position);
 
 /* --- Flusher (disk_flusher.c) ------------------------------------------------------ */
 

@@ -1,10 +1,12 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "actors/disk_store.h"
 
@@ -15,24 +17,21 @@ static void signal_fd(int fd)
         ;
 }
 
+/*  Other processes are told by a new time of the file `lock`: the last thing that LMDB
+    writes itself comes before its readers may see the transaction.                 */
 void weir_disk_tell(weir_disk *self)
 {
+    char file[WEIR_DISK_FOLDER_MAX];
     pthread_mutex_lock(&self->mutex);
     for (size_t i = 0; i < self->watcher_count; i++)
         signal_fd(self->watchers[i]);
     pthread_mutex_unlock(&self->mutex);
+    if (self->readonly) return;
+    snprintf(file, sizeof file, "%s/lock", self->path);
+    utimensat(AT_FDCWD, file, NULL, 0);
 }
 
 /* --- A store for reading ----------------------------------------------------------- */
-
-/*  The file of the environment that CURRENT names now; -1: there is none to watch.  */
-static int watch_data(weir_disk *self)
-{
-    char folder[WEIR_DISK_FOLDER_MAX], file[WEIR_DISK_FOLDER_MAX + 16];
-    if (weir_disk_current(folder, self->path, NULL)) return -1;
-    snprintf(file, sizeof file, "%s/data.mdb", folder);
-    return inotify_add_watch(self->inotify_fd, file, IN_MODIFY);
-}
 
 static void drain(int fd)
 {
@@ -41,7 +40,6 @@ static void drain(int fd)
         ;
 }
 
-/*  Every event may mean another environment: adding a watch that is there is cheap.  */
 static void *run(void *arg)
 {
     weir_disk *self = arg;
@@ -51,7 +49,6 @@ static void *run(void *arg)
         if (poll(fds, 2, -1) < 0 && errno != EINTR) break;
         if (!(fds[0].revents & POLLIN)) continue;
         drain(self->inotify_fd);
-        watch_data(self);
         weir_disk_tell(self);
     }
     return NULL;
@@ -63,10 +60,8 @@ static void start(weir_disk *self)
     self->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     self->watch_end = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (self->inotify_fd >= 0 && self->watch_end >= 0 &&
-        inotify_add_watch(self->inotify_fd, self->path, IN_MOVED_TO) >= 0) {
-        watch_data(self);
+        inotify_add_watch(self->inotify_fd, self->path, IN_ATTRIB | IN_MOVED_TO) >= 0)
         self->watching = !weir_disk_thread(&self->inotify, run, self);
-    }
 }
 
 /* --- Both -------------------------------------------------------------------------- */

@@ -39,6 +39,23 @@ typedef struct {
     double rate;     // and the sum
 } weir_scale_figures;
 
+/*  A policy that somebody else supplies, as lua/ does for a function. All in the thread
+   of the bus's node.                                                                 */
+typedef struct {
+    weir_err (*open)(void **self_p, const void *source, weir_ledger *ledger,
+                     weir_report *report);
+    /*  How many shards there should be; the number is clamped to the bounds. After an
+       error there are as many as before. */
+    weir_err (*want)(void *self, const weir_scale_figures *figures, int64_t *shards,
+                     weir_report *report);
+    void (*close)(void **self_p);
+} weir_policy_class;
+
+typedef struct {
+    const weir_policy_class *class; // NULL: none
+    const void *source;             // lent
+} weir_policy;
+
 typedef struct weir_scaling weir_scaling; // remembers since when shards are cold
 
 weir_scaling *weir_scaling_new(const weir_scale_config *config); // copied

@@ -53,10 +53,6 @@ typedef struct weir_batch {
     uint32_t piece_count, piece_capacity;
     weir_fence *fences; // stored with it
     uint32_t fence_count;
-    /*  What is not safe is written again before what follows: until then a store answers
-        RETRY for all that follows it. Only this says that it never comes again: how often
-        the shard has given up records (dead letters) before this write.            */
-    uint32_t given_up;
     /*  Told by the store, from any thread, once for each write: the answer is set before,
         and the reference of that write is given back after it.                     */
     void (*done)(struct weir_batch *self);

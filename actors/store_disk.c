@@ -189,7 +189,7 @@ static weir_err open_all(weir_disk *self, weir_report *report)
                                "cannot make the folder: %s", strerror(errno));
     weir_err err = enter(self, report);
     if (!err && !self->config.locked)
-        err = weir_disk_lock(&self->lock, self->path, report);
+        err = weir_disk_lock(&self->lock, self->path, true, report);
     if (!err) err = open_env(self, report);
     if (err) return err;
     remove_others(self);

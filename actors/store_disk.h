@@ -57,6 +57,11 @@ typedef struct {
 
 void weir_disk_look(weir_store *self, weir_disk_stats *stats);
 
+/*  The ranges that are noted as missing, by shard and offset; *list is the caller's. May
+    block shortly on disk. WEIR_EMALFORMED, WEIR_ESYS, with a report.               */
+weir_err weir_disk_gaps(weir_store *self, weir_gap **list, size_t *count,
+                        weir_report *report);
+
 /* --- Tools, on a folder that nobody writes ----------------------------------------- */
 
 /*  Called for each damaged range: shard 0xffffffff when the environment itself is.  */

@@ -46,6 +46,13 @@ static int64_t imbalance(const weir_value *node)
     return left;
 }
 
+/*  Its records come over no link: from outside, or out of a bus's store.      */
+static bool brings_in(const weir_value *actor)
+{
+    return (actor->size > 7 && memcmp(actor->data, "source.", 7) == 0) ||
+           (actor->size == 6 && memcmp(actor->data, "reader", 6) == 0);
+}
+
 static void audit_node(const weir_value *node, sums *total, bool json, bool first)
 {
     static const char *const columns[] = {"in",   "done",    "dropped", "filtered",
@@ -64,8 +71,7 @@ static void audit_node(const weir_value *node, sums *total, bool json, bool firs
         else
             printf(" %10" PRIu64, weir_look_number(node, columns[i]));
     printf(json ? ",\"imbalance\":%" PRId64 "}" : " %10" PRId64 "\n", left);
-    bool source = weir_look(node, "actor", &name) && name.size > 7 &&
-                  memcmp(name.data, "source.", 7) == 0;
+    bool source = weir_look(node, "actor", &name) && brings_in(&name);
     total->nodes++;
     total->unbalanced += left != 0;
     bool sink = name.size > 5 && memcmp(name.data, "sink.", 5) == 0;

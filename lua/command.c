@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lua/bus.h"
 #include "lua/ctl.h"
 #include "lua/nearest.h"
 #include "lua/oneline.h"
@@ -140,6 +141,16 @@ const weir_host_command weir_commands[] = {
      weir_send_flags, 1, weir_cmd_send},
     {"recv", "ENDPOINT", "takes what other weirs send, and writes it to stdout",
      weir_recv_flags, 1, weir_cmd_recv},
+    {"cat", "FOLDER | NAME/BUS", "shows the records that a bus has stored",
+     weir_cat_flags, 1, weir_cmd_cat},
+    {"bus ls", "FOLDER", "lists the shards, gaps and groups of a bus's disk store",
+     weir_bus_json_flags, 1, weir_cmd_bus_ls},
+    {"bus verify", "FOLDER", "checks all that a disk store has; exit code 1: damage",
+     weir_bus_json_flags, 1, weir_cmd_bus_verify},
+    {"bus repair", "FOLDER NEW", "copies what is good of a disk store to a new folder",
+     no_flags, 2, weir_cmd_bus_repair},
+    {"bus trim", "FOLDER", "drops the oldest records of a disk store",
+     weir_bus_trim_flags, 1, weir_cmd_bus_trim},
     {"why", "[NAME[/NODE]]", "says what holds what back, and since when", weir_why_flags,
      1, weir_cmd_why},
     {"tap", "NAME/NODE[.OUTLET]", "shows samples of the records that pass a node",

@@ -14,6 +14,8 @@ static const char *const later_options[] = {
     "commit", "ack_timeout", "timeout", "breaker", "spool",     NULL,
 };
 
+enum { GIVEN = 1, WRONG };
+
 static const char *const later =
     "is not available in this version; it comes with a later one";
 
@@ -295,20 +297,15 @@ static bool word_as_text(const weir_declared *d, const weir_option *option,
 }
 
 /*  `disk`, `disk { .. }`: then the table is on the top of the stack.          */
-static void set_word(weir_declared *d, const weir_option *option, const char *word,
-                     bool has_table)
+static weir_err set_word(weir_declared *d, const weir_option *option, const char *word,
+                         bool has_table, weir_report *cause)
 {
-    weir_report cause = {0};
-    if (weir_language_is_later(word)) {
-        char sentence[128];
-        snprintf(sentence, sizeof sentence, "%s %s", word, later);
-        weir_declared_complain(d, option->name, sentence);
-    } else if (weir_option_set_word(option, d->config, word, &cause)) {
-        weir_declared_complain(d, option->name, cause.text);
-    } else if (has_table) {
-        apply_table(d, lua_gettop(d->load->L), word);
-    }
+    weir_err err = weir_language_is_later(word)
+                       ? weir_report_set(cause, WEIR_EINVAL, NULL, "%s %s", word, later)
+                       : weir_option_set_word(option, d->config, word, cause);
+    if (!err && has_table) apply_table(d, lua_gettop(d->load->L), word);
     if (has_table) lua_pop(d->load->L, 1);
+    return err;
 }
 
 static weir_err refuse(const weir_option *option, const char *got, weir_report *cause)
@@ -322,12 +319,13 @@ static weir_err refuse(const weir_option *option, const char *got, weir_report *
     return WEIR_EINVAL;
 }
 
-/*  A policy that is a function comes later.                                   */
-static bool is_later_function(const weir_declared *d, const weir_option *option,
-                              int value)
+static bool takes_function(const weir_option *option)
 {
-    return strcmp(d->word, "bus") == 0 && strcmp(option->name, "scale") == 0 &&
-           lua_isfunction(d->load->L, value);
+    bool takes = false;
+    for (int i = 0;
+         option->type == WEIR_OPTION_TABLE && option->words && option->words[i]; i++)
+        takes |= strcmp(option->words[i], "function") == 0;
+    return takes;
 }
 
 static weir_err set_value(weir_declared *d, const weir_option *option, int value,
@@ -346,8 +344,8 @@ static weir_err set_value(weir_declared *d, const weir_option *option, int value
         return weir_option_set_bool(option, d->config, lua_toboolean(L, value), cause);
     if (lua_isfunction(L, value) && option->type == WEIR_OPTION_FUNCTION)
         *(bool *)config_at(d, option) = true;
-    else if (is_later_function(d, option, value))
-        return weir_report_set(cause, WEIR_EINVAL, NULL, "a function %s", later);
+    else if (lua_isfunction(L, value) && takes_function(option))
+        *(int64_t *)config_at(d, option) = WEIR_FUNCTION;
     else if (lua_istable(L, value))
         set_table(d, option, value);
     else
@@ -360,11 +358,12 @@ static void set_option(weir_declared *d, const weir_option *option, int value)
     weir_report cause = {0};
     bool has_table;
     const char *word = weir_language_word(d->load->L, value, &has_table);
-    d->given[option - d->options] = true;
-    if (word)
-        set_word(d, option, word, has_table);
-    else if (set_value(d, option, value, &cause))
-        weir_declared_complain(d, option->name, cause.text);
+    d->given[option - d->options] = GIVEN;
+    weir_err err = word ? set_word(d, option, word, has_table, &cause)
+                        : set_value(d, option, value, &cause);
+    if (!err) return;
+    d->given[option - d->options] = WRONG;
+    weir_declared_complain(d, option->name, cause.text);
 }
 
 static bool has_nested(const weir_declared *d, const char *prefix)
@@ -389,7 +388,7 @@ static void apply_option(weir_declared *d, const char *name, int value)
     const weir_option *option = weir_option_find(d->options, name);
     bool blank = weir_blank_is(d->load->L, value);
     if (option && blank)
-        d->given[option - d->options] = true;
+        d->given[option - d->options] = GIVEN;
     else if (option)
         set_option(d, option, value);
     else if (!has_nested(d, name))
@@ -461,6 +460,17 @@ static bool check_required(const weir_declared *d)
     return good;
 }
 
+/*  The option, or one in its table.                                           */
+static bool is_wrong(const weir_declared *d, const char *name)
+{
+    size_t size = strlen(name);
+    for (const weir_option *o = d->options; o->name; o++)
+        if (d->given[o - d->options] == WRONG && strncmp(o->name, name, size) == 0 &&
+            (!o->name[size] || o->name[size] == '.'))
+            return true;
+    return false;
+}
+
 void weir_declared_read(weir_declared *d, int table, weir_declared_check *check)
 {
     size_t count = 0;
@@ -470,7 +480,8 @@ void weir_declared_read(weir_declared *d, int table, weir_declared_check *check)
     d->given = calloc(count + 1, sizeof *d->given);
     if (!d->given) abort();
     apply_table(d, table, "");
-    if (check_required(d) && check && check(d->config, &cause))
+    bool good = check_required(d) && (!check || check(d->config, &cause) == WEIR_OK);
+    if (!good && *cause.text && !is_wrong(d, cause.where))
         weir_declared_complain(d, *cause.where ? cause.where : NULL, cause.text);
     free(d->given);
 }

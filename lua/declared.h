@@ -24,7 +24,7 @@ typedef struct {
     const char *prefix; // of its options' names in complaints: "group."; ""
     const weir_option *options;
     void *config;
-    bool *given; // of each option, while they are read
+    uint8_t *given; // of each option, while they are read: 0: no, 1: yes, 2: it is wrong
 } weir_declared;
 
 /*  What the options' table alone cannot tell; the report's where is the option.  */

@@ -1,110 +1,62 @@
 #include "lua/program.h"
 #include <lauxlib.h>
 #include <stdlib.h>
-#include "lua/bind/record.h"
-#include "lua/sandbox.h"
+#include "lua/script.h"
 
 /*  The stack of a program's state, between calls: the function, then the last error's
     home. Arguments and results come behind.                                   */
 enum { FUNCTION = 1, LAST_ERROR = 2, BASE = 2 };
 
-typedef struct {
-    const weir_function *source;
-    weir_sandbox *sandbox;
-    lua_State *L;
-    weir_records *records;
-    bool found; // the declaration of our node has been met
-} program;
-
-/*  While the file runs: of all declarations only ours counts.                 */
-static void declare(void *arg, lua_State *L, const char *word, const char *name,
-                    int table, int line)
-{
-    program *self = arg;
-    (void)line;
-    if (strcmp(word, "process") || strcmp(name, self->source->node)) return;
-    lua_getfield(L, table, "each");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &weir_lua_program);
-    self->found = true;
-}
-
-static weir_err load(program *self, weir_report *report)
-{
-    const weir_topology *t = self->source->topology;
-    lua_State *L = self->L;
-    char name[4096];
-    weir_language language = {t->params, t->param_count, declare, self};
-    self->records = weir_bind_record(L);
-    weir_language_open(L, &language);
-    snprintf(name, sizeof name, "@%s", t->path);
-    bool good = luaL_loadbufferx(L, t->text, t->size, name, "t") == LUA_OK &&
-                weir_sandbox_call(self->sandbox, 0, 0) == LUA_OK;
-    const char *word;
-    if (good) weir_language_close(L, &word);
-    if (!good || !self->found)
-        return weir_report_set(report, WEIR_EINVAL, t->path, "%s",
-                               good ? "the file declares something else in a worker"
-                                    : lua_tostring(L, -1));
-    lua_settop(L, 0);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &weir_lua_program);
-    lua_pushnil(L);
-    return WEIR_OK;
-}
-
 static void close_program(void **self_p)
 {
-    program *self = *self_p;
+    weir_script *self = *self_p;
     *self_p = NULL;
     if (!self) return;
-    weir_sandbox_destroy(&self->sandbox);
+    weir_script_close(self);
     free(self);
 }
 
 static weir_err open_program(void **self_p, const void *source,
                              const weir_program_setup *setup, weir_report *report)
 {
-    program *self = calloc(1, sizeof *self);
+    const weir_function *function = source;
+    weir_script *self = calloc(1, sizeof *self);
     if (!self) abort();
     *self_p = self;
-    self->source = source;
-    weir_err err = weir_sandbox_new(
-        &self->sandbox,
-        &(weir_sandbox_config){.memory_limit = setup->memory_limit,
-                               .instruction_limit = setup->instruction_limit,
-                               .ledger = setup->ledger,
-                               .module_root = self->source->topology->folder},
-        report);
-    if (!err) {
-        self->L = weir_sandbox_state(self->sandbox);
-        weir_sandbox_start(self->sandbox);
-        err = load(self, report);
-        weir_sandbox_stop(self->sandbox);
-    }
-    if (err) close_program(self_p);
+    self->topology = function->topology;
+    self->word = "process";
+    self->node = function->node;
+    self->option = "each";
+    weir_err err = weir_script_open(self, setup->memory_limit, setup->instruction_limit,
+                                    setup->ledger, report);
+    if (err)
+        close_program(self_p);
+    else
+        lua_pushnil(self->L);
     return err;
 }
 
 static void begin(void *arg)
 {
-    program *self = arg;
+    weir_script *self = arg;
     weir_sandbox_start(self->sandbox);
 }
 
 static void end(void *arg)
 {
-    program *self = arg;
+    weir_script *self = arg;
     weir_sandbox_stop(self->sandbox);
 }
 
 /*  Keeps the text alive until the next call.                                  */
-static const char *keep_error(program *self, int index)
+static const char *keep_error(weir_script *self, int index)
 {
     const char *text = luaL_tolstring(self->L, index, NULL);
     lua_replace(self->L, LAST_ERROR);
     return text;
 }
 
-static weir_call_result failed(program *self, const char **error)
+static weir_call_result failed(weir_script *self, const char **error)
 {
     weir_overrun overrun = weir_sandbox_overrun(self->sandbox);
     if (overrun != WEIR_OVERRUN_NONE) {
@@ -118,7 +70,7 @@ static weir_call_result failed(program *self, const char **error)
     return WEIR_CALL_FAILED;
 }
 
-static weir_call_result bad_result(program *self, weir_err err, const char *text,
+static weir_call_result bad_result(weir_script *self, weir_err err, const char *text,
                                    const char **error)
 {
     if (err == WEIR_ETOOBIG) {
@@ -131,7 +83,7 @@ static weir_call_result bad_result(program *self, weir_err err, const char *text
 }
 
 /*  Takes the function's results, which lie above BASE.                        */
-static weir_call_result take_results(program *self, const char **error)
+static weir_call_result take_results(weir_script *self, const char **error)
 {
     lua_State *L = self->L;
     int top = lua_gettop(L), emitted = 0;
@@ -165,7 +117,7 @@ static weir_call_result take_results(program *self, const char **error)
 static weir_call_result call(void *arg, weir_subject *subject, weir_emitter *out,
                              const char **error)
 {
-    program *self = arg;
+    weir_script *self = arg;
     lua_State *L = self->L;
     weir_call_result result;
     lua_settop(L, BASE);

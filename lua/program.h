@@ -3,7 +3,8 @@
 #include "actors/program.h"
 #include "lua/topology.h"
 
-/*  What a program is made from: the function of one process of the topology.  */
+/*  What a program is made from: the function of one process of the topology; and a policy
+    from that of a bus.                                                        */
 typedef struct weir_function {
     struct weir_function *next;
     const weir_topology *topology;

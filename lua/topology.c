@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <libgen.h>
+#include "actors/bus_node.h"
 #include "actors/catalog.h"
 #include "actors/engine.h"
 #include "actors/hub.h"
@@ -9,6 +10,7 @@
 #include "lua/blank.h"
 #include "lua/groups.h"
 #include "lua/nearest.h"
+#include "lua/policy.h"
 #include "lua/program.h"
 #include "lua/sandbox.h"
 #include "lua/source.h"
@@ -61,7 +63,7 @@ static void read_from(weir_declared *d, size_t node, int table)
     lua_pop(L, 1);
 }
 
-static void add_function(weir_loader *self, weir_engine_config *config, const char *node)
+static weir_function *add_function(weir_loader *self, const char *node)
 {
     weir_function *function = calloc(1, sizeof *function);
     if (!function) abort();
@@ -69,7 +71,18 @@ static void add_function(weir_loader *self, weir_engine_config *config, const ch
     function->node = strdup(node);
     function->next = self->topology->functions;
     self->topology->functions = function;
-    config->program = (weir_program){&weir_lua_program, function};
+    return function;
+}
+
+static void add_functions(weir_loader *self, const weir_class *class, void *config,
+                          const char *node)
+{
+    weir_engine_config *engine = config;
+    weir_bus_node_config *bus = config;
+    if (class == &weir_engine_class && engine->has_function)
+        engine->program = (weir_program){&weir_lua_program, add_function(self, node)};
+    if (class == &weir_bus_node_class && bus->bus.policy == WEIR_FUNCTION)
+        bus->bus.function = (weir_policy){&weir_lua_policy, add_function(self, node)};
 }
 
 static void add_node(weir_declared *d, const weir_class *class, int table)
@@ -82,9 +95,7 @@ static void add_node(weir_declared *d, const weir_class *class, int table)
     d->config = plan->nodes[node].config;
     weir_declared_read(d, table, class->check);
     read_from(d, node, table);
-    if (class != &weir_engine_class) return;
-    weir_engine_config *config = d->config;
-    if (config->has_function) add_function(d->load, config, d->name);
+    add_functions(d->load, class, d->config, d->name);
 }
 
 /*  Words that say something about the whole topology stand once.              */

@@ -103,7 +103,9 @@ weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
                             const weir_run *runs, size_t run_count,
                             void (*free_body)(void *hint), void *hint)
 {
-    weir_block *self = block_new(body, size, records, runs, run_count);
+    const weir_run unknown = {.records = records};
+    weir_block *self = run_count ? block_new(body, size, records, runs, run_count)
+                                 : block_new(body, size, records, &unknown, 1);
     self->free_body = free_body;
     self->hint = hint;
     return self;

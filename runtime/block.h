@@ -39,7 +39,7 @@ uint32_t weir_block_records(const weir_block *self); // number of records
 const weir_run *weir_block_runs(const weir_block *self, size_t *count);
 
 /*  Wraps a body that someone else owns: free_body (hint) is called with the last
-    reference. The runs are copied, their texts too.                           */
+    reference. The runs are copied, their texts too; none: the origin is not known. */
 weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
                             const weir_run *runs, size_t run_count,
                             void (*free_body)(void *hint), void *hint);

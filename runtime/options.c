@@ -319,7 +319,7 @@ void weir_option_print(const weir_option *self, const void *config, weir_buffer 
         weir_buffer_put_text(out, *(const bool *)at ? "true" : "false");
         break;
     case WEIR_OPTION_TABLE:
-        weir_buffer_put_text(out, *(const int64_t *)at ? "given" : "none");
+        weir_buffer_put_text(out, "none");
         break;
     case WEIR_OPTION_INT:
     case WEIR_OPTION_SIZE:

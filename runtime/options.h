@@ -35,7 +35,8 @@ typedef enum {
 #define WEIR_ALWAYS 0
 #define WEIR_NONE (-1)
 #define WEIR_AUTO (-2)
-#define WEIR_TABLE 1 // of a TABLE option
+#define WEIR_TABLE 1    // of a TABLE option
+#define WEIR_FUNCTION 2 // of one that has the word `function`
 
 /*  Bounds that are not part of the range, or none.                            */
 #define WEIR_ABOVE_0 DBL_MIN

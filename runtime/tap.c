@@ -35,6 +35,11 @@ static bool put_document(weir_buffer *out, const weir_record *record)
     return false;
 }
 
+void weir_tap_put_payload(weir_buffer *out, const weir_record *record)
+{
+    if (!put_document(out, record)) weir_dead_put_payload(out, record);
+}
+
 void weir_tap_put_record(weir_buffer *out, const char *outlet, const weir_record *record,
                          const weir_run *origin)
 {
@@ -48,7 +53,7 @@ void weir_tap_put_record(weir_buffer *out, const char *outlet, const weir_record
     put_value(out, "key", &record->key);
     put_optional(out, "source", origin ? origin->source : NULL);
     put_optional(out, "peer", origin ? origin->peer : NULL);
-    if (!put_document(out, record)) weir_dead_put_payload(out, record);
+    weir_tap_put_payload(out, record);
     weir_buffer_put_byte(out, '}');
 }
 

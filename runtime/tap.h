@@ -59,3 +59,6 @@ bool weir_tap_next(const weir_buffer *lines, size_t *at, const char **outlet,
     NULL.                                                                         */
 void weir_tap_put_record(weir_buffer *out, const char *outlet, const weir_record *record,
                          const weir_run *origin);
+
+/*  Its last member alone: `,"payload":` with JSON, or what stands for it.         */
+void weir_tap_put_payload(weir_buffer *out, const weir_record *record);

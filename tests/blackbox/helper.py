@@ -91,7 +91,7 @@ def audit(report):
         sent = sum(node["out"] for node in report["nodes"]
                    if not node["actor"].startswith("sink."))
         taken = sum(node["in"] for node in report["nodes"]
-                    if not node["actor"].startswith("source."))
+                    if not node["actor"].startswith(("source.", "reader")))
         if sent != taken:
             wrong.append("%d records sent, %d received" % (sent, taken))
     if report["ledger_errors"]:

@@ -148,7 +148,7 @@ CASES = {
                         [(4, "'on_error': expected drop | dead | stop")]),
     "a word where none is": (process("workers = forever"), [(4, "'workers'", "forever")]),
     # what comes later
-    "a bus": (PAIR + 'bus "b" { from = "g" }', [(3, 'bus "b"', LATER)]),
+    "a store": (PAIR + 'store "b" { }', [(3, 'store "b"', LATER)]),
     "a source of later": (PAIR + 'source.http "h" { listen = "x" }',
                           [(3, 'source.http "h"', LATER)]),
     "a sink of later": (PAIR + 'sink.redis "h" { from = "g" }',
@@ -249,7 +249,7 @@ process "p" {
   workers = 300,
 }
 source.fil "f" { }
-bus "later" { from = "a" }
+store "later" { }
 sink.file "s" {
   from = "p",
   fsync = 5,

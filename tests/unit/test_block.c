@@ -209,6 +209,24 @@ static void the_last_reference_frees_the_body(void **state)
     weir_block_destroy(&block); // NULL is accepted
 }
 
+static void a_block_without_runs_has_an_unknown_origin(void **state)
+{
+    (void)state;
+    static const uint8_t body[] = {0x94, 0xc0, 0xc0, 0xa1, 'x', 0xc0,
+                                   0x94, 0xc0, 0xc0, 0xa1, 'y', 0xc0};
+    weir_block *block = weir_block_wrap(body, sizeof body, 2, NULL, 0, NULL, NULL);
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    const weir_run *origin;
+    for (int i = 0; i < 2; i++) {
+        assert_true(weir_iterator_next(&walk, &record, &origin));
+        assert_int_equal(record.data[0], 'x' + i);
+        assert_true(!origin->source && !origin->peer && !origin->label);
+    }
+    assert_false(weir_iterator_next(&walk, &record, &origin));
+    weir_block_destroy(&block);
+}
+
 /*  What check accepts, the iterator walks: the same number of records, to the end. */
 static void check_accepts_what_can_be_walked_and_nothing_else(void **state)
 {
@@ -629,6 +647,7 @@ int main(void)
         cmocka_unit_test(runs_join_equal_origins_and_own_their_texts),
         cmocka_unit_test(records_are_copied_whole),
         cmocka_unit_test(the_last_reference_frees_the_body),
+        cmocka_unit_test(a_block_without_runs_has_an_unknown_origin),
         cmocka_unit_test(check_accepts_what_can_be_walked_and_nothing_else),
         cmocka_unit_test(dealing_keeps_keys_together_and_in_order),
         cmocka_unit_test(without_a_key_all_goes_to_one_part),

@@ -251,6 +251,20 @@ static void a_dead_member_s_records_reach_another(void **state)
     leave(&b);
 }
 
+static void what_a_member_had_is_not_another_s_before_it_fetches(void **state)
+{
+    (void)state;
+    put("ab");
+    weir_member_of *a = join("g");
+    help_expect(&bench, a, 1, 2);
+    leave(&a);
+    weir_member_of *b = join("g");
+    assert_int_equal(help_groups_ack(&bench, b, 0, 1), WEIR_EREFUSED);
+    help_expect(&bench, b, 1, 2);
+    ack(b, 1);
+    leave(&b);
+}
+
 static void members_without_timeout_are_never_gone(void **state)
 {
     (void)state;
@@ -436,6 +450,25 @@ static void without_an_ack_a_record_comes_again(void **state)
     ack(m, 2); // late is better than twice
     ack(m, 1);
     assert_int_equal(commit("g"), 3);
+    leave(&m);
+}
+
+static void a_late_nack_does_not_count_again(void **state)
+{
+    (void)state;
+    config.max_deliver = 2;
+    put("a");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1);
+    weir_clock_advance(30 * (int64_t)help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    nack(m, 1); // it says when, no more
+    assert_int_equal(help_groups_letters(&bench, ""), 0);
+    help_expect_none(&bench, m);
+    weir_clock_advance(200 * help_ms);
+    help_expect(&bench, m, 1);
+    nack(m, 1);
+    assert_int_equal(help_groups_letters(&bench, "\"attempts\":2"), 1);
     leave(&m);
 }
 
@@ -725,6 +758,12 @@ static void a_group_of_an_empty_bus_is_known_after_a_restart(void **state)
     leave(&m);
 }
 
+static bool is_readable(int fd)
+{
+    eventfd_t value;
+    return eventfd_read(fd, &value) == 0;
+}
+
 /* --- The store --------------------------------------------------------------------- */
 
 static void a_fence_waits_for_the_other_shard_s_commit(void **state)
@@ -734,16 +773,20 @@ static void a_fence_waits_for_the_other_shard_s_commit(void **state)
     help_groups_put(&bench, 1, "b", 1);
     help_groups_put(&bench, 1, "a", 2); // moved from 0
     help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
-    weir_member_of *a = join("g"), *b = join("g");
+    int fd = eventfd(0, EFD_NONBLOCK);
+    weir_member_of *a = join("g"), *b = join_with(NULL, fd);
     help_expect(&bench, a, 1, 2, 3);
     help_expect(&bench, b, 1);
     help_expect_none(&bench, b);
     assert_int_equal(help_groups_ack_up_to(&bench, a, 0, 2), WEIR_OK);
     help_expect_none(&bench, b);
+    is_readable(fd); // was
     ack(a, 3);
+    assert_true(is_readable(fd));
     help_expect(&bench, b, 2, 3);
     leave(&a);
     leave(&b);
+    close(fd);
 }
 
 static void what_is_removed_unread_is_shed(void **state)
@@ -772,6 +815,28 @@ static void what_is_removed_unread_is_shed(void **state)
     assert_true(look.commit.a == 8 && look.shed == 4 && look.done == 4);
 }
 
+/*  Much is done behind a record that is not: that takes no room, and loses no count. */
+static void what_is_shed_behind_a_held_record_counts_when_the_commit_comes(void **state)
+{
+    (void)state;
+    config.window = 10;
+    weir_member_of *m = join("g");
+    help_groups_put(&bench, 0, NULL, 1);
+    help_expect(&bench, m, 1);
+    for (uint64_t first = 2; first < 2000; first += 3) {
+        help_groups_put(&bench, 0, NULL, 3);
+        help_store_remove(bench.store, 0, first + 1, first + 1, false);
+        help_expect(&bench, m, first, first + 2);
+        ack(m, first);
+        ack(m, first + 2);
+    }
+    assert_int_equal(commit("g"), 0);
+    ack(m, 1);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 1999 && look.shed == 666 && look.done == 1333);
+    leave(&m);
+}
+
 static void a_shard_that_cannot_be_read_is_tried_again(void **state)
 {
     (void)state;
@@ -789,12 +854,6 @@ static void a_shard_that_cannot_be_read_is_tried_again(void **state)
     weir_clock_advance(help_s);
     help_expect(&bench, m, 1);
     leave(&m);
-}
-
-static bool is_readable(int fd)
-{
-    eventfd_t value;
-    return eventfd_read(fd, &value) == 0;
 }
 
 static void the_wake_fd_says_when_to_fetch(void **state)
@@ -816,6 +875,13 @@ static void the_wake_fd_says_when_to_fetch(void **state)
     help_expect_none(&bench, m);
     help_store_hang(bench.store, 0, false);
     assert_false(is_readable(fd)); // an empty answer is no reason
+    help_store_hang(bench.store, 0, true);
+    help_expect_none(&bench, m);
+    help_expect_none(&bench, m); // what it was called for may have come since the read
+    help_store_hang(bench.store, 0, false);
+    assert_true(is_readable(fd));
+    help_expect_none(&bench, m);
+    assert_false(is_readable(fd));
     ack(m, 1);
     assert_true(is_readable(fd)); // room
     leave(&m);
@@ -852,6 +918,7 @@ int main(void)
         test(shards_are_shared_evenly_and_stay),
         test(a_member_may_come_for_more_shards),
         test(a_dead_member_s_records_reach_another),
+        test(what_a_member_had_is_not_another_s_before_it_fetches),
         test(members_without_timeout_are_never_gone),
         test(each_member_has_timeouts_of_its_own),
         test(redelivery_keeps_the_order_of_keys),
@@ -861,6 +928,7 @@ int main(void)
         test(five_nacks_take_less_than_two_seconds),
         test(a_nack_may_say_when),
         test(without_an_ack_a_record_comes_again),
+        test(a_late_nack_does_not_count_again),
         test(the_tick_notices_late_acks_by_itself),
         test(a_group_that_stands_still_slows_no_other),
         test(a_dead_letter_that_cannot_be_written_holds_the_commit),
@@ -875,6 +943,7 @@ int main(void)
         test(a_group_of_an_empty_bus_is_known_after_a_restart),
         test(a_fence_waits_for_the_other_shard_s_commit),
         test(what_is_removed_unread_is_shed),
+        test(what_is_shed_behind_a_held_record_counts_when_the_commit_comes),
         test(a_shard_that_cannot_be_read_is_tried_again),
         test(the_wake_fd_says_when_to_fetch),
         test(what_is_answered_too_late_is_thrown_away),

@@ -356,11 +356,12 @@ static void acks_of_several_threads_share_a_sync(void **state)
     member = help_groups_join(&bench, "g", &weir_group_defaults);
     help_groups_fetch(&bench, member, ackers, NULL);
     unsigned before = help_groups_gate(true);
-    for (uintptr_t i = 0; i < ackers; i++)
-        pthread_create(&threads[i], NULL, ack_one, (void *)(i + 1));
-    time_t give_up = time(NULL) + 30;
-    while (help_groups_look(&bench, "g", 0).commit.a < ackers && time(NULL) < give_up)
-        usleep(1000);
+    for (uintptr_t i = 1; i <= ackers; i++) {
+        time_t give_up = time(NULL) + 30;
+        pthread_create(&threads[i - 1], NULL, ack_one, (void *)i);
+        while (help_groups_look(&bench, "g", 0).commit.a < i && time(NULL) < give_up)
+            usleep(100);
+    }
     assert_int_equal(help_groups_look(&bench, "g", 0).commit.a, ackers);
     assert_int_equal(atomic_load(&returned), 0); // not before it is durable
     help_groups_gate(false);

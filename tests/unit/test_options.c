@@ -1,4 +1,5 @@
 #include "runtime/options.h"
+#include <stdio.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,8 +7,8 @@
 
 typedef struct {
     bool on;
-    int64_t count, limit, wait, rest;
-    double rate;
+    int64_t count, limit, wait, rest, keep;
+    double rate, share;
     char *text, *where, *key, *begin;
     int policy;
     weir_texts paths;
@@ -20,6 +21,9 @@ static const char *const fsync_words[] = {"always", "never", NULL};
 static const char *const none[] = {"none", NULL};
 static const char *const automatic[] = {"auto", NULL};
 
+static const char *const all[] = {"all", NULL};
+static const char *const start[] = {"start", NULL};
+
 #define AT(field) offsetof(config, field)
 
 static const weir_option options[] = {
@@ -29,7 +33,10 @@ static const weir_option options[] = {
     {"wait", WEIR_OPTION_TIME, AT(wait), 1000, 600e6, fsync_words, false, ""},
     {"rest", WEIR_OPTION_TIME, AT(rest), 0, 0, forever, false, ""},
     {"rate", WEIR_OPTION_NUMBER, AT(rate), 1e-3, 1e9, none, false, ""},
-    {"text", WEIR_OPTION_TEXT, AT(text), 0, 0, NULL, false, ""},
+    {"share", WEIR_OPTION_NUMBER, AT(share), WEIR_ABOVE_0, WEIR_BELOW_1, NULL, false, ""},
+    {"keep", WEIR_OPTION_TABLE, AT(keep), 0, 0, all, false, ""},
+    {"keep.age", WEIR_OPTION_TIME, AT(rest), 1000, WEIR_UNBOUNDED, all, false, ""},
+    {"text", WEIR_OPTION_TEXT, AT(text), 0, 0, start, false, ""},
     {"where", WEIR_OPTION_FILTER, AT(where), 0, 0, NULL, false, ""},
     {"key", WEIR_OPTION_FIELD, AT(key), 0, 0, NULL, false, ""},
     {"begin", WEIR_OPTION_REGEX, AT(begin), 0, 0, NULL, false, ""},
@@ -178,6 +185,62 @@ static void ranges_hold_at_both_ends(void **state)
                      WEIR_EINVAL);
 }
 
+static const char *range_of(const char *name)
+{
+    static char text[64];
+    weir_buffer out = {0};
+    weir_option_print_range(option(name), &out);
+    weir_buffer_put_byte(&out, 0);
+    snprintf(text, sizeof text, "%s", (char *)out.data);
+    weir_buffer_fini(&out);
+    return text;
+}
+
+static void bounds_may_be_left_out_or_be_none(void **state)
+{
+    (void)state;
+    config c = {0};
+    assert_string_equal(range_of("share"), "above 0..below 1");
+    assert_int_equal(weir_option_set_number(option("share"), &c, 0, true, NULL),
+                     WEIR_EINVAL);
+    assert_int_equal(weir_option_set_number(option("share"), &c, 1, true, NULL),
+                     WEIR_EINVAL);
+    assert_int_equal(weir_option_set_number(option("share"), &c, 1e-300, false, NULL),
+                     WEIR_OK);
+    assert_int_equal(weir_option_set_number(option("share"), &c, 0.9999999, false, NULL),
+                     WEIR_OK);
+    assert_string_equal(range_of("keep.age"), "1ms..");
+    assert_int_equal(weir_option_set_text(option("keep.age"), &c, "0s", NULL),
+                     WEIR_EINVAL);
+    assert_int_equal(weir_option_set_text(option("keep.age"), &c, "99999999d", NULL),
+                     WEIR_OK);
+}
+
+static void a_table_may_have_a_word_instead(void **state)
+{
+    (void)state;
+    config c = {0};
+    weir_report report = {0};
+    assert_string_equal(printed(&c, "keep"), "none");
+    assert_int_equal(weir_option_set_number(option("keep"), &c, 3, true, &report),
+                     WEIR_EINVAL);
+    assert_non_null(strstr(report.text, "table | all"));
+    assert_int_equal(weir_option_set_text(option("keep"), &c, "x", NULL), WEIR_EINVAL);
+    assert_int_equal(weir_option_set_word(option("keep"), &c, "all", NULL), WEIR_OK);
+    assert_true(c.keep == WEIR_FOREVER);
+}
+
+static void a_word_may_be_a_text(void **state)
+{
+    (void)state;
+    config c = {0};
+    weir_option_set_text(option("text"), &c, "other", NULL);
+    assert_int_equal(weir_option_set_word(option("text"), &c, "start", NULL), WEIR_OK);
+    assert_string_equal(c.text, "start");
+    assert_int_equal(weir_option_set_word(option("text"), &c, "all", NULL), WEIR_EINVAL);
+    weir_options_free(options, &c);
+}
+
 static void words_are_those_of_the_table(void **state)
 {
     (void)state;
@@ -274,6 +337,9 @@ int main(void)
         cmocka_unit_test(what_is_printed_reads_back),
         cmocka_unit_test(bare_numbers_are_no_times_or_sizes),
         cmocka_unit_test(ranges_hold_at_both_ends),
+        cmocka_unit_test(bounds_may_be_left_out_or_be_none),
+        cmocka_unit_test(a_table_may_have_a_word_instead),
+        cmocka_unit_test(a_word_may_be_a_text),
         cmocka_unit_test(words_are_those_of_the_table),
         cmocka_unit_test(values_print_as_they_were_written),
         cmocka_unit_test(expressions_are_checked_when_they_are_set),

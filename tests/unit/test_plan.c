@@ -1,4 +1,6 @@
+#include "actors/bus_node.h"
 #include "actors/engine.h"
+#include "actors/reader.h"
 #include "actors/sink_null.h"
 #include "actors/source_generate.h"
 #include "runtime/plan.h"
@@ -240,6 +242,97 @@ static void both_drawings_show_nodes_and_links(void **state)
     weir_buffer_fini(&out);
 }
 
+/* --- Stores ------------------------------------------------------------------------ */
+
+/*  in -> events (a bus, on disk unless said), read by the node out.           */
+static size_t bus(bool stores)
+{
+    source("in");
+    size_t events = add("events", &weir_bus_node_class, "in");
+    weir_bus_node_config *config = plan.nodes[events].config;
+    config->bus.store = stores ? WEIR_BUS_DISK : WEIR_BUS_MEMORY;
+    return events;
+}
+
+static size_t reader_of(const char *bus_name, const char *node)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s>%s", bus_name, node);
+    size_t reader = add(name, &weir_reader_class, NULL);
+    weir_plan_reads(&plan, reader, bus_name);
+    return reader;
+}
+
+static void a_bus_in_memory_is_a_node_like_others(void **state)
+{
+    (void)state;
+    bus(false);
+    assert_complaint("web.lua:2", "nobody reads from 'events'");
+    weir_reports_fini(&reports);
+    sink("out", "events");
+    assert_true(weir_plan_check(&plan, &reports));
+    assert_int_equal(plan.link_count, 2);
+    assert_int_equal(plan.parts[0], plan.parts[2]);
+}
+
+static void a_store_may_be_the_end(void **state)
+{
+    (void)state;
+    bus(true);
+    assert_true(weir_plan_check(&plan, &reports));
+    sink("out", "events");
+    assert_complaint("web.lua:3", "by a link from a store: 'events'");
+}
+
+static void who_reads_a_store_is_a_part_of_its_own(void **state)
+{
+    (void)state;
+    size_t events = bus(true), out = sink("out", "events>out");
+    size_t reader = reader_of("events", "out");
+    assert_true(weir_plan_check(&plan, &reports));
+    assert_int_equal(plan.link_count, 2);
+    assert_int_equal(plan.parts[reader], plan.parts[out]);
+    assert_int_not_equal(plan.parts[reader], plan.parts[events]);
+    size_t place[4];
+    for (size_t i = 0; i < 4; i++)
+        place[plan.order[i]] = i;
+    assert_true(place[out] < place[reader] && place[reader] < place[events]);
+    assert_int_equal(weir_plan_declared(&plan), 3);
+}
+
+static void a_circle_through_a_store_is_found(void **state)
+{
+    (void)state;
+    size_t events = bus(true);
+    process("again", "events>again");
+    reader_of("events", "again");
+    weir_plan_from(&plan, events, "again");
+    assert_complaint("web.lua:2", "it stands on a cycle");
+    for (size_t i = 0; i < reports.count; i++)
+        assert_null(strstr(reports.items[i].text, ">"));
+}
+
+static void drawings_show_who_reads_a_store(void **state)
+{
+    (void)state;
+    bus(true);
+    sink("out", "events>out");
+    reader_of("events", "out");
+    assert_true(weir_plan_check(&plan, &reports));
+    weir_buffer out = {0};
+    weir_plan_print_text(&plan, &out);
+    weir_buffer_put_byte(&out, 0);
+    assert_string_equal((char *)out.data, "in (source.generate)\n"
+                                          " -> events (bus)\n"
+                                          "     -> out (sink.null)\n");
+    out.size = 0;
+    weir_plan_print_dot(&plan, "web", &out);
+    weir_buffer_put_byte(&out, 0);
+    assert_non_null(strstr((char *)out.data, "\"events\" -> \"out\" [style=dashed];"));
+    assert_null(strstr((char *)out.data, "events>out"));
+    weir_buffer_fini(&out);
+}
+
 #define TEST(function) cmocka_unit_test_teardown(function, tear_down)
 
 int main(void)
@@ -257,6 +350,11 @@ int main(void)
         TEST(names_are_fit_for_files_and_endpoints),
         TEST(an_empty_plan_is_no_plan),
         TEST(both_drawings_show_nodes_and_links),
+        TEST(a_bus_in_memory_is_a_node_like_others),
+        TEST(a_store_may_be_the_end),
+        TEST(who_reads_a_store_is_a_part_of_its_own),
+        TEST(a_circle_through_a_store_is_found),
+        TEST(drawings_show_who_reads_a_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,194 @@
+/*  The tools of the disk store that read what may be damaged: verify and repair.   */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "actors/disk_fill.h"
+#include "actors/disk_walk.h"
+#include "actors/store_disk.h"
+#include "runtime/files.h"
+
+/* --- Verify ------------------------------------------------------------------------ */
+
+typedef struct {
+    weir_disk_damage *damage;
+    void *arg;
+    uint64_t found;
+} verifier;
+
+static weir_err see_block(void *arg, weir_disk_key key, const weir_disk_head *head,
+                          const void *value, size_t size)
+{
+    (void)arg, (void)key, (void)head, (void)value, (void)size;
+    return WEIR_OK;
+}
+
+static weir_err see_gap(void *arg, uint32_t shard, uint64_t first, uint64_t last,
+                        bool damaged)
+{
+    (void)arg, (void)shard, (void)first, (void)last, (void)damaged;
+    return WEIR_OK;
+}
+
+static weir_err see_fence(void *arg, const uint8_t key[WEIR_DISK_KEY_SIZE],
+                          const uint8_t value[WEIR_DISK_KEY_SIZE])
+{
+    (void)arg, (void)key, (void)value;
+    return WEIR_OK;
+}
+
+static weir_err see_lost(void *arg, uint32_t shard, uint64_t first, uint64_t last,
+                         const char *text)
+{
+    verifier *self = arg;
+    self->found++;
+    self->damage(self->arg, shard, first, last, text);
+    return WEIR_OK;
+}
+
+/*  Without a CURRENT that can be read there is nothing to look at, which is damage only
+    where there was a store.                                                        */
+static weir_err verify_folder(const char *path, verifier *self, weir_report *report)
+{
+    const weir_disk_visitor visitor = {see_block, see_gap, see_lost,
+                                       see_fence, self,    false};
+    char folder[WEIR_DISK_FOLDER_MAX];
+    weir_err err = weir_disk_current(folder, path, report);
+    if (!err) err = weir_disk_walk(folder, &visitor, report);
+    if (err || !self->found) return err;
+    return weir_report_set(report, WEIR_EMALFORMED, path,
+                           "it is damaged in %" PRIu64 " place%s", self->found,
+                           self->found == 1 ? "" : "s");
+}
+
+weir_err weir_disk_verify(const char *path, weir_disk_damage *damage, void *arg,
+                          weir_report *report)
+{
+    verifier self = {damage, arg, 0};
+    int lock;
+    weir_err err = weir_disk_lock(&lock, path, false, report);
+    if (err) return err;
+    err = verify_folder(path, &self, report);
+    if (lock >= 0) close(lock);
+    return err;
+}
+
+/* --- Repair ------------------------------------------------------------------------ */
+
+typedef struct {
+    weir_disk_fill *to;
+    uint64_t copied, lost; // records
+    uint32_t shard;        // what is copied now
+    uint64_t next;         // its first offset that is neither copied nor noted
+    weir_report *report;
+} repairer;
+
+static void come_to(repairer *self, uint32_t shard)
+{
+    if (shard != self->shard) self->next = 1;
+    self->shard = shard;
+}
+
+static weir_err copy_block(void *arg, weir_disk_key key, const weir_disk_head *head,
+                           const void *value, size_t size)
+{
+    repairer *self = arg;
+    come_to(self, key.shard);
+    self->copied += head->count;
+    self->next = key.last + 1;
+    return weir_disk_fill_block(self->to, key, value, size, self->report);
+}
+
+static weir_err copy_gap(void *arg, uint32_t shard, uint64_t first, uint64_t last,
+                         bool damaged)
+{
+    repairer *self = arg;
+    come_to(self, shard);
+    self->next = last + 1;
+    return weir_disk_fill_gap(self->to, shard, first, last, damaged, self->report);
+}
+
+/*  Each offset is to be noted once, however often it is lost. */
+static weir_err note_lost(void *arg, uint32_t shard, uint64_t first, uint64_t last,
+                          const char *text)
+{
+    repairer *self = arg;
+    (void)text;
+    if (shard == WEIR_DISK_NO_SHARD) return WEIR_OK;
+    come_to(self, shard);
+    if (first < self->next) first = self->next;
+    if (last < first || last == UINT64_MAX) return WEIR_OK;
+    self->lost += last - first + 1;
+    return copy_gap(self, shard, first, last, true);
+}
+
+static weir_err copy_fence(void *arg, const uint8_t key[WEIR_DISK_KEY_SIZE],
+                           const uint8_t value[WEIR_DISK_KEY_SIZE])
+{
+    repairer *self = arg;
+    return weir_disk_fill_fence(self->to, key, value, self->report);
+}
+
+/*  The bus's state, when it lies in the same folder: without it the copy would be another
+    bus, and its groups would begin anew.                                           */
+static weir_err copy_state(const char *from, const char *to, weir_report *report)
+{
+    static const char *const names[] = {"identity", "groups.mdb", NULL};
+    static const size_t max_bytes = (size_t)1 << 30;
+    char path[WEIR_DISK_FOLDER_MAX], *data;
+    size_t size;
+    unsigned mode;
+    for (int i = 0; names[i]; i++) {
+        snprintf(path, sizeof path, "%s/%s", from, names[i]);
+        weir_err err = weir_read_file(path, max_bytes, &data, &size, &mode);
+        if (err == WEIR_ENOTFOUND) continue;
+        if (err)
+            return weir_report_set(report, err, path, "cannot read: %s",
+                                   err == WEIR_ESYS ? strerror(errno)
+                                                    : weir_err_name(err));
+        snprintf(path, sizeof path, "%s/%s", to, names[i]);
+        err = weir_replace_file(path, data, size, mode, true);
+        free(data);
+        if (err)
+            return weir_report_set(report, err, path, "cannot write: %s",
+                                   strerror(errno));
+    }
+    return WEIR_OK;
+}
+
+static weir_err copy_store(const char *path, const char *to, repairer *self)
+{
+    const weir_disk_visitor visitor = {copy_block, copy_gap, note_lost,
+                                       copy_fence, self,     true};
+    char folder[WEIR_DISK_FOLDER_MAX], data[WEIR_DISK_FOLDER_MAX];
+    struct stat st = {0};
+    weir_err err = weir_disk_current(folder, path, self->report);
+    if (err) return err;
+    snprintf(data, sizeof data, "%.4100s/data.mdb", folder);
+    if (stat(data, &st))
+        return weir_report_set(self->report, WEIR_ESYS, data, "cannot read: %s",
+                               strerror(errno));
+    err = weir_disk_fill_open(&self->to, to, (uint64_t)st.st_size, self->report);
+    if (!err) err = weir_disk_walk(folder, &visitor, self->report);
+    if (!err) err = copy_state(path, to, self->report);
+    if (!err) err = weir_disk_fill_close(self->to, self->report);
+    weir_disk_fill_destroy(&self->to);
+    return err;
+}
+
+weir_err weir_disk_repair(const char *path, const char *to, uint64_t *copied,
+                          uint64_t *lost, weir_report *report)
+{
+    repairer self = {.shard = WEIR_DISK_NO_SHARD, .next = 1, .report = report};
+    int lock;
+    weir_err err = weir_disk_lock(&lock, path, false, report);
+    if (err) return err;
+    err = copy_store(path, to, &self);
+    if (lock >= 0) close(lock);
+    *copied = self.copied;
+    *lost = self.lost;
+    return err;
+}

@@ -1,0 +1,298 @@
+/*  help_disk: what tests of the disk store share: a temporary folder, batches whose
+    records tell their ids, writing and reading them.                               */
+#pragma once
+#include <ftw.h>
+#include <inttypes.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "actors/disk_store.h"
+
+enum { patience_s = 60 };
+
+/*  Processes that tests fork have threads, too.                                    */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+
+static char folder[64];
+
+static inline int make_folder(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/test_store_disk.XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static inline int remove_entry(const char *path, const struct stat *st, int type,
+                               struct FTW *at)
+{
+    (void)st, (void)type, (void)at;
+    return remove(path);
+}
+
+static inline int remove_folder(void **state)
+{
+    (void)state;
+    return nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* --- Stores ------------------------------------------------------------------------ */
+
+static inline weir_disk_config small_config(void)
+{
+    weir_disk_config config = weir_disk_defaults;
+    config.path = folder;
+    config.map_bytes = 1 << 20;
+    config.name = "test";
+    return config;
+}
+
+static inline weir_store *open_with(const weir_disk_config *config)
+{
+    weir_report report = {0};
+    weir_store *store = NULL;
+    if (weir_disk_open(&store, config, &report))
+        fail_msg("%s: %s", report.where, report.text);
+    return store;
+}
+
+static inline weir_store *open_store(void)
+{
+    weir_disk_config config = small_config();
+    return open_with(&config);
+}
+
+static inline void close_store(weir_store **store_p)
+{
+    (*store_p)->class->close(store_p);
+    assert_null(*store_p);
+}
+
+/* --- Batches ----------------------------------------------------------------------- */
+
+/*  A record's payload: its id, and x up to the size.                               */
+static inline weir_block *make_block(weir_batch *batch, uint32_t from, uint32_t to,
+                                     size_t size)
+{
+    weir_builder builder = {.target = 1};
+    uint8_t *payload = malloc(size + 64);
+    for (uint32_t i = from; i < to; i++) {
+        int length = sprintf((char *)payload, "%" PRIu64 ":%u:%" PRIu64 " ", batch->epoch,
+                             batch->shard, batch->first + i);
+        memset(payload + length, 'x', size);
+        size_t all = (size_t)length > size ? (size_t)length : size;
+        weir_builder_add_payload(&builder, WEIR_TEXT, payload, all,
+                                 &(weir_run){.records = 0});
+    }
+    free(payload);
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    return block;
+}
+
+typedef struct {
+    sem_t done;
+} waiter;
+
+static inline void tell(weir_batch *batch)
+{
+    sem_post(&((waiter *)batch->owner)->done);
+}
+
+/*  In two pieces, where it has two records.                                        */
+static inline weir_batch *make_batch(uint32_t shard, uint64_t epoch, uint64_t first,
+                                     uint32_t records, size_t size)
+{
+    weir_batch *batch = weir_batch_new();
+    waiter *owner = calloc(1, sizeof *owner);
+    sem_init(&owner->done, 0, 0);
+    batch->shard = shard;
+    batch->epoch = epoch;
+    batch->first = first;
+    batch->arrived_ms = 1000000 + (int64_t)first;
+    batch->done = tell;
+    batch->owner = owner;
+    uint32_t half = records / 2;
+    weir_piece parts[] = {{.block = half ? make_block(batch, 0, half, size) : NULL},
+                          {.block = make_block(batch, half, records, size)}};
+    for (int i = 0; i < 2; i++)
+        if (parts[i].block) weir_batch_add(batch, &parts[i]);
+    return batch;
+}
+
+static inline void free_batch(weir_batch **batch_p)
+{
+    waiter *owner = (*batch_p)->owner;
+    weir_batch_destroy(batch_p);
+    sem_destroy(&owner->done);
+    free(owner);
+}
+
+static inline bool wait_for(weir_batch *batch, double seconds)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    int64_t ns = end.tv_nsec + (int64_t)(seconds * 1e9);
+    end.tv_sec += ns / 1000000000;
+    end.tv_nsec = ns % 1000000000;
+    return sem_timedwait(&((waiter *)batch->owner)->done, &end) == 0;
+}
+
+static inline weir_store_result wait_answer(weir_batch *batch)
+{
+    if (!wait_for(batch, patience_s)) fail_msg("no answer in %d s", patience_s);
+    return batch->result;
+}
+
+static inline weir_store_result write_batch(weir_store *store, weir_batch *batch)
+{
+    store->class->write(store, batch);
+    return wait_answer(batch);
+}
+
+/*  Writes one and wants it safe; gives the offset of its last record.              */
+static inline uint64_t put(weir_store *store, uint32_t shard, uint64_t epoch,
+                           uint64_t first, uint32_t records, size_t size)
+{
+    weir_batch *batch = make_batch(shard, epoch, first, records, size);
+    weir_store_result result = write_batch(store, batch);
+    if (result != WEIR_STORE_SAFE) fail_msg("%d: %s", result, batch->text);
+    uint64_t last = batch->last_offset;
+    free_batch(&batch);
+    return last;
+}
+
+/* --- Reading ----------------------------------------------------------------------- */
+
+static inline void ignore(weir_read *read)
+{
+    *(bool *)read->owner = true;
+}
+
+static inline void read_once(weir_store *store, weir_read *read)
+{
+    bool done = false;
+    read->done = ignore;
+    read->owner = &done;
+    store->class->read(store, read);
+    assert_true(done);
+    if (read->err) fail_msg("%s", read->text);
+}
+
+typedef struct {
+    uint64_t records, bytes;
+    uint64_t trimmed, damaged;            // offsets in gaps
+    uint64_t first_damaged;               // offset
+    uint64_t last;                        // offset read
+    uint64_t epoch, sequence;             // of the last record
+    uint64_t first_epoch, first_sequence; // of the first one
+    void (*each)(void *arg, uint64_t epoch, uint64_t sequence, uint64_t offset);
+    void *arg;
+} tally;
+
+/*  Every record is what its id says; offsets go up without gaps that are not told, ids
+    of one epoch go up.                                                             */
+static inline void count_chunk(tally *self, uint32_t shard, const weir_chunk *chunk)
+{
+    weir_iterator walk = {.block = chunk->block};
+    weir_record record;
+    uint64_t epoch, sequence, offset = chunk->offset, expected = chunk->sequence;
+    unsigned from;
+    assert_int_equal(offset, self->last + 1);
+    while (weir_iterator_next(&walk, &record, NULL)) {
+        char text[80] = "";
+        memcpy(text, record.data, record.size < 79 ? record.size : 79);
+        if (sscanf(text, "%" SCNu64 ":%u:%" SCNu64 " ", &epoch, &from, &sequence) != 3)
+            fail_msg("no id: %s", text);
+        assert_int_equal(epoch, chunk->epoch);
+        assert_int_equal(sequence, expected++);
+        assert_int_equal(from, shard);
+        assert_true(epoch > self->epoch ||
+                    (epoch == self->epoch && sequence > self->sequence));
+        if (!self->records) self->first_epoch = epoch, self->first_sequence = sequence;
+        self->epoch = epoch, self->sequence = sequence;
+        self->last = offset++;
+        self->records++;
+        self->bytes += record.encoded_size;
+        if (self->each) self->each(self->arg, epoch, sequence, self->last);
+    }
+    assert_int_equal(chunk->last.a, self->last);
+}
+
+static inline void count_gap(tally *self, const weir_gap *gap)
+{
+    uint64_t offsets = gap->last - gap->first + 1;
+    assert_int_equal(gap->first, self->last + 1);
+    if (gap->damaged && !self->damaged) self->first_damaged = gap->first;
+    *(gap->damaged ? &self->damaged : &self->trimmed) += offsets;
+    self->last = gap->last;
+}
+
+static inline void count_read(tally *self, const weir_read *read)
+{
+    uint32_t gap = 0;
+    for (uint32_t i = 0; i < read->chunk_count; i++) {
+        while (gap < read->gap_count && read->gaps[gap].first < read->chunks[i].offset)
+            count_gap(self, &read->gaps[gap++]);
+        count_chunk(self, read->shard, &read->chunks[i]);
+    }
+    while (gap < read->gap_count)
+        count_gap(self, &read->gaps[gap++]);
+    assert_int_equal(read->reached.a, self->last);
+}
+
+/*  Reads what is behind self->last, in pages.                                       */
+static inline void read_all(weir_store *store, uint32_t shard, uint32_t page, tally *self)
+{
+    bool more = true;
+    while (more) {
+        weir_read read = {.shard = shard,
+                          .after = {self->last, 0},
+                          .max_records = page,
+                          .max_bytes = 8 << 20};
+        read_once(store, &read);
+        count_read(self, &read);
+        more = read.more;
+        weir_read_fini(&read);
+    }
+}
+
+static inline tally count_all(weir_store *store, uint32_t shard, uint32_t page)
+{
+    tally self = {0};
+    read_all(store, shard, page, &self);
+    return self;
+}
+
+/*  What it has of a shard; zeroes: nothing.                                        */
+static inline weir_store_shard look_at(weir_store *store, uint32_t shard)
+{
+    weir_store_shard *list, found = {0};
+    size_t count;
+    assert_int_equal(store->class->shards(store, &list, &count, NULL), WEIR_OK);
+    for (size_t i = 0; i < count; i++)
+        if (list[i].shard == shard) found = list[i];
+    free(list);
+    return found;
+}
+
+static inline double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/*  Waits for a condition, a look every millisecond.                                 */
+#define EVENTUALLY(condition)                                                            \
+    for (double end = seconds_now() + patience_s; !(condition); usleep(1000))            \
+        if (seconds_now() > end) fail_msg("never: %s", #condition)
