@@ -91,10 +91,12 @@ static void make_message(weir_bus_peer *peer, zmq_msg_t *message, weir_buffer *b
     *bytes = (weir_buffer){0};
 }
 
-bool weir_bus_peer_has_room(const weir_bus_peer *self)
+/*  Some that do not read must not keep the others from reading.                        */
+size_t weir_bus_peer_room(const weir_bus_peer *self)
 {
-    return self->unread->bytes < WEIR_BUS_UNREAD_MAX &&
-           self->unread->all->bytes < WEIR_BUS_UNREAD_ALL_MAX;
+    if (self->unread->all->bytes < WEIR_BUS_UNREAD_ALL_MAX)
+        return self->unread->bytes < WEIR_BUS_UNREAD_MAX ? WEIR_BUS_PAGE_MAX : 0;
+    return self->unread->bytes == 0 ? WEIR_BUS_PAGE_SMALL : 0;
 }
 
 /* --- Open and close ---------------------------------------------------------------- */

@@ -10,9 +10,12 @@
 #pragma once
 #include "runtime/actor.h"
 
-#define WEIR_BUS_PEERS_MAX 256             // beyond, new ones are refused
-#define WEIR_BUS_UNREAD_MAX (8 << 20)      // bytes of one peer before it gets no more
-#define WEIR_BUS_UNREAD_ALL_MAX (64 << 20) // of all peers
+#define WEIR_BUS_PEERS_MAX 256        // beyond, new ones are refused
+#define WEIR_BUS_UNREAD_MAX (8 << 20) // bytes of one peer before it gets no more
+#define WEIR_BUS_UNREAD_ALL_MAX                                                          \
+    (64 << 20)                         // of all peers: then only those that have
+                                       // read all get more, and not much
+#define WEIR_BUS_PAGE_SMALL (64 << 10) // which is this many bytes
 
 typedef struct weir_bus_peers weir_bus_peers;
 
@@ -70,8 +73,8 @@ bool weir_bus_peers_next(weir_bus_peers *self, weir_bus_message *message);
     whose connection has ended is `gone`.                                               */
 void weir_bus_peer_send(weir_bus_peer *self, bool delimited, weir_buffer *bytes);
 
-/*  Whether it has read enough of what it was sent to get more.                         */
-bool weir_bus_peer_has_room(const weir_bus_peer *self);
+/*  How many bytes of records it may be sent now; 0: it has to read first.              */
+size_t weir_bus_peer_room(const weir_bus_peer *self);
 
 /*  Forgets whom nobody holds and who has read all.                                     */
 void weir_bus_peers_sweep(weir_bus_peers *self);

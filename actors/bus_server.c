@@ -163,12 +163,17 @@ static void enqueue(bus_server *self, waiting *w)
     self->last = &w->next;
 }
 
-/* --- Polls ------------------------------------------------------------------------- */
-
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
+
+static size_t bytes_for(const waiting *w)
+{
+    return (size_t)least(w->request.bytes, weir_bus_peer_room(w->peer));
+}
+
+/* --- Polls ------------------------------------------------------------------------- */
 
 static weir_err compile(const call *c, weir_filter **where, const char *text)
 {
@@ -190,7 +195,6 @@ static weir_err fill_poll(const call *c, waiting *w)
     weir_poll_request *poll = &w->poll;
     *poll = weir_poll_defaults;
     poll->limit = (uint32_t)r->limit;
-    poll->bytes = (size_t)least(r->bytes, WEIR_BUS_PAGE_MAX);
     poll->scan = (uint32_t)r->scan;
     poll->timeout_us = (int64_t)r->timeout_ms * 1000;
     poll->shards = r->shards;
@@ -218,6 +222,7 @@ static bool try_poll(bus_server *self, waiting *w)
     if (!w->polling) {
         int64_t left_us = w->deadline_us - weir_clock_now_us();
         w->poll.timeout_us = left_us > 1000 ? left_us : 1000;
+        w->poll.bytes = bytes_for(w);
         err = weir_polling_begin(&w->polling, self->poller, &w->poll, &w->page, &report);
         if (err) {
             reply_report(&c, "bad_request", &report);
@@ -251,8 +256,7 @@ static bool try_fetch(bus_server *self, waiting *w)
     }
     w->again_us = -1;
     if (weir_groups_fetch(self->groups, m->member, (uint32_t)w->request.limit,
-                          (size_t)least(w->request.bytes, WEIR_BUS_PAGE_MAX), &delivered,
-                          &w->again_us)) {
+                          bytes_for(w), &delivered, &w->again_us)) {
         leave(self, w->peer);
         reply_not_joined(&c);
         return true;
@@ -272,7 +276,7 @@ static bool is_ready(const waiting *w, bool woken, int64_t now_us)
     if (w->peer->gone) return true;
     if (w->polling) return weir_polling_is_ready(w->polling);
     if (now_us >= w->deadline_us) return true;
-    if (!weir_bus_peer_has_room(w->peer)) return false;
+    if (!weir_bus_peer_room(w->peer)) return false;
     return woken || w->request.verb == WEIR_BUS_POLL ||
            (w->again_us >= 0 && now_us >= w->again_us);
 }
@@ -281,7 +285,7 @@ static bool is_ready(const waiting *w, bool woken, int64_t now_us)
 static bool serve(bus_server *self, waiting *w)
 {
     if (w->peer->gone) return true;
-    if (!w->polling && !weir_bus_peer_has_room(w->peer)) {
+    if (!w->polling && !weir_bus_peer_room(w->peer)) {
         call c = call_of(self, w);
         w->again_us = -1; // it is looked at when there is room
         if (weir_clock_now_us() < w->deadline_us) return false;
@@ -650,6 +654,12 @@ static weir_err watch_all(bus_server *self, weir_report *report)
     return err ? weir_report_set(report, err, NULL, "no descriptors left") : WEIR_OK;
 }
 
+static void tell_endpoint(const bus_server *self, const char *endpoint)
+{
+    weir_vitals_set_endpoint(self->config->bus_vitals, endpoint);
+    weir_log(WEIR_INFO, "listening endpoint=%s", endpoint);
+}
+
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
     bus_server *self = arg;
@@ -672,7 +682,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
                                       report);
     if (err || !self->peers) return err;
     for (int i = 0; weir_bus_peers_endpoint(self->peers, i); i++)
-        weir_vitals_set_endpoint(c->bus_vitals, weir_bus_peers_endpoint(self->peers, i));
+        tell_endpoint(self, weir_bus_peers_endpoint(self->peers, i));
     return watch_all(self, report);
 }
 

@@ -74,16 +74,19 @@ static weir_err make_folder(const char *path, weir_report *report)
     }
 }
 
-static weir_err open_store(weir_hub *self, weir_report *report)
+static weir_err open_store(weir_hub *self, const char *state_dir, weir_report *report)
 {
+    char dead[PATH_MAX];
     weir_disk_config disk = self->config->disk;
     disk.path = self->store_path;
     disk.name = self->name;
     disk.locked = !self->config->state; // the state lies in the same folder
     weir_err err = weir_disk_open(&self->store, &disk, report);
     if (err) return err;
+    snprintf(dead, sizeof dead, "%s/dead.ndjson", state_dir);
     return weir_groups_new(&self->groups,
-                           &(weir_groups_config){.store = self->store,
+                           &(weir_groups_config){.dead_path = dead,
+                                                 .store = self->store,
                                                  .state = self->state,
                                                  .vnodes = (uint32_t)self->config->vnodes,
                                                  .bus = self->name},
@@ -106,7 +109,7 @@ static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *rep
     }
     if (!err && c->state) err = make_folder(c->state, report);
     if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
-    return err || c->store != WEIR_BUS_DISK ? err : open_store(self, report);
+    return err || c->store != WEIR_BUS_DISK ? err : open_store(self, state_dir, report);
 }
 
 weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report)
