@@ -57,11 +57,6 @@ typedef struct {
     weir_bus_request *request;
 } call;
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-    return a < 0 || (b >= 0 && b < a) ? b : a;
-}
-
 /* --- Replies ----------------------------------------------------------------------- */
 
 static void send_reply(const call *c, weir_buffer *bytes)
@@ -261,7 +256,7 @@ static bool try_fetch(bus_server *self, waiting *w)
         reply_not_joined(&c);
         return true;
     }
-    self->tick_us = earlier(self->tick_us, w->again_us);
+    self->tick_us = weir_earlier(self->tick_us, w->again_us);
     bool over = delivered.block || weir_clock_now_us() >= w->deadline_us;
     if (over) weir_bus_reply_delivered(&out, c.request, &delivered);
     weir_delivered_fini(&delivered);
@@ -604,11 +599,11 @@ static void set_timer(bus_server *self)
 {
     int64_t next = self->tick_us, now = weir_clock_now_us();
     for (const waiting *w = self->first; w; w = w->next)
-        next = earlier(earlier(next, w->deadline_us), w->again_us);
+        next = weir_earlier(weir_earlier(next, w->deadline_us), w->again_us);
     weir_bus_peer *peer = weir_bus_peers_first(self->peers);
     for (; peer; peer = peer->next) {
         const membership *m = peer->member;
-        if (m) next = earlier(next, peer->seen_us + m->timeout_us);
+        if (m) next = weir_earlier(next, peer->seen_us + m->timeout_us);
     }
     weir_actor_timer(self->kit, nothing, next < 0 ? -1 : next > now ? next - now : 0);
 }
