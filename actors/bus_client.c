@@ -222,7 +222,7 @@ static weir_err read_field(weir_bus_answer *answer, weir_reader *reader)
     return weir_read_array(&answer->records, &answer->count);
 }
 
-static weir_err read_answer(weir_bus_answer *answer, const void *data, size_t size)
+weir_err weir_bus_answer_read(weir_bus_answer *answer, const void *data, size_t size)
 {
     weir_reader reader = {data, (const uint8_t *)data + size};
     uint32_t count;
@@ -242,8 +242,8 @@ bool weir_bus_client_recv(weir_bus_client *self, weir_bus_answer *answer)
     for (;;) {
         if (zmq_msg_recv(&self->in, self->socket, ZMQ_DONTWAIT) < 0) return false;
         bool more = zmq_msg_more(&self->in);
-        weir_err err =
-            read_answer(answer, zmq_msg_data(&self->in), zmq_msg_size(&self->in));
+        weir_err err = weir_bus_answer_read(answer, zmq_msg_data(&self->in),
+                                            zmq_msg_size(&self->in));
         for (zmq_msg_t rest; more; zmq_msg_close(&rest)) {
             zmq_msg_init(&rest);
             more = zmq_msg_recv(&rest, self->socket, ZMQ_DONTWAIT) >= 0 &&

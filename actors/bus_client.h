@@ -51,6 +51,9 @@ typedef struct {
     uint32_t count;
 } weir_bus_answer;
 
+/*  Reads one from bytes, which are lent to it. WEIR_EMALFORMED and others.             */
+weir_err weir_bus_answer_read(weir_bus_answer *self, const void *data, size_t size);
+
 /*  False: there is none now. What is no answer is passed over.                         */
 bool weir_bus_client_recv(weir_bus_client *self, weir_bus_answer *answer);
 
