@@ -214,6 +214,8 @@ static weir_err read_field(weir_bus_answer *answer, weir_reader *reader)
     if (err) return err;
     if (strcmp(name, "text") == 0)
         return read_text(reader, answer->text, sizeof answer->text);
+    if (strcmp(name, "bus") == 0)
+        return read_text(reader, answer->bus, sizeof answer->bus);
     if (strcmp(name, "nonce") == 0) return weir_read_uint(reader, &answer->nonce);
     weir_reader before = *reader;
     err = weir_read_skip(reader);

@@ -46,6 +46,7 @@ typedef struct {
     uint64_t id;
     char code[32];
     char text[512];      // of what is not ok
+    char bus[64];        // of hello; ""
     uint64_t nonce;      // of hello; 0
     weir_reader records; // of fetch: those not taken yet
     uint32_t count;
