@@ -15,9 +15,10 @@ static const weir_source_bus_config defaults = {
                 .window = 10000},
 };
 
-static const int64_t fetch_ms = 1000;      // that a fetch waits there
-static const int64_t answer_us = 10000000; // without an answer for so long: begin again
-static const int64_t beat_us = 250000;     // how often that is looked at
+static const int64_t fetch_ms = 1000; // that a fetch waits there
+/*  Without an answer for so long it begins again: a member, and one that is not yet.   */
+static const int64_t answer_us = 5000000, greeting_us = 3000000;
+static const int64_t beat_us = 250000; // how often that is looked at
 static const int64_t again_first_us = 100000, again_max_us = 10000000;
 
 /*  What was sent on and is not safe.                                                   */
@@ -287,13 +288,14 @@ static void look_at_time(source_bus *self, int64_t now)
 {
     weir_report report = {0};
     bool waits = self->hello || self->join || self->fetch;
+    int64_t patience_us = self->joined ? answer_us : greeting_us;
     if (!self->client && now - self->heard_us >= self->again_us) {
         self->again_us =
             2 * self->again_us < again_max_us ? 2 * self->again_us : again_max_us;
         if (dial(self, &report))
             weir_actor_fail(self->kit, report.err, report.where, "%s", report.text);
-    } else if (self->client && waits && now - self->heard_us >= answer_us &&
-               now - self->asked_us >= answer_us) {
+    } else if (self->client && waits && now - self->heard_us >= patience_us &&
+               now - self->asked_us >= patience_us) {
         try_again(self, "it does not answer");
     } else if (self->joined && !waits &&
                now - self->asked_us >= self->config->options.member_timeout_us / 3) {
