@@ -67,12 +67,13 @@ BENCHES  = $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
 # What a C program may include: `#include "runtime/actor.h"` by `pkg-config weir`.
 HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h codec.h \
              context.h dead.h delivery.h doc.h err.h filter.h frame.h framing.h health.h \
-             intake.h json.h ledger.h link.h log.h loop.h metrics.h monitor.h options.h \
-             plan.h realm.h record.h refusals.h roster.h rundir.h screen.h socket.h tap.h \
-             utf8.h value.h vitals.h) \
-           $(addprefix actors/,bus.h catalog.h engine.h program.h sink_file.h sink_link.h \
-             sink_null.h sink_stdout.h sink_zmq.h source_file.h source_generate.h \
-             source_link.h source_stdin.h source_zmq.h zmq_port.h)
+             histogram.h intake.h json.h ledger.h link.h log.h loop.h metrics.h monitor.h \
+             options.h plan.h realm.h record.h refusals.h roster.h route.h rundir.h \
+             screen.h socket.h spares.h tap.h utf8.h value.h vitals.h) \
+           $(addprefix actors/,batcher.h bus.h bus_state.h catalog.h cursor.h engine.h \
+             groups.h poll.h program.h ring.h sink_file.h sink_link.h sink_null.h \
+             sink_stdout.h sink_zmq.h source_file.h source_generate.h source_link.h \
+             source_stdin.h source_zmq.h store.h zmq_port.h)
 
 .PHONY: all demo test unit blackbox soak bench asan tsan fuzz fuzzers format layers docs \
         install uninstall clean deps need need-cmocka
@@ -196,8 +197,10 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor block bus bus_state clock engine groups_random ledger link realm sandbox \
-           sink_file source_file tap uplink
+THREADED = actor actor_routes block bus bus_local bus_state clock engine groups_random \
+           help_store ledger link poll poll_order realm sandbox sink_file source_file \
+           store_disk store_disk_keep tap \
+           uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

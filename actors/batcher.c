@@ -231,6 +231,11 @@ uint32_t weir_batcher_open_records(const weir_batcher *self)
     return self->open ? self->open->records : 0;
 }
 
+int64_t weir_batcher_opened_us(const weir_batcher *self)
+{
+    return self->open ? self->opened_us : 0;
+}
+
 uint32_t weir_batcher_in_flight(const weir_batcher *self)
 {
     return self->in_flight;

@@ -57,6 +57,8 @@ int64_t weir_batcher_deadline(const weir_batcher *self);
 /*  The target that an arrival would find now. To look changes nothing.             */
 uint32_t weir_batcher_target(const weir_batcher *self, int64_t now_us);
 uint32_t weir_batcher_open_records(const weir_batcher *self);
+/*  When the first record of the open batch entered the ring; 0: none is open.      */
+int64_t weir_batcher_opened_us(const weir_batcher *self);
 uint32_t weir_batcher_in_flight(const weir_batcher *self);
 /*  Of the next record that is taken from the ring.                                 */
 uint64_t weir_batcher_sequence(const weir_batcher *self);

@@ -1,9 +1,9 @@
 #include "actors/bus.h"
-#include "actors/bus_queue.h"
-#include "runtime/actor.h"
+#include "actors/bus_local.h"
+#include "actors/bus_sender.h"
+#include "runtime/clock.h"
 #include "runtime/handover.h"
 #include "runtime/utf8.h"
-#include <assert.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -19,147 +19,32 @@ const weir_bus_config weir_bus_defaults = {
     .connect_us = 5000000,
 };
 
-/*  Blocks that one turn sends before it looks for acknowledgements.           */
-static const int blocks_a_turn = 64;
-
 /*  The thread blocks nowhere; so long it takes only where the machine stands still. */
 static const int stop_ms = 60000;
 
-/*  What the actor's thread is given.                                          */
-typedef struct {
-    weir_node node;
-    weir_endpoint endpoint;
-    weir_bus_queue *queue;
-    int wake_fd; // eventfd: something to take
-    int told_fd; // eventfd, the host's: acknowledged, or down
-} bus_actor_config;
+/*  Of a bus elsewhere, which has no options for them.                              */
+static const int64_t usual_us = 30000000;
 
 struct weir_bus {
     char *name, *connect, *server; // owned
     weir_realm *own_realm;         // NULL: lent, or none needed
+    weir_bus_local *local;         // NULL: it is elsewhere
     size_t record_max;
+    int64_t flush_us, drain_us; // WEIR_BUS_DEADLINE
     weir_bus_queue *queue;
     weir_vitals vitals;
     sem_t ended;
     weir_report report; // of the thread's start
-    bus_actor_config config;
+    weir_bus_sender_config config;
     zactor_t *actor;
+    pthread_mutex_t lock; // of all that follows
+    pthread_cond_t closed;
+    enum { OPEN = 0, CLOSING, CLOSED } ending;
+    bool stuck;      // a thread does not end, and keeps what it uses
+    uint64_t unsafe; // of CLOSED
 };
 
-/* --- The actor: lifecycle ---------------------------------------------------------- */
-
-typedef struct {
-    weir_actor *kit;
-    const bus_actor_config *config;
-    int port;
-    weir_lane lane;
-} bus_actor;
-
-static void clear(int fd)
-{
-    eventfd_t count;
-    eventfd_read(fd, &count);
-}
-
-static void woken(void *arg)
-{
-    bus_actor *self = arg;
-    clear(self->config->wake_fd); // turn () follows every wake-up
-}
-
-static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
-{
-    bus_actor *self = arg;
-    const char *name = weir_actor_node(kit)->name;
-    self->kit = kit;
-    self->config = config;
-    self->port = weir_actor_port(kit, name);
-    weir_err err = weir_actor_watch(kit, self->config->wake_fd, woken);
-    if (err)
-        return weir_report_set(report, err, NULL, "cannot wait for appends: %s",
-                               strerror(errno));
-    return weir_actor_connect(kit, name, &self->config->endpoint, NULL, report);
-}
-
-static void fini(void *arg)
-{
-    bus_actor *self = arg;
-    weir_actor_lane_fini(self->kit, &self->lane);
-}
-
-/* --- The actor: sending ------------------------------------------------------------ */
-
-static void linger_over(void *arg)
-{
-    (void)arg; // turn () follows every wake-up
-}
-
-static void send_block(bus_actor *self, weir_block **block_p, uint64_t last)
-{
-    uint32_t records = weir_block_records(*block_p);
-    weir_entry *entry = weir_actor_open(self->kit, &self->lane, records, last, 0);
-    entry->fates.done = records;
-    weir_actor_send(self->kit, self->port, block_p, entry);
-    weir_actor_done(self->kit, entry);
-}
-
-static bool turn(void *arg)
-{
-    bus_actor *self = arg;
-    for (int i = 0; i < blocks_a_turn; i++) {
-        uint64_t last;
-        int64_t wait_us;
-        if (!weir_actor_has_room(self->kit)) return false;
-        weir_block *block = weir_bus_queue_take(self->config->queue, &last, &wait_us);
-        if (!block) {
-            weir_actor_timer(self->kit, linger_over, wait_us);
-            return false;
-        }
-        send_block(self, &block, last);
-    }
-    return true;
-}
-
-static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
-{
-    (void)report;
-    bus_actor *self = arg;
-    weir_bus_queue_ack(self->config->queue, entry->position);
-    eventfd_write(self->config->told_fd, 1);
-    return WEIR_OK;
-}
-
-static void failed(void *arg)
-{
-    bus_actor *self = arg;
-    weir_bus_queue_close(self->config->queue);
-    eventfd_write(self->config->told_fd, 1);
-}
-
-static const weir_option no_options[] = {{.name = NULL}};
-
-static void run_bus(zsock_t *pipe, void *config);
-static const weir_class bus_class = {
-    .name = "bus",
-    .help = "sends what a C program appends",
-    .actor = run_bus,
-    .size = sizeof(bus_actor),
-    .config_size = sizeof(bus_actor_config),
-    .options = no_options,
-    .source = true,
-    .init = init,
-    .fini = fini,
-    .turn = turn,
-    .commit = commit,
-    .failed = failed,
-};
-
-static void run_bus(zsock_t *pipe, void *config)
-{
-    weir_actor_run(&bus_class, pipe, config);
-}
-
-/* --- The facade: starting ---------------------------------------------------------- */
+/* --- Starting ---------------------------------------------------------------------- */
 
 static char *copy(const char *text)
 {
@@ -168,13 +53,18 @@ static char *copy(const char *text)
     return dup;
 }
 
-static weir_err check(const weir_bus_config *c, weir_report *report)
+static weir_err check_endpoint(const weir_bus_config *c, weir_report *report)
 {
     weir_endpoint endpoint = {
         .endpoint = c->connect, .server = c->server, .plaintext = c->plaintext};
-    if (!c->connect)
+    if (c->options || c->state_dir || c->take || c->reader || c->store)
         return weir_report_set(report, WEIR_EINVAL, "connect",
-                               "the bus must be told which inlet to connect to");
+                               "a bus elsewhere has its own options and readers");
+    return weir_endpoint_check(&endpoint, false, report);
+}
+
+static weir_err check(const weir_bus_config *c, weir_report *report)
+{
     if (!c->window_bytes || !c->block_bytes || !c->record_max || c->linger_us < 0 ||
         c->wait_us < 0 || c->heartbeat_us <= 0 || c->connect_us <= 0)
         return weir_report_set(report, WEIR_EINVAL, NULL,
@@ -183,13 +73,19 @@ static weir_err check(const weir_bus_config *c, weir_report *report)
     if (c->keys && c->realm)
         return weir_report_set(report, WEIR_EINVAL, "keys",
                                "either keys or a realm, not both");
-    return weir_endpoint_check(&endpoint, false, report);
+    return c->connect ? check_endpoint(c, report) : WEIR_OK;
 }
 
 static void wake_actor(void *arg)
 {
     weir_bus *self = arg;
     eventfd_write(self->config.wake_fd, 1);
+}
+
+static weir_err look_at_local(void *arg, weir_report *report)
+{
+    weir_bus *self = arg;
+    return weir_bus_local_news(self->local, report);
 }
 
 static weir_err open_realm(weir_bus *self, const weir_bus_config *c, weir_report *report)
@@ -201,26 +97,34 @@ static weir_err open_realm(weir_bus *self, const weir_bus_config *c, weir_report
     return err;
 }
 
-static weir_err open_descriptors(weir_bus *self, weir_report *report)
+/*  A record above half of a ring finds no room in any.                             */
+static weir_err open_local(weir_bus *self, const weir_bus_config *c, weir_report *report)
 {
-    self->config.told_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    self->config.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (self->config.told_fd >= 0 && self->config.wake_fd >= 0) return WEIR_OK;
-    return weir_report_set(report, WEIR_ESYS, NULL, "cannot make an eventfd: %s",
-                           strerror(errno));
+    weir_err err = weir_bus_local_new(&self->local, c, self->config.look_fd, report);
+    if (err) return err;
+    const weir_bus_options *options = weir_bus_local_options(self->local);
+    size_t most = (size_t)options->ring_bytes / 2;
+    if (self->record_max > most) self->record_max = most;
+    self->flush_us = options->flush_timeout_us;
+    self->drain_us = options->drain_timeout_us;
+    self->config.route = weir_bus_local_route(self->local);
+    self->config.look = look_at_local;
+    self->config.arg = self;
+    return WEIR_OK;
 }
 
-static void fill(weir_bus *self, const weir_bus_config *c)
+static weir_err open_descriptors(weir_bus *self, weir_report *report)
 {
-    self->name = copy(c->name && *c->name ? c->name : weir_bus_defaults.name);
-    self->connect = copy(c->connect);
-    self->server = copy(c->server);
-    self->record_max = c->record_max;
-    self->config.endpoint = (weir_endpoint){.endpoint = self->connect,
-                                            .plaintext = c->plaintext,
-                                            .server = self->server,
-                                            .heartbeat_us = c->heartbeat_us,
-                                            .connect_us = c->connect_us};
+    int *fds[] = {&self->config.told_fd, &self->config.wake_fd, &self->config.look_fd};
+    for (int i = 0; i < 3; i++)
+        if ((*fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+            return weir_report_set(report, WEIR_ESYS, NULL, "cannot make an eventfd: %s",
+                                   strerror(errno));
+    return WEIR_OK;
+}
+
+static void fill_node(weir_bus *self, const weir_bus_config *c)
+{
     weir_node *node = &self->config.node;
     node->name = self->name;
     node->ledger = c->ledger;
@@ -230,6 +134,21 @@ static void fill(weir_bus *self, const weir_bus_config *c)
     node->record_max = c->record_max;
     node->report = &self->report;
     node->ended = &self->ended;
+}
+
+static void fill(weir_bus *self, const weir_bus_config *c)
+{
+    self->name = copy(c->name && *c->name ? c->name : weir_bus_defaults.name);
+    self->connect = copy(c->connect);
+    self->server = copy(c->server);
+    self->record_max = c->record_max;
+    self->flush_us = self->drain_us = usual_us;
+    self->config.endpoint = (weir_endpoint){.endpoint = self->connect,
+                                            .plaintext = c->plaintext,
+                                            .server = self->server,
+                                            .heartbeat_us = c->heartbeat_us,
+                                            .connect_us = c->connect_us};
+    fill_node(self, c);
     self->queue = self->config.queue =
         weir_bus_queue_new(&(weir_bus_queue_config){.ledger = c->ledger,
                                                     .source = self->name,
@@ -241,29 +160,42 @@ static void fill(weir_bus *self, const weir_bus_config *c)
                                                     .arg = self});
 }
 
-/*  With all signals blocked, which the new thread inherits, and so that none cuts the
-    waiting for its start short.                                               */
-static weir_err start(weir_bus *self, weir_report *report)
+static weir_err start_sender(weir_bus *self, weir_report *report)
+{
+    self->actor = zactor_new(weir_bus_sender, &self->config);
+    weir_handover_take(&self->report);
+    weir_err err = self->report.err;
+    if (!self->actor && !err)
+        err = weir_report_set(&self->report, WEIR_ESYS, NULL, "no thread or socket");
+    if (!err) err = weir_actor_ask(self->actor, NULL, "START", NULL);
+    if (report && err) *report = self->report;
+    return err;
+}
+
+/*  With all signals blocked, which the new threads inherit, and so that none cuts the
+    waiting for their start short.                                                  */
+static weir_err start(weir_bus *self, const weir_bus_config *c, weir_report *report)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    self->actor = zactor_new(run_bus, &self->config);
-    weir_handover_take(&self->report);
-    weir_err err = self->report.err;
-    if (!err) err = weir_actor_ask(self->actor, NULL, "START", NULL);
+    weir_err err = c->connect ? open_realm(self, c, report) : open_local(self, c, report);
+    if (!err) err = start_sender(self, report);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (report && err) *report = self->report;
     return err;
 }
 
 static void free_bus(weir_bus *self)
 {
+    weir_bus_local_destroy(&self->local);
     weir_bus_queue_destroy(&self->queue);
     weir_realm_destroy(&self->own_realm);
     if (self->config.told_fd >= 0) close(self->config.told_fd);
     if (self->config.wake_fd >= 0) close(self->config.wake_fd);
+    if (self->config.look_fd >= 0) close(self->config.look_fd);
     pthread_mutex_destroy(&self->vitals.lock);
+    pthread_mutex_destroy(&self->lock);
+    pthread_cond_destroy(&self->closed);
     sem_destroy(&self->ended);
     free(self->name);
     free(self->connect);
@@ -274,41 +206,100 @@ static void free_bus(weir_bus *self)
 weir_err weir_bus_new(weir_bus **self_p, const weir_bus_config *config,
                       weir_report *report)
 {
+    weir_report unread;
     *self_p = NULL;
+    if (!report) report = &unread;
     weir_err err = check(config, report);
     if (err) return err;
     weir_socket_prepare();
     weir_bus *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->vitals = (weir_vitals)WEIR_VITALS_INIT;
-    self->config.wake_fd = self->config.told_fd = -1;
+    self->config.wake_fd = self->config.told_fd = self->config.look_fd = -1;
     sem_init(&self->ended, 0, 0);
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_cond_init(&self->closed, NULL);
     fill(self, config);
     err = open_descriptors(self, report);
-    if (!err) err = open_realm(self, config, report);
-    if (!err) err = start(self, report);
-    if (err)
+    if (!err) err = start(self, config, report);
+    if (err) {
         weir_bus_destroy(&self, 0);
-    else
-        *self_p = self;
-    return err;
+        return err;
+    }
+    if (self->local) weir_bus_local_own_store(self->local);
+    *self_p = self;
+    return WEIR_OK;
 }
 
-/* --- The facade: ending ------------------------------------------------------------ */
+/* --- Ending ------------------------------------------------------------------------ */
+
+static int64_t timeout_us(int timeout_ms, int64_t usual)
+{
+    if (timeout_ms == WEIR_BUS_DEADLINE) return usual;
+    return timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000;
+}
+
+/*  Shards settle records in the order of each, not of tickets: what a shard has not
+    settled, and what never came to one. Where a full ring sends blocks back they are
+    offered again.                                                                  */
+static uint64_t count_unsafe(weir_bus *self)
+{
+    uint64_t appended = weir_bus_appended(self);
+    if (!self->local) return appended - weir_bus_acked(self);
+    weir_bus_sums sums;
+    weir_bus_local_audit(self->local, &sums);
+    uint64_t settled = sums.offered - sums.resident;
+    if (weir_bus_local_options(self->local)->overflow == WEIR_OVERFLOW_FAIL)
+        settled -= sums.full;
+    return appended - settled;
+}
+
+static uint64_t end(weir_bus *self, int64_t timeout)
+{
+    int64_t until_us = weir_clock_now_us() + timeout;
+    weir_bus_queue_end(self->queue);
+    if (self->local) weir_bus_local_drain(self->local);
+    if (timeout) weir_bus_queue_flush(self->queue, timeout);
+    self->stuck = weir_actor_stop(&self->actor, &self->ended, stop_ms) != WEIR_OK;
+    weir_bus_queue_close(self->queue);
+    if (self->local && !self->stuck) {
+        int64_t left = timeout < 0 ? usual_us : until_us - weir_clock_now_us();
+        self->stuck = weir_bus_local_end(self->local, left) != WEIR_OK;
+    }
+    return count_unsafe(self);
+}
+
+uint64_t weir_bus_close(weir_bus *self, int timeout_ms)
+{
+    pthread_mutex_lock(&self->lock);
+    bool first = self->ending == OPEN;
+    if (first) {
+        self->ending = CLOSING;
+        pthread_mutex_unlock(&self->lock);
+        uint64_t unsafe = end(self, timeout_us(timeout_ms, self->drain_us));
+        pthread_mutex_lock(&self->lock);
+        self->unsafe = unsafe;
+        self->ending = CLOSED;
+        pthread_cond_broadcast(&self->closed);
+    }
+    while (self->ending != CLOSED)
+        pthread_cond_wait(&self->closed, &self->lock);
+    uint64_t unsafe = self->unsafe;
+    pthread_mutex_unlock(&self->lock);
+    return unsafe;
+}
 
 uint64_t weir_bus_destroy(weir_bus **self_p, int timeout_ms)
 {
     weir_bus *self = *self_p;
     *self_p = NULL;
     if (!self) return 0;
-    if (timeout_ms != 0) weir_bus_flush(self, timeout_ms);
-    weir_err err = weir_actor_stop(&self->actor, &self->ended, stop_ms);
-    uint64_t unsafe = weir_bus_appended(self) - weir_bus_acked(self);
-    if (err == WEIR_OK) free_bus(self); // else its thread still uses it
+    uint64_t unsafe = weir_bus_close(self, timeout_ms);
+    if (!self->stuck) free_bus(self);
     return unsafe;
 }
 
-/* --- The facade: appending --------------------------------------------------------- */
+/* --- Appending --------------------------------------------------------------------- */
 
 weir_err weir_bus_append(weir_bus *self, const weir_record *record, uint64_t *ticket)
 {
@@ -331,6 +322,9 @@ weir_err weir_bus_append(weir_bus *self, const weir_record *record, uint64_t *ti
     return err;
 }
 
+/*  What a payload alone has around it.                                             */
+static const size_t payload_slack = 9;
+
 weir_err weir_bus_append_payload(weir_bus *self, weir_format format, const void *data,
                                  size_t size, uint64_t *ticket)
 {
@@ -338,17 +332,16 @@ weir_err weir_bus_append_payload(weir_bus *self, weir_format format, const void 
         weir_record record = {.format = format, .data = data, .size = size};
         return weir_bus_append(self, &record, ticket);
     }
-    if (size > self->record_max) return WEIR_ETOOBIG;
-    if (format == WEIR_JSON && !weir_utf8_valid(data, size)) return WEIR_EMALFORMED;
+    if (size + payload_slack > self->record_max) return WEIR_ETOOBIG;
     return weir_bus_queue_payload(self->queue, format, data, size, ticket);
 }
 
 weir_err weir_bus_flush(weir_bus *self, int timeout_ms)
 {
-    return weir_bus_queue_flush(self->queue, (int64_t)timeout_ms * 1000);
+    return weir_bus_queue_flush(self->queue, timeout_us(timeout_ms, self->flush_us));
 }
 
-/* --- The facade: looking ----------------------------------------------------------- */
+/* --- Looking ----------------------------------------------------------------------- */
 
 uint64_t weir_bus_acked(const weir_bus *self)
 {
@@ -365,19 +358,73 @@ int weir_bus_fd(const weir_bus *self)
     return self->config.told_fd;
 }
 
-weir_bus_condition weir_bus_state(weir_bus *self, weir_report *report)
+static bool is_closed(weir_bus *self)
+{
+    pthread_mutex_lock(&self->lock);
+    bool closed = self->ending != OPEN;
+    pthread_mutex_unlock(&self->lock);
+    return closed;
+}
+
+/*  Whether a link of it is down; then the report says which.                       */
+static bool lacks_a_link(weir_vitals *vitals, weir_report *report)
+{
+    weir_wait waits[WEIR_WAITS_MAX];
+    size_t count = weir_vitals_waits(vitals, waits);
+    for (size_t i = 0; i < count; i++) {
+        if (waits[i].kind != WEIR_WAIT_LINK) continue;
+        weir_report_set(report, WEIR_ECLOSED, waits[i].subject, "%s", waits[i].text);
+        return true;
+    }
+    return false;
+}
+
+weir_bus_condition weir_bus_health(weir_bus *self, weir_report *report)
 {
     if (report) *report = (weir_report){0};
     if (self->vitals.state == WEIR_STATE_FAILED) {
         if (report) weir_vitals_reason(&self->vitals, report);
         return WEIR_BUS_DOWN;
     }
-    weir_wait waits[WEIR_WAITS_MAX];
-    size_t count = weir_vitals_waits(&self->vitals, waits);
-    for (size_t i = 0; i < count; i++) {
-        if (waits[i].kind != WEIR_WAIT_LINK) continue;
-        weir_report_set(report, WEIR_ECLOSED, waits[i].subject, "%s", waits[i].text);
-        return WEIR_BUS_WAITING;
+    if (is_closed(self)) {
+        weir_report_set(report, WEIR_ECLOSED, NULL, "the bus is closed");
+        return WEIR_BUS_DOWN;
     }
-    return WEIR_BUS_OPEN;
+    if (lacks_a_link(&self->vitals, report)) return WEIR_BUS_WAITING;
+    bool waits = self->local && lacks_a_link(weir_bus_local_vitals(self->local), report);
+    return waits ? WEIR_BUS_WAITING : WEIR_BUS_OPEN;
+}
+
+/* --- A bus in this process --------------------------------------------------------- */
+
+size_t weir_bus_look(weir_bus *self, weir_bus_shard *shards, size_t max)
+{
+    return self->local ? weir_bus_local_look(self->local, shards, max) : 0;
+}
+
+void weir_bus_audit(weir_bus *self, weir_bus_sums *sums)
+{
+    if (self->local)
+        weir_bus_local_audit(self->local, sums);
+    else
+        *sums = (weir_bus_sums){0};
+}
+
+weir_err weir_bus_scale(weir_bus *self, uint32_t shards, int timeout_ms,
+                        weir_report *report)
+{
+    if (!self->local)
+        return weir_report_set(report, WEIR_EINVAL, NULL, "this bus is elsewhere");
+    return weir_bus_local_scale(self->local, shards,
+                                timeout_us(timeout_ms, self->flush_us), report);
+}
+
+weir_poller *weir_bus_poller(weir_bus *self)
+{
+    return self->local ? weir_bus_local_poller(self->local) : NULL;
+}
+
+weir_groups *weir_bus_groups(weir_bus *self)
+{
+    return self->local ? weir_bus_local_groups(self->local) : NULL;
 }

@@ -75,7 +75,7 @@ const weir_option weir_bus_node_options[] = {
     TIME("retry.max", retry.wait.max_us, "ceiling of that wait"),
     TIME("flush_timeout", flush_timeout_us, "deadline of a flush"),
     TIME("drain_timeout", drain_timeout_us, "deadline of a close"),
-    {"scale", WEIR_OPTION_TABLE, AT(policy), 0, 0, function_word, false, "the policy that adds and drains shards: the bounds of the built-in one, or a function that is called each second with { shards, hot, cold, load, fill, wait_ms, rate } and returns how many there should be; none: their number changes by command alone"},
+    {"scale", WEIR_OPTION_TABLE, AT(policy), 0, 0, function_word, false, "the policy that adds and drains shards: the bounds of the built-in one, or a function that is called each window with { shards, hot, cold, load, fill, wait_ms, rate } and returns how many there should be; none: their number changes by command alone"},
     COUNT("scale.min", scale.min, 1, 1024, NULL, "fewest active shards"),
     COUNT("scale.max", scale.max, 1, 1024, none_word, "most active shards; none: as many as shards"),
     RATIO("scale.fill", scale.fill, WEIR_ABOVE_0, 1, "fill of the ring at load 1"),
@@ -83,6 +83,7 @@ const weir_option weir_bus_node_options[] = {
     TIME("scale.wait", scale.wait_us, "time in the ring at load 1"),
     TIME("scale.window", scale.window_us, "period of the policy"),
     TIME("scale.cooldown", scale.cooldown_us, "least time between two changes"),
+    {"scale.want", WEIR_OPTION_FUNCTION, AT(wants), 0, 0, NULL, false, "a function instead of the built-in policy, as above, within min and max"},
     TIME("scale.idle_delay", scale.idle_delay_us, "cold for so long, a shard goes"),
     WORD("store", store, store_words, "disk { .. }: records are on disk before they are acknowledged"),
     {"disk.path", WEIR_OPTION_PATH, AT(path), 0, 0, NULL, false, "folder of the store; none: bus/NAME in the topology's state folder"},
@@ -125,6 +126,11 @@ uint32_t weir_bus_scale_max(const weir_bus_options *self)
     if (self->policy != WEIR_FUNCTION) return weir_bus_first_shards(self);
     return self->vnodes < 1024 ? (uint32_t)self->vnodes
                                : 1024; // the function's own bound
+}
+
+bool weir_bus_has_function(const weir_bus_options *self)
+{
+    return self->wants || self->policy == WEIR_FUNCTION;
 }
 
 bool weir_bus_has_policy(const weir_bus_options *self)

@@ -20,7 +20,8 @@ typedef struct {
     int64_t flush_timeout_us, drain_timeout_us;
     int64_t policy; // WEIR_TABLE or WEIR_FUNCTION: there is a `scale`, whose policy adds
                     // and drains shards
-    weir_policy function; // of FUNCTION
+    bool wants;     // the policy is a function in the table
+    weir_policy function; // of a policy that is one
     weir_scale_config scale;
     int store;    // weir_bus_store
     char *path;   // of the disk store; NULL: bus/NAME under the topology's state
@@ -37,6 +38,7 @@ weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *repor
 
 /*  Active shards at the first start, and the bounds of scaling, without `auto`.     */
 uint32_t weir_bus_first_shards(const weir_bus_options *self);
+bool weir_bus_has_function(const weir_bus_options *self); // as its policy
 bool weir_bus_has_policy(const weir_bus_options *self);
 uint32_t weir_bus_scale_max(const weir_bus_options *self);
 

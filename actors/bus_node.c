@@ -1,6 +1,8 @@
 #include "actors/bus_node.h"
 #include "actors/bus_server.h"
 #include "actors/bus_shards.h"
+#include "actors/bus_tell.h"
+#include "actors/reader.h"
 #include "runtime/clock.h"
 #include "runtime/handover.h"
 #include "runtime/log.h"
@@ -141,7 +143,7 @@ static weir_err open_policy(bus_node *self, weir_report *report)
     if (!weir_bus_has_policy(o)) return WEIR_OK;
     scale.max = weir_bus_scale_max(o);
     self->scaling = weir_scaling_new(&scale);
-    if (o->policy != WEIR_FUNCTION) return WEIR_OK;
+    if (!weir_bus_has_function(o)) return WEIR_OK;
     return o->function.class->open(&self->function, o->function.source, self->node.ledger,
                                    report);
 }
@@ -259,7 +261,8 @@ static weir_err cmd_scale(void *arg, zmsg_t *args, zmsg_t *reply)
     int64_t want, min = self->config->bus.scale.min;
     int64_t max = weir_bus_scale_max(&self->config->bus);
     char *text = zmsg_popstr(args);
-    weir_err err = parse_target(text, weir_bus_shards_active(self->shards), &want);
+    uint32_t before = weir_bus_shards_active(self->shards);
+    weir_err err = parse_target(text, before, &want);
     zstr_free(&text);
     if (err)
         weir_report_set(&report, err, NULL, "expected a number of shards, +N or -N");
@@ -273,13 +276,24 @@ static weir_err cmd_scale(void *arg, zmsg_t *args, zmsg_t *reply)
         zmsg_addstr(reply, report.text);
         return err;
     }
-    uint32_t count;
+    uint32_t count, active = weir_bus_shards_active(self->shards);
     const uint32_t *ids = weir_bus_shards_changed(self->shards, &count);
+    zmsg_addstrf(reply, "%" PRIu32, before);
+    zmsg_addstrf(reply, "%" PRIu32, active);
     for (uint32_t i = 0; i < count; i++)
         zmsg_addstrf(reply, "%" PRIu32, ids[i]);
     if (self->scaling) weir_scaling_changed(self->scaling, weir_clock_now_us());
-    tell_change(self, "command");
+    if (count) tell_change(self, "command");
     return WEIR_OK;
+}
+
+static weir_err cmd_moved(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    bus_node *self = arg;
+    (void)args;
+    if (!weir_bus_shards_is_changing(self->shards)) return WEIR_OK;
+    zmsg_addstr(reply, "a shard has not made safe what it has of vnodes that move");
+    return WEIR_EFULL;
 }
 
 static weir_err cmd_flush(void *arg, zmsg_t *args, zmsg_t *reply)
@@ -287,15 +301,60 @@ static weir_err cmd_flush(void *arg, zmsg_t *args, zmsg_t *reply)
     bus_node *self = arg;
     (void)args;
     zmsg_addstrf(reply, "%" PRIu64, weir_route_ask_flush(weir_hub_route(self->hub)));
+    zmsg_addstrf(reply, "%" PRId64, self->config->bus.flush_timeout_us);
+    return WEIR_OK;
+}
+
+static uint64_t pop_number(zmsg_t *args)
+{
+    char *text = zmsg_popstr(args);
+    uint64_t number = text ? strtoull(text, NULL, 10) : 0;
+    zstr_free(&text);
+    return number;
+}
+
+static void tell_unsafe(uint32_t shard, const weir_shard_stats *stats, const char *error,
+                        zmsg_t *reply)
+{
+    int64_t age_us = weir_clock_now_us() - stats->oldest_us;
+    zmsg_addstrf(reply, "%" PRIu32, shard);
+    zmsg_addstrf(reply, "%" PRIu64, weir_shard_resident(stats));
+    zmsg_addstrf(reply, "%" PRId64, age_us > 0 ? age_us / 1000 : 0);
+    zmsg_addstr(reply, error);
+}
+
+/*  What holds a shard's store up: its last error, or what its waits say.           */
+static const char *error_of(weir_hub_shard *shard, const weir_shard_stats *stats,
+                            weir_wait waits[WEIR_WAITS_MAX])
+{
+    if (*stats->dispatch.error) return stats->dispatch.error;
+    size_t count = weir_vitals_waits(&shard->vitals, waits);
+    for (size_t i = 0; i < count; i++)
+        if (weir_wait_infos[waits[i].kind].degrades) return waits[i].text;
+    return "";
+}
+
+static weir_err cmd_unsafe(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    bus_node *self = arg;
+    size_t count;
+    weir_wait waits[WEIR_WAITS_MAX];
+    int64_t since_us = (int64_t)pop_number(args);
+    weir_hub_shard **list = weir_hub_list(self->hub, &count);
+    for (size_t i = 0; i < count; i++) {
+        weir_shard_stats stats;
+        weir_hub_look(list[i], &stats);
+        if (stats.oldest_us && stats.oldest_us <= since_us)
+            tell_unsafe(list[i]->id, &stats, error_of(list[i], &stats, waits), reply);
+    }
+    free(list);
     return WEIR_OK;
 }
 
 static weir_err cmd_flushed(void *arg, zmsg_t *args, zmsg_t *reply)
 {
     bus_node *self = arg;
-    char *text = zmsg_popstr(args);
-    uint64_t round = text ? strtoull(text, NULL, 10) : 0;
-    zstr_free(&text);
+    uint64_t round = pop_number(args);
     zmsg_addstr(reply,
                 weir_route_is_flushed(weir_hub_route(self->hub), round) ? "1" : "0");
     return WEIR_OK;
@@ -310,14 +369,71 @@ static weir_err cmd_close(void *arg, zmsg_t *args, zmsg_t *reply)
     return WEIR_OK;
 }
 
+/* --- Groups ------------------------------------------------------------------------ */
+
+/*  Gives the groups and the name of the one that is meant, which is the caller's.   */
+static weir_err find_groups(bus_node *self, zmsg_t *args, weir_groups **groups,
+                            char **name, weir_report *report)
+{
+    *name = zmsg_popstr(args);
+    *groups = weir_hub_groups(self->hub);
+    if (*groups && *name) return WEIR_OK;
+    return weir_report_set(report, WEIR_ENOTFOUND, NULL,
+                           "it has no store, and so no groups");
+}
+
+static weir_err answer(zmsg_t *reply, weir_err err, const weir_report *report)
+{
+    if (err) zmsg_addstr(reply, report->text);
+    return err;
+}
+
+static weir_err cmd_position(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    char *name, *where = NULL;
+    weir_groups *groups;
+    weir_report report = {0};
+    weir_group_config config = weir_group_defaults;
+    weir_err err = find_groups(arg, args, &groups, &name, &report);
+    if (!err) where = zmsg_popstr(args);
+    weir_group_options options = weir_group_options_defaults;
+    options.start = where;
+    if (!err) err = weir_group_options_start(&options, &config, &report);
+    if (!err) err = weir_groups_set(groups, name, &config, &report);
+    zstr_free(&name);
+    zstr_free(&where);
+    return answer(reply, err, &report);
+}
+
+static weir_err cmd_forget(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    char *name;
+    weir_groups *groups;
+    weir_report report = {0};
+    weir_err err = find_groups(arg, args, &groups, &name, &report);
+    if (!err) err = weir_groups_remove(groups, name, &report);
+    zstr_free(&name);
+    return answer(reply, err, &report);
+}
+
 /* --- Tables ------------------------------------------------------------------------ */
 
 static const weir_command commands[] = {
     {"SCALE", cmd_scale,
-     "N | +N | -N -> shard ... ; the number of active shards; gives the ids that it adds "
-     "or drains"},
-    {"FLUSH", cmd_flush, "-> round ; asks all outlets to flush what they have sent"},
+     "N | +N | -N -> before active shard ... ; the number of active shards; gives how "
+     "many "
+     "they were and are, and the ids that it adds or drains"},
+    {"MOVED", cmd_moved, "-> ; full while vnodes are under way between shards"},
+    {"FLUSH", cmd_flush,
+     "-> round timeout_us ; asks all outlets to flush what they have sent; the bus's "
+     "flush_timeout"},
     {"FLUSHED", cmd_flushed, "round -> 1 | 0 ; whether all of that is safe"},
+    {"UNSAFE", cmd_unsafe,
+     "time -> [shard records age_ms error]... ; the shards with records from before this "
+     "time (weir_clock_now_us) that are not safe"},
+    {"POSITION", cmd_position,
+     "group position -> ; moves a group: start, end, a time or a cursor"},
+    {"FORGET", cmd_forget, "group -> ; forgets a group without members"},
     {"CLOSE", cmd_close, "-> ; nothing is taken any more"},
     {NULL, NULL, NULL},
 };
@@ -343,6 +459,8 @@ const weir_class weir_bus_node_class = {
     .route = route_of,
     .outlets = outlets_of,
     .stores = stores,
+    .tell = weir_bus_tell,
+    .metrics = weir_bus_metrics,
     .check = check,
     .init = init,
     .fini = fini,

@@ -1,6 +1,7 @@
 #include "actors/bus_queue.h"
 #include "runtime/clock.h"
 #include "runtime/frame.h"
+#include "runtime/gate.h"
 #include "runtime/options.h"
 #include <assert.h>
 #include <pthread.h>
@@ -17,9 +18,11 @@ typedef struct pack {
 struct weir_bus_queue {
     weir_bus_queue_config config;
     weir_run origin;
-    pthread_mutex_t lock;     // of all that follows
-    pthread_cond_t moved;     // acked has advanced, or the queue was closed
+    pthread_mutex_t lock;     // of who waits
+    pthread_cond_t moved;     // acked has advanced, or the queue was ended or closed
+    weir_gate gate;           // of all that follows; entered before the lock
     int waiting;              // threads that wait for it
+    weir_spares *spares;      // bodies for it
     weir_builder open;        // the open block
     int64_t opened_us;        // when its first record came
     pack *first, **end;       // list in the order of tickets, owned
@@ -27,14 +30,20 @@ struct weir_bus_queue {
     int sealed;               // how many were not taken
     size_t kept_bytes;        // cost of all of them
     uint64_t appended, acked; // tickets
+    uint64_t wanted;          // the highest one that a flush has waited for
     bool asleep;              // the actor's thread found nothing to take
-    bool armed; // and will look again by itself, before a record waits for too long
-    bool closed;
+    bool armed;  // and will look again by itself, before a record waits for too long
+    bool ended;  // nothing is appended any more
+    bool closed; // nor sent
 };
 
 /*  So many full blocks wake the actor's thread; fewer wait until it looks by itself, as
     records may anyway: a switch between threads costs as much as many appends. */
 static const int sealed_wake = 8;
+
+/*  Bodies that are kept for blocks to come, and what a body has behind its target, so
+   that the record that fills it seldom makes it grow. */
+static const size_t spares_most = 64, slack = 4096;
 
 /*  A ledger that others fill does not tell when it has room again.            */
 static const int64_t ledger_look_us = 10000;
@@ -47,6 +56,8 @@ weir_bus_queue *weir_bus_queue_new(const weir_bus_queue_config *config)
     self->origin.source = config->source;
     self->open.ledger = config->ledger;
     self->open.target = config->block_bytes;
+    self->spares = self->open.spares =
+        weir_spares_new(config->block_bytes + slack, spares_most);
     self->end = &self->first;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -79,6 +90,7 @@ void weir_bus_queue_destroy(weir_bus_queue **self_p)
     while (self->first)
         drop_first(self);
     weir_builder_fini(&self->open);
+    weir_spares_destroy(&self->spares);
     pthread_cond_destroy(&self->moved);
     pthread_mutex_destroy(&self->lock);
     free(self);
@@ -107,13 +119,29 @@ static bool is_before(const struct timespec *a, const struct timespec *b)
     return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
 }
 
-/*  Waits until something has moved. False: the instant has come.              */
+/*  Waits until something has moved. False: the instant has come. The lock is taken before
+    the gate is left, so that who tells of a move comes after this has begun to wait. */
 static bool wait_until(weir_bus_queue *self, const struct timespec *until)
 {
     self->waiting++;
+    pthread_mutex_lock(&self->lock);
+    weir_gate_leave(&self->gate);
     int rc = pthread_cond_timedwait(&self->moved, &self->lock, until);
+    pthread_mutex_unlock(&self->lock);
+    weir_gate_enter(&self->gate);
     self->waiting--;
     return rc == 0;
+}
+
+/*  Leaves the gate, and wakes who waits.                                           */
+static void leave_and_tell(weir_bus_queue *self)
+{
+    bool waits = self->waiting > 0;
+    weir_gate_leave(&self->gate);
+    if (!waits) return;
+    pthread_mutex_lock(&self->lock);
+    pthread_cond_broadcast(&self->moved);
+    pthread_mutex_unlock(&self->lock);
 }
 
 /* --- Sealing ----------------------------------------------------------------------- */
@@ -132,7 +160,7 @@ static void seal(weir_bus_queue *self)
     self->kept_bytes += new->cost;
 }
 
-/*  All that waits goes now, the open block, too. Called and left with the lock.  */
+/*  All that waits goes now, the open block, too. Called and left in the gate.  */
 static void hurry(weir_bus_queue *self)
 {
     seal(self);
@@ -143,9 +171,9 @@ static void hurry(weir_bus_queue *self)
 
 /* --- Appending --------------------------------------------------------------------- */
 
-static weir_err admit(weir_bus_queue *self)
+static inline weir_err admit(weir_bus_queue *self)
 {
-    if (self->closed) return WEIR_ECLOSED;
+    if (self->ended || self->closed) return WEIR_ECLOSED;
     if (self->kept_bytes + self->open.body.size >= self->config.window_bytes)
         return WEIR_EFULL;
     return self->open.body.data ? WEIR_OK : weir_builder_open(&self->open);
@@ -167,32 +195,32 @@ static weir_err wait_for_room(weir_bus_queue *self)
     }
 }
 
-/*  Returns with the lock held when there is room.                             */
-static weir_err enter(weir_bus_queue *self)
+/*  Returns in the gate when there is room.                             */
+static inline weir_err enter(weir_bus_queue *self)
 {
-    pthread_mutex_lock(&self->lock);
+    weir_gate_enter(&self->gate);
     weir_err err = admit(self);
     if (err == WEIR_EFULL) err = wait_for_room(self);
-    if (err) pthread_mutex_unlock(&self->lock);
+    if (err) weir_gate_leave(&self->gate);
     return err;
 }
 
-static bool must_wake(weir_bus_queue *self)
+static inline bool must_wake(weir_bus_queue *self)
 {
     if (!self->asleep || (self->armed && self->sealed < sealed_wake)) return false;
     self->asleep = false;
     return true;
 }
 
-/*  A record was added: numbers it, and lets go of the lock. Wakes the actor's thread
-    outside the lock, which it asks for at once.                               */
-static void leave(weir_bus_queue *self, uint64_t *ticket)
+/*  A record was added: numbers it, and leaves the gate. Wakes the actor's thread
+    outside, since it enters at once.                               */
+static inline void leave(weir_bus_queue *self, uint64_t *ticket)
 {
     uint64_t number = ++self->appended;
     if (self->open.records == 1) self->opened_us = weir_clock_now_us();
     if (weir_builder_full(&self->open)) seal(self);
     bool wakes = must_wake(self);
-    pthread_mutex_unlock(&self->lock);
+    weir_gate_leave(&self->gate);
     if (wakes) self->config.wake(self->config.arg);
     if (ticket) *ticket = number;
 }
@@ -202,7 +230,12 @@ weir_err weir_bus_queue_payload(weir_bus_queue *self, weir_format format,
 {
     weir_err err = enter(self);
     if (err) return err;
-    weir_builder_add_payload(&self->open, format, data, size, &self->origin);
+    if (format != WEIR_JSON) {
+        weir_builder_add_payload(&self->open, format, data, size, &self->origin);
+    } else if (!weir_builder_add_json(&self->open, data, size, &self->origin)) {
+        weir_gate_leave(&self->gate);
+        return WEIR_EMALFORMED;
+    }
     leave(self, ticket);
     return WEIR_OK;
 }
@@ -221,16 +254,21 @@ weir_err weir_bus_queue_flush(weir_bus_queue *self, int64_t timeout_us)
 {
     struct timespec until = instant_in(timeout_us);
     weir_err err = WEIR_OK;
-    pthread_mutex_lock(&self->lock);
+    weir_gate_enter(&self->gate);
     uint64_t target = self->appended;
-    hurry(self);
+    if (self->acked < target) {
+        seal(self);
+        self->wanted = target;
+        self->asleep = false;
+        self->config.wake(self->config.arg); // also when all of it was taken
+    }
     while (!err && self->acked < target) {
         if (self->closed)
             err = WEIR_ECLOSED;
         else if (!wait_until(self, &until) && self->acked < target)
             err = self->closed ? WEIR_ECLOSED : WEIR_ETIMEOUT;
     }
-    pthread_mutex_unlock(&self->lock);
+    weir_gate_leave(&self->gate);
     return err;
 }
 
@@ -238,9 +276,9 @@ weir_err weir_bus_queue_flush(weir_bus_queue *self, int64_t timeout_us)
 
 static uint64_t look(weir_bus_queue *self, const uint64_t *ticket)
 {
-    pthread_mutex_lock(&self->lock);
+    weir_gate_enter(&self->gate);
     uint64_t value = *ticket;
-    pthread_mutex_unlock(&self->lock);
+    weir_gate_leave(&self->gate);
     return value;
 }
 
@@ -252,6 +290,11 @@ uint64_t weir_bus_queue_appended(weir_bus_queue *self)
 uint64_t weir_bus_queue_acked(weir_bus_queue *self)
 {
     return look(self, &self->acked);
+}
+
+uint64_t weir_bus_queue_wanted(weir_bus_queue *self)
+{
+    return look(self, &self->wanted);
 }
 
 /* --- The actor's side -------------------------------------------------------------- */
@@ -267,7 +310,7 @@ static int64_t linger_left(const weir_bus_queue *self)
 weir_block *weir_bus_queue_take(weir_bus_queue *self, uint64_t *last, int64_t *wait_us)
 {
     weir_block *block = NULL;
-    pthread_mutex_lock(&self->lock);
+    weir_gate_enter(&self->gate);
     *wait_us = -1;
     if (!self->next && (*wait_us = linger_left(self)) == 0) seal(self);
     if (self->next) {
@@ -279,25 +322,30 @@ weir_block *weir_bus_queue_take(weir_bus_queue *self, uint64_t *last, int64_t *w
     }
     self->asleep = !block;
     self->armed = *wait_us > 0;
-    pthread_mutex_unlock(&self->lock);
+    weir_gate_leave(&self->gate);
     return block;
 }
 
 void weir_bus_queue_ack(weir_bus_queue *self, uint64_t ticket)
 {
-    pthread_mutex_lock(&self->lock);
+    weir_gate_enter(&self->gate);
     assert(ticket <= self->appended);
     while (self->first && self->first->last <= ticket)
         drop_first(self);
     self->acked = ticket;
-    if (self->waiting) pthread_cond_broadcast(&self->moved);
-    pthread_mutex_unlock(&self->lock);
+    leave_and_tell(self);
+}
+
+void weir_bus_queue_end(weir_bus_queue *self)
+{
+    weir_gate_enter(&self->gate);
+    self->ended = true;
+    leave_and_tell(self);
 }
 
 void weir_bus_queue_close(weir_bus_queue *self)
 {
-    pthread_mutex_lock(&self->lock);
+    weir_gate_enter(&self->gate);
     self->closed = true;
-    pthread_cond_broadcast(&self->moved);
-    pthread_mutex_unlock(&self->lock);
+    leave_and_tell(self);
 }

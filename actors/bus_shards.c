@@ -89,6 +89,20 @@ static void note_move(weir_shard_table *t, uint32_t from, uint32_t to)
     t->moves[t->move_count++] = (weir_move){from, to, t->version};
 }
 
+/*  Where the fence of a move is not stored yet, who takes the vnodes on from there is
+    behind the first shard, too.                                                    */
+static void note_detours(weir_shard_table *t)
+{
+    for (size_t before = 0; before < t->move_count;) {
+        before = t->move_count;
+        for (size_t i = 0; i < before; i++)
+            for (size_t j = 0; j < before; j++)
+                if (t->moves[i].to == t->moves[j].from &&
+                    t->moves[i].from != t->moves[j].to)
+                    note_move(t, t->moves[i].from, t->moves[j].to);
+    }
+}
+
 /*  Gives the vnodes to the active shards; what moves from a shard that had some is noted.
  */
 static void assign(weir_bus_shards *self)
@@ -100,19 +114,13 @@ static void assign(weir_bus_shards *self)
     for (uint32_t v = 0; v < t->vnodes; v++)
         if (self->owners[v] != t->owners[v] && find_row(self, self->owners[v]))
             note_move(t, self->owners[v], t->owners[v]);
+    note_detours(t);
     free(ids);
 }
 
 static weir_err store_table(weir_bus_shards *self, weir_report *report)
 {
     return weir_bus_state_store(weir_hub_state(self->config.hub), &self->table, report);
-}
-
-/*  Moves whose fences are stored by now need not be known any more: the shard that gained
-    has made something safe since.                                                  */
-static void forget_moves(weir_bus_shards *self)
-{
-    self->table.move_count = 0;
 }
 
 /* --- Members ----------------------------------------------------------------------- */
@@ -158,7 +166,8 @@ static void configure(weir_bus_shards *self, member *m)
     m->config.node.ended = &m->ended;
     m->shared->vitals.wake_fd = self->config.wake_fd;
     atomic_store(&m->shared->vitals.state, WEIR_STATE_NEW);
-    memset(&m->shared->window.stats, 0, sizeof m->shared->window.stats);
+    weir_hub_shard_begin(m->shared);
+    weir_hub_look(m->shared, &m->before);
 }
 
 static weir_err tell(member *m, const char *command, weir_report *report)
@@ -183,16 +192,18 @@ static weir_err connect_reader(member *m, const reader *r, weir_report *report)
     return err;
 }
 
+/*  The inlet's name is one that was never there: libzmq lets go of a name some time after
+    its socket.                                                                     */
 static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report)
 {
+    static _Atomic uint64_t number;
     m->actor = zactor_new(weir_shard, &m->config);
     weir_handover_take(&m->report);
     if (!m->actor || m->report.err)
         return weir_report_set(report, WEIR_ESYS, NULL, "shard %" PRIu32 ": %s", m->id,
                                m->report.err ? m->report.text : "no thread or socket");
-    snprintf(m->endpoint, sizeof m->endpoint,
-             "inproc://weir-shard-%p-%" PRIu64 "-%" PRIu32, (void *)self->config.hub,
-             self->config.epoch, m->id);
+    snprintf(m->endpoint, sizeof m->endpoint, "inproc://weir-shard-%" PRIu64 "-%" PRIu32,
+             atomic_fetch_add(&number, 1), m->id);
     weir_err err = weir_actor_ask(m->actor, NULL, "LISTEN", m->endpoint, NULL);
     if (err)
         return weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot listen",
@@ -293,10 +304,36 @@ static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
     if (!gains) return WEIR_OK;
     m->park_set = (weir_park_set){m->parks, vnodes};
     snprintf(address, sizeof address, "%p", (void *)&m->park_set);
+    weir_handover_give(&m->park_set);
     weir_err err = weir_actor_ask(m->actor, NULL, "PARK", address, NULL);
+    weir_handover_take(&m->park_set);
     return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot park",
                                  m->id)
                : WEIR_OK;
+}
+
+/*  A shard that does not run takes no vnodes on any more.                          */
+static bool is_fenced(const weir_bus_shards *self, uint32_t id)
+{
+    member *m = find_member(self, id);
+    zmsg_t *reply = NULL;
+    if (!m) return true;
+    weir_err err = weir_actor_ask(m->actor, &reply, "FENCED", NULL);
+    char *text = reply ? zmsg_popstr(reply) : NULL;
+    bool fenced = !err && text && streq(text, "1");
+    zstr_free(&text);
+    zmsg_destroy(&reply);
+    return fenced;
+}
+
+/*  Moves whose fences are stored need not be known any more.                       */
+static void forget_moves(weir_bus_shards *self)
+{
+    weir_shard_table *t = &self->table;
+    size_t kept = 0;
+    for (size_t i = 0; i < t->move_count; i++)
+        if (!is_fenced(self, t->moves[i].to)) t->moves[kept++] = t->moves[i];
+    t->move_count = kept;
 }
 
 static uint64_t last_offset(const weir_store_shard *list, size_t count, uint32_t id)

@@ -198,6 +198,7 @@ static int copy_rounds(weir_disk *self)
     int rc = 0;
     for (int i = 0; i < rounds_max && !rc && !atomic_load(&self->compact.stop); i++) {
         rc = copy_round(self, &bytes);
+        if (self->copied) self->copied();
         if (!rc && bytes < (uint64_t)self->config.commit_bytes) return 0;
     }
     return rc ? rc : EBUSY;

@@ -136,6 +136,30 @@ bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row)
            is_needed(self, row);
 }
 
+static const weir_disk_row *find_row(const weir_disk *self, uint32_t shard)
+{
+    for (size_t i = 0; i < self->shard_count; i++)
+        if (self->shards[i]->now.row.id == shard) return &self->shards[i]->now.row;
+    return NULL;
+}
+
+bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold)
+{
+    weir_disk *self = (weir_disk *)store;
+    uint64_t offset = UINT64_MAX;
+    pthread_mutex_lock(&self->mutex);
+    const weir_disk_row *row = find_row(self, shard);
+    const char *name = row ? find_lowest(self, shard, &offset) : NULL;
+    bool held =
+        name && row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end > offset;
+    if (held) {
+        snprintf(hold->group, sizeof hold->group, "%s", name);
+        hold->lag = row->last > offset ? row->last - offset : 0;
+    }
+    pthread_mutex_unlock(&self->mutex);
+    return held;
+}
+
 /*  A full store is held again after each commit of its slowest group: that is told every
     ten seconds at most.                                                            */
 static void note_holder(weir_disk *self, const weir_disk_row *row)

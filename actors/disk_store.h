@@ -225,9 +225,11 @@ typedef struct weir_disk {
     bool watching;             // that thread runs
     int inotify_fd, watch_end; // its own, and the eventfd that ends it
 
-    /*  For tests: how a transaction is committed, and a record that is refused.    */
+    /*  For tests: how a transaction is committed, a record that is refused, and what is
+        done after each round of a compaction.                                      */
     int (*commit)(MDB_txn *txn);
     bool (*refuses)(const weir_record *record);
+    void (*copied)(void);
 } weir_disk;
 
 /*  A read transaction; env_lock is shared until its end. WEIR_ESYS, WEIR_EMALFORMED with
@@ -273,6 +275,7 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard);
 /*  Whether a shard, as the row says, is full and held.                             */
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row);
+bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold);
 /*  Looks again at what was held; before batches are taken.                         */
 void weir_disk_keep_judge(weir_disk *self);
 /*  When the next block is too old, of weir_clock_now_us; -1: never.                 */

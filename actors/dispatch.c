@@ -29,10 +29,12 @@ typedef struct flight {
     flight_state state;
     bool written;
     uint32_t settled; // records from its start that are settled
+    bool stored;      // some of them, and with them the fences
     uint32_t refused; // of REFUSED
     int64_t failures; // while it was the first of all
     int64_t sent_us;  // this attempt
     int64_t since_us; // the first one
+    char error[256];  // of the last failed attempt
 } flight;
 
 struct weir_dispatch {
@@ -48,6 +50,8 @@ struct weir_dispatch {
     uint64_t retries;
     int64_t failing_since_us;
     char error[256];
+    weir_fence *fences; // for the next batch: those of one that will never be stored
+    uint32_t fence_count;
 };
 
 /* --- Mailbox ----------------------------------------------------------------------- */
@@ -131,6 +135,7 @@ void weir_dispatch_destroy(weir_dispatch **self_p)
     if (!self) return;
     while (self->first)
         free_first(self);
+    free(self->fences);
     pthread_mutex_lock(&self->mailbox->lock);
     if (self->mailbox->fd >= 0) close(self->mailbox->fd);
     self->mailbox->fd = -1;
@@ -142,6 +147,38 @@ void weir_dispatch_destroy(weir_dispatch **self_p)
 int weir_dispatch_fd(const weir_dispatch *self)
 {
     return self->mailbox->fd;
+}
+
+/* --- Fences ------------------------------------------------------------------------ */
+
+static void add_fences(weir_fence **fences, uint32_t *count, const weir_fence *added,
+                       uint32_t added_count)
+{
+    if (!added_count) return;
+    *fences = realloc(*fences, (*count + added_count) * sizeof **fences);
+    if (!*fences) abort();
+    memcpy(*fences + *count, added, added_count * sizeof *added);
+    *count += added_count;
+}
+
+/*  The batch will never be stored: the next one takes its fences.                  */
+static void pass_on_fences(weir_dispatch *self, const flight *from)
+{
+    const weir_batch *batch = from->batch;
+    if (from->stored) return;
+    if (from->next)
+        add_fences(&from->next->batch->fences, &from->next->batch->fence_count,
+                   batch->fences, batch->fence_count);
+    else
+        add_fences(&self->fences, &self->fence_count, batch->fences, batch->fence_count);
+}
+
+bool weir_dispatch_has_fences(const weir_dispatch *self)
+{
+    bool has = self->fence_count;
+    for (const flight *f = self->first; f; f = f->next)
+        has |= f->batch->fence_count && !f->stored;
+    return has;
 }
 
 /* --- Sending ----------------------------------------------------------------------- */
@@ -169,7 +206,7 @@ static weir_batch *make_attempt(const flight *f)
         weir_batch_add(attempt, &piece);
         skip = 0;
     }
-    if (from->fence_count && !f->settled) {
+    if (from->fence_count && !f->stored) {
         attempt->fences = malloc(from->fence_count * sizeof *from->fences);
         if (!attempt->fences) abort();
         memcpy(attempt->fences, from->fences, from->fence_count * sizeof *from->fences);
@@ -200,6 +237,9 @@ void weir_dispatch_send(weir_dispatch *self, weir_batch **batch_p, int64_t now_u
     if (!f) abort();
     f->batch = *batch_p;
     *batch_p = NULL;
+    add_fences(&f->batch->fences, &f->batch->fence_count, self->fences,
+               self->fence_count);
+    self->fence_count = 0;
     f->since_us = now_us;
     f->state = FAILED; // until it is sent
     *self->end = f;
@@ -216,6 +256,7 @@ static void settle(weir_dispatch *self, flight *f, uint32_t count, const char *w
     if (!count) return;
     self->config.settled(self->config.arg, f->batch, f->settled, count, why);
     f->settled += count;
+    f->stored = f->stored || !why;
     self->records -= count;
 }
 
@@ -244,7 +285,8 @@ static bool is_writing(const weir_dispatch *self)
 /*  Everything behind a failure is sent again in order, after the wait.             */
 static void stall(weir_dispatch *self, int64_t wait_us, int64_t now_us)
 {
-    self->stalled = true;
+    self->stalled = self->first != NULL;
+    self->again_due = !self->stalled; // what comes next is the first behind it
     self->again_us = now_us + wait_us;
 }
 
@@ -254,6 +296,7 @@ static void look_at_failure(weir_dispatch *self, int64_t now_us)
     flight *f = self->first;
     const weir_retry_config *retry = &self->config.retry;
     if (!self->failing_since_us) self->failing_since_us = now_us;
+    memcpy(self->error, f->error, sizeof self->error);
     if (++f->failures < retry->attempts) {
         stall(self,
               weir_retry_wait_us(&retry->wait, self->config.nonce, self->config.shard,
@@ -262,6 +305,7 @@ static void look_at_failure(weir_dispatch *self, int64_t now_us)
     } else if (retry->exhausted == WEIR_EXHAUSTED_STOP) {
         give_up(self, self->error);
     } else {
+        pass_on_fences(self, f);
         settle(self, f, f->batch->records - f->settled, self->error);
         end_first(self);
         stall(self, 0, now_us);
@@ -274,7 +318,7 @@ static void settle_refused(weir_dispatch *self, int64_t now_us)
 {
     flight *f = self->first;
     settle(self, f, f->refused, NULL);
-    settle(self, f, 1, self->error);
+    settle(self, f, 1, f->error);
     f->state = FAILED;
     f->failures = 0;
     if (f->settled == f->batch->records) end_first(self);
@@ -331,10 +375,10 @@ static void take_answer(weir_dispatch *self, const weir_batch *attempt)
         return;
     }
     if (late) return;
-    snprintf(self->error, sizeof self->error, "%s", attempt->text);
+    snprintf(f->error, sizeof f->error, "%s", attempt->text);
     f->state = attempt->result == WEIR_STORE_REFUSED ? REFUSED : FAILED;
     f->refused = attempt->refused;
-    if (attempt->result == WEIR_STORE_FATAL) give_up(self, self->error);
+    if (attempt->result == WEIR_STORE_FATAL) give_up(self, f->error);
 }
 
 void weir_dispatch_read(weir_dispatch *self, int64_t now_us)
@@ -379,9 +423,11 @@ static void send_again(weir_dispatch *self, int64_t now_us)
 /*  No answer in time is a failed attempt, and what is behind it has to wait.       */
 static void time_out(weir_dispatch *self)
 {
-    snprintf(self->error, sizeof self->error, "the store has not answered in time");
-    for (flight *f = self->first; f; f = f->next)
-        if (f->state == WRITING) f->state = FAILED;
+    for (flight *f = self->first; f; f = f->next) {
+        if (f->state != WRITING) continue;
+        f->state = FAILED;
+        snprintf(f->error, sizeof f->error, "the store has not answered in time");
+    }
 }
 
 void weir_dispatch_run_due(weir_dispatch *self, int64_t now_us)
@@ -400,11 +446,13 @@ void weir_dispatch_run_due(weir_dispatch *self, int64_t now_us)
 
 void weir_dispatch_look(const weir_dispatch *self, weir_dispatch_stats *stats)
 {
-    *stats = (weir_dispatch_stats){.batches = self->count,
-                                   .records = self->records,
-                                   .retries = self->retries,
-                                   .since_us = self->first ? self->first->since_us : 0,
-                                   .failing_since_us = self->failing_since_us};
+    *stats = (weir_dispatch_stats){
+        .batches = self->count,
+        .records = self->records,
+        .retries = self->retries,
+        .since_us = self->first ? self->first->since_us : 0,
+        .oldest_us = weir_batch_oldest_us(self->first ? self->first->batch : NULL),
+        .failing_since_us = self->failing_since_us};
     for (const flight *f = self->first; f; f = f->next)
         stats->held |= f->attempt && atomic_load(&f->attempt->held);
     memcpy(stats->error, self->error, sizeof stats->error);

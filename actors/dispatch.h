@@ -59,6 +59,9 @@ void weir_dispatch_destroy(weir_dispatch **self_p);
 
 void weir_dispatch_send(weir_dispatch *self, weir_batch **batch_p, int64_t now_us);
 
+/*  Whether fences that came with a batch are not stored yet.                       */
+bool weir_dispatch_has_fences(const weir_dispatch *self);
+
 /*  Readable when the store has answered; then read.                                */
 int weir_dispatch_fd(const weir_dispatch *self);
 void weir_dispatch_read(weir_dispatch *self, int64_t now_us);
@@ -72,6 +75,7 @@ typedef struct {
     uint64_t records;         // in them, not settled
     uint64_t retries;         // attempts after the first
     int64_t since_us;         // when the oldest was sent; 0: none
+    int64_t oldest_us;        // when its first record entered the ring; 0: none
     int64_t failing_since_us; // of the present failure; 0: none
     bool held;                // the store waits for a consumer group
     char error[256];          // of the last failed attempt; "" once it was made good

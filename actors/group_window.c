@@ -21,7 +21,7 @@ weir_group_bytes *weir_group_bytes_new(weir_block **block)
 {
     weir_group_bytes *self = calloc(1, sizeof *self);
     if (!self) abort();
-    self->references = 1;
+    atomic_init(&self->references, 1);
     self->block = *block;
     self->size = weir_block_size(*block);
     *block = NULL;
@@ -32,7 +32,7 @@ void weir_group_bytes_destroy(weir_group_bytes **self_p)
 {
     weir_group_bytes *self = *self_p;
     *self_p = NULL;
-    if (!self || --self->references) return;
+    if (!self || atomic_fetch_sub(&self->references, 1) > 1) return;
     weir_block_destroy(&self->block);
     free(self);
 }
@@ -40,7 +40,7 @@ void weir_group_bytes_destroy(weir_group_bytes **self_p)
 /*  However many records use them, bytes count once.                                */
 static void keep(weir_group_window *self, weir_group_record *record)
 {
-    record->bytes->references++;
+    atomic_fetch_add(&record->bytes->references, 1);
     if (record->bytes->users++ == 0) self->state.bytes += record->bytes->size;
 }
 
@@ -55,9 +55,11 @@ static void unkeep(weir_group_window *self, weir_group_record *record)
 static void detach(weir_group_window *self, weir_group_record *record)
 {
     if (!record->bytes->block) return;
-    weir_group_bytes *copy = malloc(sizeof *copy + record->size);
+    weir_group_bytes *copy = calloc(1, sizeof *copy + record->size);
     if (!copy) abort();
-    *copy = (weir_group_bytes){.references = 1, .users = 1, .size = record->size};
+    atomic_init(&copy->references, 1);
+    copy->users = 1;
+    copy->size = record->size;
     memcpy(copy->copy, record->data, record->size);
     unkeep(self, record);
     record->bytes = copy;
@@ -257,7 +259,9 @@ static bool joins(const weir_group_record *record, const weir_group_record *firs
 {
     if (!first) return true;
     return !first->failures && !record->failures && record->epoch == first->epoch &&
-           records < delivery->max_records && bytes + record->size <= delivery->max_bytes;
+           records < delivery->max_records &&
+           bytes + record->size <= delivery->max_bytes &&
+           (!delivery->joins || delivery->joins(delivery->arg, record));
 }
 
 uint32_t weir_group_window_deliver(weir_group_window *self,

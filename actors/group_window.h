@@ -14,9 +14,9 @@
 #define WEIR_KEYLESS UINT32_MAX // the vnode of a record that holds up nobody
 
 /*  The block that records lie in, or a copy of one record; freed with the last that uses
-    it.                                                                             */
+    it, which may be who reads in another thread.                                   */
 typedef struct weir_group_bytes {
-    uint32_t references;
+    atomic_uint references;
     uint32_t users; // records in the window among them
     size_t size;
     weir_block *block; // NULL: the record lies in copy
@@ -82,6 +82,8 @@ typedef struct {
     size_t max_bytes;     // one record always fits
     int64_t now_us;
     int64_t due_us; // when what is delivered counts as failed; -1: never
+    /*  Whether it goes with those that were given before it. NULL: it does.        */
+    bool (*joins)(void *arg, const weir_group_record *record);
     void (*give)(void *arg, const weir_group_record *record);
     void *arg;
 } weir_group_delivery;

@@ -42,7 +42,7 @@ weir_group *weir_groups_find(weir_groups *self, const char *name)
     return NULL;
 }
 
-weir_group_shard *weir_group_find_shard(weir_group *self, uint32_t id)
+weir_group_shard *weir_group_find_shard(const weir_group *self, uint32_t id)
 {
     size_t low = 0, high = self->shard_count;
     while (low < high) {

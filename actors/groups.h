@@ -48,7 +48,7 @@ void weir_groups_destroy(weir_groups **self_p);
 
 /*  A delivery: records of one shard, in order, in one block.                       */
 typedef struct {
-    weir_block *block; // owned by who fetched it
+    weir_block *block; // owned by who fetched it; with places
     uint32_t shard;
     weir_position *at;  // of each record, owned
     uint64_t *sequence; // of each, owned; epoch beside

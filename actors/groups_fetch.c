@@ -25,6 +25,8 @@ typedef struct {
     size_t unacked, held, bytes; // of all shards of the member
     int64_t deadline_us;
     weir_builder builder;
+    weir_run *runs; // WEIR_RUNS_MAX: where what is delivered lies
+    size_t run_count;
     weir_delivered *delivered;
     uint32_t capacity;
 } fetch;
@@ -145,15 +147,28 @@ static uint32_t vnode_of(const weir_groups *groups, weir_member_of *member)
     return weir_key_vnode(data, size, groups->config.vnodes);
 }
 
-static void screen_record(weir_group_item *item, weir_member_of *member,
-                          const weir_run *origin)
+static weir_place place_of(const weir_groups *groups, uint32_t shard,
+                           const weir_group_record *record)
+{
+    return (weir_place){.nonce = weir_bus_state_nonce(groups->config.state),
+                        .epoch = record->epoch,
+                        .sequence = record->sequence,
+                        .offset = record->at.b ? record->at.b : record->at.a,
+                        .shard = shard};
+}
+
+static void screen_record(weir_group_reading *self, weir_group_item *item,
+                          weir_member_of *member)
 {
     if (!member->screen) {
         item->passes = true;
         return;
     }
+    weir_run own = {.place = place_of(self->groups, self->read.shard, &item->record)};
+    weir_run *origin = &own;
     weir_subject *subject = &member->subject;
     weir_subject_begin(subject, origin);
+    subject->record.in_run = 0;
     weir_judgement judgement = weir_screen_judge(member->screen, subject);
     item->passes = judgement == WEIR_PASS;
     if (judgement == WEIR_DEAD_FILTERED || judgement == WEIR_DEAD_UNKNOWN)
@@ -165,16 +180,12 @@ static bool prepare_record(weir_group_reading *self, weir_member_of *member)
 {
     const weir_chunk *chunk = &self->read.chunks[self->chunk];
     weir_subject *subject = &member->subject;
-    const weir_run *origin;
-    if (!weir_iterator_next(&self->walk, &subject->record, &origin)) return false;
+    if (!weir_iterator_next(&self->walk, &subject->record, NULL)) return false;
     uint32_t index = self->index++;
     weir_position at = position_in(chunk, weir_block_records(self->walk.block), index);
     if (weir_position_order(at, self->reached) <= 0) return true;
     if (!subject->record.has_ts) subject->record.ts_ms = chunk->arrived_ms;
     subject->record.has_ts = true;
-    subject->stored = true;
-    subject->shard = self->read.shard;
-    subject->offset = at.b ? at.b : at.a;
     weir_group_item *item = add_item(self);
     item->record = (weir_group_record){.at = at,
                                        .sequence = chunk->sequence + index,
@@ -184,7 +195,7 @@ static bool prepare_record(weir_group_reading *self, weir_member_of *member)
                                        .data = subject->record.encoded,
                                        .size = (uint32_t)subject->record.encoded_size,
                                        .vnode = vnode_of(self->groups, member)};
-    screen_record(item, member, origin);
+    screen_record(self, item, member);
     self->reached = at;
     return true;
 }
@@ -216,8 +227,8 @@ static bool gap_is_next(const weir_group_reading *self)
            self->read.gaps[self->gap].first < self->read.chunks[self->chunk].offset;
 }
 
-/*  Only fences of this shard that lie ahead. They are asked for after the records were
-    read: a fence is stored with the first record behind it.                        */
+/*  They are asked for after the records were read: a fence is stored with the first
+   record behind it. */
 static weir_err learn_fences(weir_group_reading *self, weir_store *store)
 {
     weir_report report = {0};
@@ -226,8 +237,7 @@ static weir_err learn_fences(weir_group_reading *self, weir_store *store)
     if (self->has_fences) return WEIR_OK;
     weir_err err = store->class->fences(store, &list, &count, &report);
     for (size_t i = 0; i < count && !err; i++)
-        if (list[i].to == self->read.shard && list[i].first_offset > self->reached.a)
-            list[self->fence_count++] = list[i];
+        if (list[i].to == self->read.shard) list[self->fence_count++] = list[i];
     self->fences = list;
     self->has_fences = !err;
     if (err) {
@@ -263,23 +273,38 @@ static bool is_exhausted(const weir_group_reading *self)
 
 /* --- Into the window --------------------------------------------------------------- */
 
-/*  Whether the record lies behind a fence whose other shard is not committed as far. */
-static bool is_fenced(fetch *self, const weir_group_shard *shard, weir_position at)
+static bool is_open(const weir_group *group, const weir_fence *fence)
 {
-    const weir_group_reading *reading = shard->reading;
-    weir_group *group = shard->group;
-    for (size_t i = 0; i < reading->fence_count && at.b == 0; i++) {
-        const weir_fence *fence = &reading->fences[i];
-        weir_position last = {fence->last_offset, 0};
-        if (at.a < fence->first_offset || fence->last_offset == 0) continue;
-        const weir_group_shard *from = weir_group_find_shard(group, fence->from);
-        if (from && weir_position_order(from->stored, last) >= 0) continue;
-        bool soon = from && weir_position_order(
-                                weir_group_window_look(from->window)->commit, last) >= 0;
-        if (soon) group->dirty_us = self->deadline_us = self->now_us;
-        return true;
-    }
+    weir_position last = {fence->last_offset, 0};
+    const weir_group_shard *from = weir_group_find_shard(group, fence->from);
+    return fence->last_offset == 0 ||
+           (from && weir_position_order(from->stored, last) >= 0);
+}
+
+/*  Fences of other shards' records that are committed durably hold up nobody any more. */
+static void open_fences(weir_group_reading *self, const weir_group *group)
+{
+    size_t count = self->fence_count;
+    self->fence_count = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!is_open(group, &self->fences[i]))
+            self->fences[self->fence_count++] = self->fences[i];
+}
+
+/*  Whether the record lies behind a fence.                                         */
+static bool is_fenced(const weir_group_reading *self, weir_position at)
+{
+    for (size_t i = 0; i < self->fence_count && at.b == 0; i++)
+        if (at.a >= self->fences[i].first_offset) return true;
     return false;
+}
+
+/*  What a fence waits for may be committed and only not stored yet: then it is stored
+    without delay, unless that has just failed.                                     */
+static void hurry_commit(fetch *self, weir_group *group)
+{
+    bool failed = group->rounds && group->failed_rounds == group->rounds;
+    if (group->dirty_us > self->now_us && !failed) group->dirty_us = self->now_us;
 }
 
 static void enter_window(fetch *self, weir_group_shard *shard, weir_group_item *item)
@@ -302,15 +327,17 @@ static void enter_all(fetch *self, weir_group_shard *shard)
     weir_group_reading *reading = shard->reading;
     size_t bytes = weir_group_window_look(shard->window)->bytes;
     shard->fenced = false;
+    open_fences(reading, shard->group);
     while (reading->item_next < reading->item_count) {
         weir_group_item *item = &reading->items[reading->item_next];
-        shard->fenced = is_fenced(self, shard, item->record.at);
+        shard->fenced = is_fenced(reading, item->record.at);
         if (shard->fenced) break;
         enter_window(self, shard, item);
         reading->item_next++;
     }
     self->bytes += weir_group_window_look(shard->window)->bytes - bytes;
     weir_group_changed(shard, self->now_us);
+    if (shard->fenced) hurry_commit(self, shard->group);
 }
 
 static void reading_failed(fetch *self, weir_group_shard *shard)
@@ -385,6 +412,36 @@ static void make_room(fetch *self)
     if (!delivered->at || !delivered->sequence) abort();
 }
 
+/*  Whether the place is the next one in the last run.                              */
+static bool continues(const fetch *self, const weir_place *place)
+{
+    if (self->run_count == 0) return false;
+    const weir_run *last = &self->runs[self->run_count - 1];
+    return place->sequence == last->place.sequence + last->records &&
+           place->offset == last->place.offset + last->records;
+}
+
+static weir_place place_in(const fetch *self, const weir_group_record *record)
+{
+    return place_of(self->groups, self->delivered->shard, record);
+}
+
+static bool joins(void *arg, const weir_group_record *record)
+{
+    fetch *self = arg;
+    weir_place place = place_in(self, record);
+    return self->run_count < WEIR_RUNS_MAX || continues(self, &place);
+}
+
+static void note_place(fetch *self, const weir_group_record *record)
+{
+    weir_place place = place_in(self, record);
+    if (continues(self, &place))
+        self->runs[self->run_count - 1].records++;
+    else
+        self->runs[self->run_count++] = (weir_run){.records = 1, .place = place};
+}
+
 static void give(void *arg, const weir_group_record *record)
 {
     fetch *self = arg;
@@ -398,6 +455,7 @@ static void give(void *arg, const weir_group_record *record)
         whole.encoded = NULL;
     }
     weir_builder_add(&self->builder, &whole, NULL);
+    note_place(self, record);
     make_room(self);
     delivered->at[delivered->records] = record->at;
     delivered->sequence[delivered->records++] = record->sequence;
@@ -417,14 +475,15 @@ static bool deliver(fetch *self, weir_group_shard *shard)
         .max_bytes = self->max_bytes,
         .now_us = self->now_us,
         .due_us = timeout_us == WEIR_NONE ? -1 : self->now_us + timeout_us,
+        .joins = joins,
         .give = give,
         .arg = self,
     };
+    self->delivered->shard = shard->id;
     int64_t next_us;
     uint32_t records = weir_group_window_deliver(shard->window, &delivery, &next_us);
     self->deadline_us = weir_earlier(self->deadline_us, next_us);
     group->next_us = weir_earlier(group->next_us, records ? delivery.due_us : -1);
-    self->delivered->shard = shard->id;
     return records > 0;
 }
 
@@ -518,6 +577,7 @@ weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
                            uint32_t max_records, size_t max_bytes,
                            weir_delivered *delivered, int64_t *deadline_us)
 {
+    weir_run runs[WEIR_RUNS_MAX];
     *delivered = (weir_delivered){0};
     fetch f = {.groups = self,
                .member = member,
@@ -526,6 +586,7 @@ weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
                .max_bytes = max_bytes,
                .deadline_us = -1,
                .builder = {.target = max_bytes < block_bytes ? max_bytes : block_bytes},
+               .runs = runs,
                .delivered = delivered};
     weir_groups_enter(self);
     weir_err err = member->group ? WEIR_OK : WEIR_ENOTFOUND;
@@ -534,6 +595,7 @@ weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
     member->busy = false;
     weir_groups_exit(self);
     delivered->block = weir_builder_seal(&f.builder);
+    if (delivered->block) weir_block_set_places(delivered->block, runs, f.run_count);
     weir_builder_fini(&f.builder);
     *deadline_us = f.deadline_us;
     return err;

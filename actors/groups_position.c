@@ -1,6 +1,8 @@
 #include "actors/cursor.h"
 #include "actors/groups_private.h"
 #include "runtime/clock.h"
+#include "runtime/log.h"
+#include <inttypes.h>
 #include <time.h>
 
 /*  Longest that a store may take to say where a group begins.                      */
@@ -75,31 +77,70 @@ weir_group_shard *weir_group_add_shard(weir_groups *groups, weir_group *self,
     return shard;
 }
 
+/*  Offsets of redis are no numbers that could be counted.                          */
+static bool counts_offsets(const weir_groups *groups)
+{
+    return strcmp(groups->config.store->class->name, "redis") != 0;
+}
+
+/*  What was removed beyond all that was read is shed without being read. What is being
+    read tells its gaps itself.                                                     */
+static void shed_removed(const weir_groups *groups, weir_group_shard *shard,
+                         const weir_store_shard *now)
+{
+    uint64_t reached = weir_group_window_look(shard->window)->reached.a;
+    if (shard->reading || !counts_offsets(groups)) return;
+    if (now->first == 0 || now->first - 1 <= reached) return;
+    weir_log(WEIR_WARN,
+             "records are shed group=%s shard=%u first=%" PRIu64 " last=%" PRIu64
+             " cause=trimmed",
+             shard->group->name, shard->id, reached + 1, now->first - 1);
+    weir_group_window_pass(shard->window, (weir_position){now->first - 1, 0},
+                           now->first - 1 - reached);
+    weir_group_changed(shard, weir_clock_now_us());
+}
+
+/*  Keeps those of the list that the group does not have; how many.                 */
+static size_t keep_new(const weir_groups *groups, const weir_group *self,
+                       weir_store_shard *list, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        weir_group_shard *shard = weir_group_find_shard(self, list[i].shard);
+        if (shard)
+            shed_removed(groups, shard, &list[i]);
+        else
+            list[kept++] = list[i];
+    }
+    return kept;
+}
+
 /*  What a group has not seen of a shard that came after it begins at its start. The store
-    is told, or hold would not know of it.                                          */
+    is told before anything of it can be committed, or hold would not know of it.   */
 weir_err weir_group_refresh(weir_groups *groups, weir_group *self, bool *more,
                             weir_report *report)
 {
     weir_store *store = groups->config.store;
     weir_store_shard *list = NULL;
-    size_t count = 0, added = 0;
+    size_t count = 0;
+    *more = false;
+    if (self->refreshing) return WEIR_OK;
+    self->refreshing = true;
     self->refreshed_us = weir_clock_now_us();
     weir_groups_exit(groups);
     weir_err err = store->class->shards(store, &list, &count, report);
     weir_groups_enter(groups);
-    for (size_t i = 0; i < count && !err; i++) {
-        if (weir_group_find_shard(self, list[i].shard)) continue;
+    count = err ? 0 : keep_new(groups, self, list, count);
+    weir_groups_exit(groups);
+    for (size_t i = 0; i < count; i++)
+        store->class->commit(store, self->name, list[i].shard, 0);
+    weir_groups_enter(groups);
+    for (size_t i = 0; i < count; i++)
         weir_group_add_shard(groups, self, &(weir_group_row){.shard = list[i].shard});
-        list[added++].shard = list[i].shard;
-    }
-    *more = added > 0;
-    if (*more) {
-        weir_group_share(self);
-        weir_groups_exit(groups);
-        for (size_t i = 0; i < added; i++)
-            store->class->commit(store, self->name, list[i].shard, 0);
-        weir_groups_enter(groups);
-    }
+    self->refreshing = false;
+    pthread_cond_broadcast(&self->stored);
+    *more = count > 0;
+    if (*more) weir_group_share(self);
     free(list);
     return err;
 }
@@ -287,13 +328,20 @@ static weir_err move_all(weir_groups *groups, weir_group *group,
     weir_err err = WEIR_OK;
     for (size_t i = 0; i < count; i++) {
         weir_group_shard *shard = weir_group_find_shard(group, rows[i].shard);
-        if (!shard) shard = weir_group_add_shard(groups, group, &rows[i]);
-        move(groups, shard, &rows[i]);
+        if (shard) move(groups, shard, &rows[i]);
     }
-    weir_group_share(group);
     for (size_t i = 0; i < group->shard_count && !err; i++)
         err = weir_group_store(groups, group->shards[i], report);
     return err;
+}
+
+/*  Another thread may be about to add some.                                        */
+static weir_err learn_shards(weir_groups *groups, weir_group *group, weir_report *report)
+{
+    bool more;
+    while (group->refreshing)
+        pthread_cond_wait(&group->stored, &groups->lock);
+    return weir_group_refresh(groups, group, &more, report);
 }
 
 static weir_err no_such_group(const weir_groups *self, const char *group,
@@ -315,6 +363,7 @@ weir_err weir_groups_set(weir_groups *self, const char *name,
     weir_err err = group ? find_rows(self, where_to, true, &rows, &count, report)
                          : no_such_group(self, name, report);
     weir_groups_enter(self);
+    if (!err) err = learn_shards(self, group, report);
     if (!err) err = move_all(self, group, rows, count, report);
     weir_groups_exit(self);
     pthread_mutex_unlock(&self->changing);
@@ -335,7 +384,7 @@ static bool has_members(const weir_group *self)
 static void end_storing(weir_groups *groups, weir_group *group)
 {
     group->removed = true;
-    while (group->storing)
+    while (group->storing || group->refreshing)
         pthread_cond_wait(&group->stored, &groups->lock);
 }
 
@@ -428,22 +477,45 @@ static size_t count_looks(const weir_groups *self)
     return count;
 }
 
-/*  The ends are looked up after the commits, so that no lag is negative.           */
+static void shed_all_removed(weir_groups *self, weir_store_shard *shards, size_t count)
+{
+    for (weir_group *group = self->groups; group; group = group->next)
+        for (size_t i = 0; i < count; i++) {
+            weir_group_shard *shard = weir_group_find_shard(group, shards[i].shard);
+            if (shard) shed_removed(self, shard, &shards[i]);
+        }
+}
+
+static size_t look_at_all(const weir_groups *self, weir_group_look **list)
+{
+    size_t count = 0;
+    *list = calloc(count_looks(self) + 1, sizeof **list);
+    if (!*list) abort();
+    for (const weir_group *group = self->groups; group; group = group->next)
+        for (size_t i = 0; i < group->shard_count; i++)
+            look_at(group->shards[i], &(*list)[count++]);
+    return count;
+}
+
+/*  What was removed is learned before; the ends are looked up after the commits, so that
+    no lag is negative.                                                             */
 weir_err weir_groups_look(weir_groups *self, weir_group_look **list, size_t *count,
                           weir_report *report)
 {
     weir_store *store = self->config.store;
     weir_store_shard *shards = NULL;
     size_t shard_count = 0;
-    weir_groups_enter(self);
-    *list = calloc(count_looks(self) + 1, sizeof **list);
-    if (!*list) abort();
+    *list = NULL;
     *count = 0;
-    for (const weir_group *group = self->groups; group; group = group->next)
-        for (size_t i = 0; i < group->shard_count; i++)
-            look_at(group->shards[i], &(*list)[(*count)++]);
-    weir_groups_exit(self);
     weir_err err = store->class->shards(store, &shards, &shard_count, report);
+    if (err) return err;
+    weir_groups_enter(self);
+    shed_all_removed(self, shards, shard_count);
+    *count = look_at_all(self, list);
+    weir_groups_exit(self);
+    free(shards);
+    shards = NULL;
+    err = store->class->shards(store, &shards, &shard_count, report);
     for (size_t i = 0; i < *count && !err; i++)
         measure(&(*list)[i], shards, shard_count);
     if (err) weir_group_looks_free(list, *count);

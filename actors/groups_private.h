@@ -98,9 +98,10 @@ struct weir_group {
     int64_t refreshed_us; // when the store was last asked for its shards
     /*  Storing: one thread at a time does it for all that wait.                    */
     bool storing;
+    bool refreshing;                // a thread asks the store for shards
     bool removed;                   // nothing of it is to be stored again
     uint64_t rounds, failed_rounds; // ended; the last that failed
-    pthread_cond_t stored;          // a round has ended
+    pthread_cond_t stored;          // a round or a refresh has ended
     weir_report trouble;            // of the last that failed
     int64_t dirty_us;               // when what nobody waits for is stored; -1: nothing
     weir_group_letter *letters;
@@ -122,7 +123,7 @@ void weir_groups_exit(weir_groups *self);
 void weir_groups_unref(weir_groups *self); // gives up the lock for good
 
 weir_group *weir_groups_find(weir_groups *self, const char *name);
-weir_group_shard *weir_group_find_shard(weir_group *self, uint32_t id);
+weir_group_shard *weir_group_find_shard(const weir_group *self, uint32_t id);
 
 /* --- groups_share.c ---------------------------------------------------------------- */
 
@@ -166,7 +167,8 @@ void weir_group_store_due(weir_groups *groups, weir_group *self, int64_t now_us)
 
 /* --- groups_position.c ------------------------------------------------------------- */
 
-/*  Adds shards that the store has and the group has not. Gives up the lock.        */
+/*  Adds shards that the store has and the group has not, unless another thread does so
+    just now; what was removed of the others is shed. Gives up the lock.            */
 weir_err weir_group_refresh(weir_groups *groups, weir_group *self, bool *more,
                             weir_report *report);
 weir_group_shard *weir_group_add_shard(weir_groups *groups, weir_group *self,

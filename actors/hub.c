@@ -7,8 +7,10 @@ struct weir_hub {
     const char *name;
     const weir_bus_options *config;
     weir_route *route;
+    weir_store *lent;     // NULL: none
     pthread_mutex_t lock; // of all that follows
-    bool open, begun;     // begun: the state's epoch is in use
+    atomic_bool open;     // it may be read without the lock
+    bool begun;           // the state's epoch is in use
     char store_path[PATH_MAX];
     weir_bus_state *state;
     weir_store *store;
@@ -29,10 +31,27 @@ weir_hub *weir_hub_new(const char *name, const weir_bus_options *config)
     self->route = weir_route_new(&(weir_route_config){
         .key = config->key,
         .block_max = (size_t)config->ring_bytes / 2,
+        .records_max = (uint32_t)config->ring_records,
         .linger_us = linger_us,
     });
     pthread_mutex_init(&self->lock, NULL);
     return self;
+}
+
+void weir_hub_lend_store(weir_hub *self, weir_store *store)
+{
+    self->lent = store;
+}
+
+weir_store *weir_hub_lent_store(const weir_hub *self)
+{
+    return self->lent;
+}
+
+static void close_store(weir_hub *self)
+{
+    if (self->store && !self->lent) self->store->class->close(&self->store);
+    self->store = NULL;
 }
 
 void weir_hub_destroy(weir_hub **self_p)
@@ -41,7 +60,7 @@ void weir_hub_destroy(weir_hub **self_p)
     *self_p = NULL;
     if (!self) return;
     if (self->groups) weir_groups_destroy(&self->groups);
-    if (self->store) self->store->class->close(&self->store);
+    close_store(self);
     if (self->state) weir_bus_state_close(&self->state);
     weir_route_destroy(&self->route);
     while (self->shards) {
@@ -74,23 +93,29 @@ static weir_err make_folder(const char *path, weir_report *report)
     }
 }
 
-static weir_err open_store(weir_hub *self, const char *state_dir, weir_report *report)
+static weir_err open_groups(weir_hub *self, const char *state_dir, weir_report *report)
 {
     char dead[PATH_MAX];
-    weir_disk_config disk = self->config->disk;
-    disk.path = self->store_path;
-    disk.name = self->name;
-    disk.locked = !self->config->state; // the state lies in the same folder
-    weir_err err = weir_disk_open(&self->store, &disk, report);
-    if (err) return err;
-    snprintf(dead, sizeof dead, "%s/dead.ndjson", state_dir);
+    snprintf(dead, sizeof dead, "%s/dead.ndjson", state_dir ? state_dir : "");
     return weir_groups_new(&self->groups,
-                           &(weir_groups_config){.dead_path = dead,
+                           &(weir_groups_config){.dead_path = state_dir ? dead : NULL,
                                                  .store = self->store,
                                                  .state = self->state,
                                                  .vnodes = (uint32_t)self->config->vnodes,
                                                  .bus = self->name},
                            report);
+}
+
+static weir_err open_store(weir_hub *self, const char *state_dir, weir_report *report)
+{
+    self->store = self->lent;
+    if (self->lent) return open_groups(self, state_dir, report);
+    weir_disk_config disk = self->config->disk;
+    disk.path = self->store_path;
+    disk.name = self->name;
+    disk.locked = !self->config->state; // the state lies in the same folder
+    weir_err err = weir_disk_open(&self->store, &disk, report);
+    return err ? err : open_groups(self, state_dir, report);
 }
 
 static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *report)
@@ -109,7 +134,8 @@ static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *rep
     }
     if (!err && c->state) err = make_folder(c->state, report);
     if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
-    return err || c->store != WEIR_BUS_DISK ? err : open_store(self, state_dir, report);
+    bool stores = c->store == WEIR_BUS_DISK || self->lent;
+    return err || !stores ? err : open_store(self, state_dir, report);
 }
 
 weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report)
@@ -117,7 +143,7 @@ weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *repor
     weir_err err = WEIR_OK;
     pthread_mutex_lock(&self->lock);
     if (!self->open) err = open_all(self, state_dir, report);
-    if (err && self->store) self->store->class->close(&self->store);
+    if (err) close_store(self);
     if (err && self->state) weir_bus_state_close(&self->state);
     if (!err) self->open = true;
     pthread_mutex_unlock(&self->lock);
@@ -157,6 +183,40 @@ weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus)
     return shard;
 }
 
+void weir_hub_shard_begin(weir_hub_shard *shard)
+{
+    pthread_mutex_lock(&shard->window.lock);
+    weir_shard_stats *stats = &shard->window.stats;
+    uint64_t resident = weir_shard_resident(stats);
+    weir_shard_stats last = *stats;
+    last.ring.offered -= resident;
+    last.ring.accepted -= resident;
+    last.recalled += resident;
+    last.ring.count = last.ring.bytes = last.ring.parked = 0;
+    last.open = last.under_way = 0;
+    last.oldest_us = 0;
+    weir_shard_stats_add(&shard->past, &last);
+    memset(stats, 0, sizeof *stats);
+    pthread_mutex_unlock(&shard->window.lock);
+}
+
+weir_hub_shard **weir_hub_list(weir_hub *self, size_t *count)
+{
+    weir_hub_shard *first = self->shards, *shard = first;
+    for (*count = 0; shard; shard = shard->next)
+        (*count)++;
+    weir_hub_shard **list = calloc(*count + 1, sizeof *list);
+    if (!list) abort();
+    size_t used = 0;
+    for (shard = first; shard; shard = shard->next) {
+        size_t at = used++;
+        for (; at && list[at - 1]->id > shard->id; at--)
+            list[at] = list[at - 1];
+        list[at] = shard;
+    }
+    return list;
+}
+
 weir_hub_shard *weir_hub_shards(weir_hub *self)
 {
     return self->shards;
@@ -166,10 +226,16 @@ void weir_hub_look(weir_hub_shard *shard, weir_shard_stats *stats)
 {
     pthread_mutex_lock(&shard->window.lock);
     *stats = shard->window.stats;
+    weir_shard_stats_add(stats, &shard->past);
     pthread_mutex_unlock(&shard->window.lock);
 }
 
 /* --- Looking ----------------------------------------------------------------------- */
+
+bool weir_hub_is_open(const weir_hub *self)
+{
+    return self->open;
+}
 
 const char *weir_hub_name(const weir_hub *self)
 {

@@ -308,6 +308,15 @@ static void ask_all(task *self)
         if (has_to_ask(&self->lanes[i])) ask(self, &self->lanes[i]);
 }
 
+/*  An answer to an earlier poll is of use when it begins where we do; if none were, a
+    timeout shorter than a read takes would never get on. What has come since it was made
+    is asked for later.                                                             */
+static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
+{
+    return read && !read->err && weir_position_equal(read->after, lane->at) &&
+           read->since_ms == lane->since_ms;
+}
+
 static task *find_task(const weir_poller *self, uint64_t tag)
 {
     task *one = self->first;
@@ -316,16 +325,25 @@ static task *find_task(const weir_poller *self, uint64_t tag)
     return one;
 }
 
-/*  The answer to a poll that has ended: whoever waits for that shard may ask now.  */
+/*  The answer to a poll that has ended: whoever waits for that shard takes it, or may ask
+    now.                                                                            */
 static void take_late(weir_poller *self, weir_read **read_p)
 {
     uint32_t shard = (*read_p)->shard;
     forget_late(self, shard);
-    weir_read_destroy(read_p);
-    for (task *one = self->first; one && !is_late(self, shard); one = one->next) {
+    for (task *one = self->first; one; one = one->next) {
         weir_poll_lane *lane = find(one, shard);
-        if (lane && lane->waiting && !lane->asked && !is_over(one)) send(one, lane);
+        if (!lane || !lane->waiting || lane->asked || lane->slow) continue;
+        if (is_of_use(lane, *read_p)) {
+            one->waiting--;
+            one->ready = true;
+            weir_poll_lane_answer(lane, &one->fill, read_p);
+            lane->due = true;
+        } else if (!is_over(one) && !is_late(self, shard)) {
+            send(one, lane);
+        }
     }
+    weir_read_destroy(read_p);
 }
 
 static void take_answer(task *self, weir_read **read_p)
@@ -370,20 +388,26 @@ static void give_up_slow(task *self)
 
 /* --- Rounds ------------------------------------------------------------------------ */
 
+/*  When time is over only what has come already is given.                          */
+static bool has_turn(const weir_poll_lane *lane, bool over)
+{
+    return weir_poll_lane_ready(lane) && (lane->answer || !over);
+}
+
 /*  Gives out the places; false: no shard has more. When there are fewer places than
     shards the next round begins behind the last one that got some.                 */
-static bool share_places(task *self)
+static bool share_places(task *self, bool over)
 {
     size_t ready = 0;
     for (size_t i = 0; i < self->lane_count; i++)
-        ready += weir_poll_lane_ready(&self->lanes[i]);
+        ready += has_turn(&self->lanes[i], over);
     if (ready == 0) return false;
     uint32_t share = at_least_1(self->fill.room / ready);
     size_t left = self->fill.room < ready ? self->fill.room : ready;
     self->begin = self->turn;
     for (size_t i = 0; i < self->lane_count; i++) {
         weir_poll_lane *lane = lane_at(self, i);
-        lane->places = left && weir_poll_lane_ready(lane) ? share : 0;
+        lane->places = left && has_turn(lane, over) ? share : 0;
         if (!lane->places) continue;
         left--;
         self->turn = lane->shard + 1;
@@ -391,14 +415,14 @@ static bool share_places(task *self)
     return true;
 }
 
-/*  The shards are read, unless none has more. News that come from here on are another
-    round's, so none is missed.                                                     */
-static void ask_round(task *self)
+/*  The shards are read, unless none has more or time is over: then only what has come is
+    taken. News that come from here on are another round's, so none is missed.      */
+static void ask_round(task *self, bool over)
 {
     bool found = self->fill.page->count || weir_fill_ended(&self->fill);
     apply_fences(self);
-    if (share_places(self)) {
-        ask_all(self);
+    if (share_places(self, over)) {
+        if (!over) ask_all(self);
         self->phase = ANSWERS;
     } else {
         self->phase = found || is_over(self) ? DONE : NEWS;
@@ -413,7 +437,7 @@ static weir_err begin_round(task *self)
     for (size_t i = 0; self->is_late && i < self->lane_count; i++)
         self->lanes[i].due = true;
     self->is_late = true;
-    ask_round(self);
+    ask_round(self, false);
     return WEIR_OK;
 }
 
@@ -426,10 +450,10 @@ static weir_err end_round(task *self)
     apply_fences(self);
     for (size_t i = 0; i < self->lane_count; i++)
         weir_poll_lane_take(lane_at(self, i), &self->fill);
-    if (weir_fill_ended(&self->fill) || is_over(self))
+    if (weir_fill_ended(&self->fill))
         self->phase = DONE;
     else
-        ask_round(self);
+        ask_round(self, is_over(self));
     return WEIR_OK;
 }
 
@@ -556,6 +580,7 @@ weir_err weir_polling_begin(weir_polling **self_p, weir_poller *poller,
         .fill = {.page = page,
                  .where = request->where,
                  .doc = &poller->doc,
+                 .nonce = poller->nonce,
                  .room = request->limit,
                  .scan = request->scan,
                  .bytes = request->bytes,

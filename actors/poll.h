@@ -1,20 +1,24 @@
 /*  poll: reads a page of records across the shards of a bus, fairly: one request, one
     reply. Shards are read in parallel, and one that hangs costs the others only the
-    timeout. Used by one thread; the store may answer in others.                    */
+    timeout. A shard that took over vnodes is read beyond its fence only behind what the
+    other shard has of them. Used by one thread; the store may answer in others.    */
 #pragma once
 #include "actors/cursor.h"
 #include "runtime/filter.h"
 
 typedef struct {
     weir_cursor cursor; // where to begin; lent
-    bool from_end;      // instead: behind what there is now
-    int64_t from_ms;    // instead: at the first block that arrived then or later; -1: no
-    uint32_t limit;     // most records: 1000; 0 to 10000
-    size_t bytes;       // most bytes: 8 MB; one record always fits
-    uint32_t scan;      // most records examined: 100000
-    int64_t timeout_us; // longest time until the answer: 1 s
-    weir_filter *where; // lent; NULL: none
-    const uint32_t *shards; // ids, lent, repeats ignored; NULL: all with data
+    /*  Instead: behind what there is now, or at the first block that arrived then or
+        later (-1: no). A shard that is slow or failed then has no place in the cursor,
+        where it begins at its start; with limit 0 only the places are found.       */
+    bool from_end;
+    int64_t from_ms;
+    uint32_t limit;         // most records: 1000; 0 to 10000
+    size_t bytes;           // most bytes: 8 MB; one record always fits
+    uint32_t scan;          // most records examined: 100000
+    int64_t timeout_us;     // longest time until the answer: 1 s
+    weir_filter *where;     // lent; NULL: none
+    const uint32_t *shards; // ids, lent, repeats and unknown ones ignored; NULL: all
     size_t shard_count;
     bool by_time; // sorts the page by (timestamp, shard, offset)
 } weir_poll_request;
@@ -51,14 +55,16 @@ typedef struct {
 
 typedef struct weir_poller weir_poller;
 
-/*  Reads from the store (lent), whose records have this nonce.                     */
+/*  Reads from the store (lent), whose records have this nonce. NULL: the process has no
+    descriptor left; errno says why.                                                */
 weir_poller *weir_poller_new(weir_store *store, uint64_t nonce);
 /*  Waits for nobody: what a shard answers later is thrown away. All polls have ended. */
 void weir_poller_destroy(weir_poller **self_p);
 
 /*  Fills the page, at the latest when the timeout has come. Finding nothing it waits for
     a record until then; limit 0 returns at once. Blocks. Errors, with a report:
-    WEIR_EINVAL (range, shards). The page is to be ended in any case.               */
+    WEIR_EINVAL (range, shards, a cursor of another bus), what the store's lists of shards
+    and fences give. The page is to be ended in any case.                           */
 weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
                           weir_page *page, weir_report *report);
 void weir_page_fini(weir_page *self);

@@ -177,12 +177,15 @@ static weir_verdict judge(const weir_poll_lane *self, weir_fill *fill,
                           const weir_record *record)
 {
     if (!fill->where) return WEIR_TRUE;
-    weir_position at = place_of(chunk_of(self), self->record);
-    weir_subject subject = {.record = *record,
-                            .doc = fill->doc,
-                            .stored = true,
-                            .shard = self->shard,
-                            .offset = chunk_of(self)->offset ? at.a : at.b};
+    const weir_chunk *chunk = chunk_of(self);
+    weir_position at = place_of(chunk, self->record);
+    weir_place place = {.nonce = fill->nonce,
+                        .epoch = chunk->epoch,
+                        .sequence = chunk->sequence + self->record,
+                        .offset = chunk->offset ? at.a : at.b,
+                        .shard = self->shard};
+    weir_subject subject = {.record = *record, .doc = fill->doc, .place = &place};
+    subject.record.in_run = 0; // the place is its own
     return weir_filter_match(fill->where, &subject);
 }
 

@@ -7,6 +7,7 @@ typedef struct {
     weir_page *page;    // lent
     weir_filter *where; // lent; NULL: none
     weir_doc *doc;      // lent, scratch of the filter
+    uint64_t nonce;     // of the bus
     uint32_t room;      // records
     uint32_t scan;      // records that may be examined
     size_t bytes;

@@ -167,11 +167,20 @@ bool weir_ring_is_full(const weir_ring *self)
     return (int64_t)self->stats.count >= self->config.records;
 }
 
+static int64_t oldest_since(weir_ring *self)
+{
+    const piece *ready = oldest_of(&self->lists[READY]);
+    const piece *parked = oldest_of(&self->lists[PARKED]);
+    if (!ready || !parked) return ready ? ready->since_us : parked ? parked->since_us : 0;
+    return ready->since_us < parked->since_us ? ready->since_us : parked->since_us;
+}
+
 void weir_ring_look(weir_ring *self, int64_t now_us, weir_ring_stats *stats)
 {
     pass_time(self, now_us);
     *stats = self->stats;
     stats->parked = self->lists[PARKED].records;
+    stats->oldest_us = oldest_since(self);
 }
 
 void weir_ring_reject(weir_ring *self, weir_reject why, uint32_t records)

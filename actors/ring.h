@@ -96,12 +96,12 @@ typedef struct {
     uint64_t offered, accepted, full, sampled, too_large, invalid, closed, evicted;
     uint64_t count, bytes; // in the ring now, parked ones too
     uint64_t parked;       // records of them
+    int64_t oldest_us;     // when the oldest of them entered; 0: there are none
     double fill_us;        // integral over time of max(count / records, bytes / bytes)
     weir_histogram waited; // time in the ring of each record taken, us
 } weir_ring_stats;
 
 /*  As of now_us: fill_us is brought up to then.                                    */
 void weir_ring_look(weir_ring *self, int64_t now_us, weir_ring_stats *stats);
-
 /*  True when it holds `records`: no credit is given then.                          */
 bool weir_ring_is_full(const weir_ring *self);

@@ -1,5 +1,6 @@
 #include "actors/shard.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 
 typedef struct {
@@ -15,7 +16,7 @@ typedef struct {
     struct sent *sent; // list of the batches that readers have not acknowledged
     uint64_t safe, dead, under_way, batches;
     bool closed;
-    bool failing; // the store; told as a wait
+    char failing[64], holder[64]; // told as waits: the store, a group; "": none
 } shard;
 
 /*  A batch that readers have to acknowledge.                                       */
@@ -25,6 +26,9 @@ typedef struct sent {
     shard *owner;
     weir_batch *batch;
 } sent;
+
+/*  What the store has not answered is looked at so often; so late is a wait.       */
+static const int64_t notable_us = 300000, long_us = 1000000;
 
 /* --- What becomes of records ------------------------------------------------------- */
 
@@ -132,8 +136,42 @@ static void batch_acknowledged(weir_entry *entry)
     free_sent(s);
 }
 
+/*  Small pieces, as they come from outlets with many shards, are put together: a copy
+    costs less than a block on a link.                                              */
+static bool is_small(const shard *self, const weir_block *block)
+{
+    size_t runs;
+    weir_block_runs(block, &runs);
+    return runs == 1 &&
+           weir_block_size(block) < weir_actor_node(self->kit)->block_bytes / 4;
+}
+
+static void send_gathered(shard *self, weir_builder *builder, weir_entry *entry)
+{
+    weir_block *block = weir_builder_seal(builder);
+    if (block) weir_actor_send(self->kit, self->port, &block, entry);
+}
+
+static void send_piece(shard *self, weir_builder *builder, weir_block *block,
+                       weir_entry *entry)
+{
+    size_t runs;
+    if (is_small(self, block)) {
+        weir_builder_add_encoded(builder, weir_block_body(block), weir_block_size(block),
+                                 weir_block_records(block),
+                                 weir_block_runs(block, &runs));
+        if (weir_builder_full(builder)) send_gathered(self, builder, entry);
+        return;
+    }
+    send_gathered(self, builder, entry);
+    weir_block *whole = weir_block_dup(block);
+    weir_actor_send(self->kit, self->port, &whole, entry);
+}
+
 static void send_to_readers(shard *self, weir_batch *batch)
 {
+    const weir_node *node = weir_actor_node(self->kit);
+    weir_builder builder = {.ledger = node->ledger, .target = node->block_bytes};
     sent *s = calloc(1, sizeof *s);
     if (!s) abort();
     s->owner = self;
@@ -144,10 +182,10 @@ static void send_to_readers(shard *self, weir_batch *batch)
     s->at = &self->sent;
     if (s->next) s->next->at = &s->next;
     self->sent = s;
-    for (uint32_t i = 0; i < batch->piece_count; i++) {
-        weir_block *block = weir_block_dup(batch->pieces[i].block);
-        weir_actor_send(self->kit, self->port, &block, &s->entry);
-    }
+    for (uint32_t i = 0; i < batch->piece_count; i++)
+        send_piece(self, &builder, batch->pieces[i].block, &s->entry);
+    send_gathered(self, &builder, &s->entry);
+    weir_builder_fini(&builder);
     if (--s->entry.holds == 0) batch_acknowledged(&s->entry);
 }
 
@@ -185,21 +223,67 @@ static void dispatch_what_is_due(shard *self, int64_t now_us)
 
 /* --- Telling ----------------------------------------------------------------------- */
 
-static void tell_store(shard *self, const weir_dispatch_stats *stats)
+/*  Notes a wait for this subject ("": for nothing) instead of the one that was told.
+   Gives whether it begins. */
+static bool tell_wait(shard *self, weir_wait_kind kind, char told[64],
+                      const char *subject, const char *text)
 {
     weir_vitals *vitals = weir_actor_vitals(self->kit);
-    bool failing = stats->failing_since_us || stats->held;
-    const char *text = stats->held ? "the store is full of what a consumer group has not "
-                                     "committed"
-                                   : stats->error;
-    if (failing && !self->failing)
-        weir_log(WEIR_WARN, "store does not take it shard=%" PRIu32 " cause=\"%s\"",
-                 self->config->id, text);
+    bool changed = strcmp(told, subject) != 0;
+    if (changed && *told) weir_vitals_flow(vitals, kind, told);
+    if (*subject) weir_vitals_wait(vitals, kind, subject, "%s", text);
+    snprintf(told, 64, "%s", subject);
+    return changed && *subject;
+}
+
+static void tell_hold(shard *self, bool held)
+{
+    weir_store *store = self->config->store;
+    weir_store_hold hold = {.lag = 0};
+    char text[192] = "";
+    if (held && store->class->hold && store->class->hold(store, self->config->id, &hold))
+        snprintf(text, sizeof text,
+                 "the group %s has not read %" PRIu64 " records of shard %" PRIu32,
+                 hold.group, hold.lag, self->config->id);
+    tell_wait(self, WEIR_WAIT_HELD, self->holder, hold.group, text);
+}
+
+static void tell_store(shard *self, const weir_dispatch_stats *stats, int64_t now_us)
+{
+    tell_hold(self, stats->held);
+    bool failing = stats->failing_since_us && !stats->held;
+    bool silent =
+        !failing && !stats->held && stats->since_us && now_us - stats->since_us > long_us;
+    char text[320] = "";
     if (failing)
-        weir_vitals_wait(vitals, WEIR_WAIT_WRITE, "store", "%s", text);
-    else if (self->failing)
-        weir_vitals_flow(vitals, WEIR_WAIT_WRITE, "store");
-    self->failing = failing;
+        snprintf(text, sizeof text, "cannot store shard %" PRIu32 ": %s",
+                 self->config->id, stats->error);
+    else if (silent)
+        snprintf(text, sizeof text,
+                 "waits for its store, which does not answer, with shard %" PRIu32,
+                 self->config->id);
+    if (tell_wait(self, WEIR_WAIT_WRITE, self->failing, *text ? "store" : "", text))
+        weir_log(WEIR_WARN, "store does not take it shard=%" PRIu32 " cause=\"%s\"",
+                 self->config->id, failing ? stats->error : "no answer");
+}
+
+/*  Of what readers have not acknowledged.                                          */
+static int64_t oldest_sent(const shard *self)
+{
+    const sent *s = self->sent;
+    while (s && s->next)
+        s = s->next;
+    return s ? weir_batch_oldest_us(s->batch) : 0;
+}
+
+/*  Records leave in the order in which they came, but for parked ones, so what is
+   furthest on is the oldest. */
+static int64_t oldest(const shard *self, const weir_shard_stats *stats)
+{
+    int64_t ahead = self->dispatch ? stats->dispatch.oldest_us : oldest_sent(self);
+    if (!ahead) ahead = weir_batcher_opened_us(self->batcher);
+    int64_t waits = stats->ring.oldest_us;
+    return ahead && (!waits || ahead < waits) ? ahead : waits;
 }
 
 static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
@@ -211,9 +295,8 @@ static void look(shard *self, weir_shard_stats *stats, int64_t now_us)
                                 .batches = self->batches,
                                 .target = weir_batcher_target(self->batcher, now_us)};
     weir_ring_look(self->ring, now_us, &stats->ring);
-    if (!self->dispatch) return;
-    weir_dispatch_look(self->dispatch, &stats->dispatch);
-    tell_store(self, &stats->dispatch);
+    if (self->dispatch) weir_dispatch_look(self->dispatch, &stats->dispatch);
+    stats->oldest_us = oldest(self, stats);
 }
 
 static void publish(shard *self, int64_t now_us)
@@ -221,6 +304,7 @@ static void publish(shard *self, int64_t now_us)
     weir_shard_window *window = self->config->window;
     weir_shard_stats stats;
     look(self, &stats, now_us);
+    if (self->dispatch) tell_store(self, &stats.dispatch, now_us);
     if (!window) return;
     pthread_mutex_lock(&window->lock);
     window->stats = stats;
@@ -272,10 +356,12 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     return WEIR_OK;
 }
 
-/*  The links, which end later, tell nobody of what was not acknowledged.            */
+/*  The links, which end later, tell nobody of what was not acknowledged. What was settled
+    since the last turn is published: after a failure there is none.                */
 static void fini(void *arg)
 {
     shard *self = arg;
+    if (self->ring) publish(self, weir_clock_now_us());
     while (self->sent)
         free_sent(self->sent);
     weir_dispatch_destroy(&self->dispatch);
@@ -289,6 +375,13 @@ static void nothing(void *arg)
     (void)arg;
 }
 
+/*  That the store holds something back is told by no event.                        */
+static int64_t when_to_look(const shard *self, int64_t now_us)
+{
+    int64_t due = weir_dispatch_deadline(self->dispatch);
+    return self->under_way ? weir_earlier(due, now_us + notable_us) : due;
+}
+
 /*  A timer makes the next turn come.                                               */
 static bool turn(void *arg)
 {
@@ -300,7 +393,7 @@ static bool turn(void *arg)
     weir_actor_hold(self->kit, blocks && weir_ring_is_full(self->ring));
     bool may_send = self->dispatch || weir_actor_has_room(self->kit);
     int64_t due = may_send ? weir_batcher_deadline(self->batcher) : -1;
-    if (self->dispatch) due = weir_earlier(due, weir_dispatch_deadline(self->dispatch));
+    if (self->dispatch) due = weir_earlier(due, when_to_look(self, now));
     weir_actor_timer(self->kit, nothing, due < 0 ? -1 : due > now ? due - now : 0);
     publish(self, now);
     return false;
@@ -366,7 +459,9 @@ static weir_err cmd_park(void *arg, zmsg_t *args, zmsg_t *reply)
     zstr_free(&text);
     if (!good) return WEIR_EINVAL;
     const weir_park_set *set = address;
+    weir_handover_take(set);
     weir_ring_park(self->ring, set->bits, set->vnodes);
+    weir_handover_give(set);
     return WEIR_OK;
 }
 
@@ -375,6 +470,11 @@ static weir_err add_fence(shard *self, const char *text)
     weir_fence fence = {.to = self->config->id};
     if (sscanf(text, "%" SCNu32 ":%" SCNu64, &fence.from, &fence.last_offset) != 2)
         return WEIR_EINVAL;
+    for (uint32_t i = 0; i < self->fence_count; i++) {
+        if (self->fences[i].from != fence.from) continue;
+        self->fences[i].last_offset = fence.last_offset; // it only grows
+        return WEIR_OK;
+    }
     self->fences = realloc(self->fences, (self->fence_count + 1) * sizeof *self->fences);
     if (!self->fences) abort();
     self->fences[self->fence_count++] = fence;
@@ -389,6 +489,16 @@ static weir_err cmd_release(void *arg, zmsg_t *args, zmsg_t *reply)
         err = add_fence(self, text);
     if (!err) zmsg_addstrf(reply, "%" PRIu64, weir_ring_release(self->ring));
     return err;
+}
+
+static weir_err cmd_fenced(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    (void)args;
+    bool due =
+        self->fence_count || (self->dispatch && weir_dispatch_has_fences(self->dispatch));
+    zmsg_addstr(reply, due ? "0" : "1");
+    return WEIR_OK;
 }
 
 static weir_err cmd_hurry(void *arg, zmsg_t *args, zmsg_t *reply)
@@ -424,6 +534,7 @@ static const weir_command commands[] = {
     {"RELEASE", cmd_release,
      "[from:last_offset]... -> records ; parked records go on, their first batch with "
      "these fences"},
+    {"FENCED", cmd_fenced, "-> 1 | 0 ; whether all fences are stored"},
     {"HURRY", cmd_hurry, "-> ; no record waits for others any more"},
     {"CLOSE", cmd_close, "-> ; blocks are refused as closed"},
     {NULL, NULL, NULL},

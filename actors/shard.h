@@ -15,11 +15,22 @@ typedef struct {
     weir_ring_stats ring;
     uint64_t safe, dead;
     uint64_t open, under_way; // records: in the open batch; dispatched and not settled
+    uint64_t recalled;        // records that restarts gave up, to come again
     uint64_t batches;
     uint32_t target;   // of a batch
     int64_t oldest_us; // when the oldest record that is not safe came; 0: none
     weir_dispatch_stats dispatch;
 } weir_shard_stats;
+
+/*  Records that have been accepted and whose fate is not known.                    */
+uint64_t weir_shard_resident(const weir_shard_stats *self);
+
+/*  Records that were offered and have not entered.                                 */
+uint64_t weir_shard_rejected(const weir_shard_stats *self);
+
+/*  Adds all counts and the retries; of `oldest_us` the earlier remains, and the rest of
+    dispatch and the target are left alone.                                         */
+void weir_shard_stats_add(weir_shard_stats *self, const weir_shard_stats *more);
 
 /*  Where the shard leaves its statistics after each turn for whoever looks. Zeroed but
    for the lock.                                                                       */
@@ -43,6 +54,7 @@ typedef struct {
         PARK address   set of vnodes (weir_park_set) whose records are parked
         RELEASE [from last_offset]...   parked records go on, their first batch with these
                        fences
+        FENCED         1 when all fences are stored, else 0
         HURRY          no record waits for others any more: the bus is draining
         CLOSE          nothing is taken any more: blocks are refused as `closed`     */
 typedef struct {

@@ -48,6 +48,11 @@ void weir_batch_add(weir_batch *self, weir_piece *piece)
     piece->block = NULL;
 }
 
+int64_t weir_batch_oldest_us(const weir_batch *self)
+{
+    return self && self->piece_count ? self->pieces[0].since_us : 0;
+}
+
 bool weir_batch_next(weir_batch_walk *self, weir_record *record)
 {
     for (; self->piece < self->batch->piece_count; self->piece++) {

@@ -72,6 +72,7 @@ weir_batch *weir_batch_new(void);
 weir_batch *weir_batch_dup(weir_batch *self);
 void weir_batch_destroy(weir_batch **self_p);             // one reference less
 void weir_batch_add(weir_batch *self, weir_piece *piece); // takes its block
+int64_t weir_batch_oldest_us(const weir_batch *self);     // of its pieces; NULL, none: 0
 
 /*  The records of a batch in order; false behind the last. Zeroed but for batch.   */
 typedef struct {
@@ -132,6 +133,11 @@ typedef struct {
     int64_t oldest_ms, newest_ms; // arrival
 } weir_store_shard;
 
+typedef struct {
+    char group[64]; // as much of its name as fits
+    uint64_t lag;
+} weir_store_hold;
+
 /* --- The table --------------------------------------------------------------------- */
 
 typedef struct {
@@ -154,6 +160,10 @@ typedef struct {
         all is dropped. forget: the group is no more. Any thread.                   */
     void (*commit)(weir_store *self, const char *group, uint32_t shard, uint64_t offset);
     void (*forget)(weir_store *self, const char *group);
+    /*  Whether the store takes nothing of this shard since a group has not read what
+        should go: which group is least far, and by how many records. Any thread. NULL:
+        it never does.                                                              */
+    bool (*hold)(weir_store *self, uint32_t shard, weir_store_hold *hold);
     /*  Everything written before is answered when this returns. Blocks.            */
     weir_err (*flush)(weir_store *self, int64_t timeout_us, weir_report *report);
     /*  Ends it; what was not answered is answered RETRY before this returns. Once.  */

@@ -371,6 +371,7 @@ static const weir_store_class class = {
     .unwatch = weir_disk_unwatch,
     .commit = weir_disk_group_commit,
     .forget = weir_disk_group_forget,
+    .hold = weir_disk_hold,
     .flush = weir_disk_flush,
     .close = close_store,
 };

@@ -295,10 +295,13 @@ static void deliver_results(weir_worker *self, weir_subject *input,
     if (e->count == 0 && !e->input) worst = OUT_SENT; // it asked for no output
     if (e->input) worst = deliver(self, input, origin);
     weir_reader reader = {e->bytes.data, e->count ? e->bytes.data + e->bytes.size : NULL};
-    weir_subject result = {
-        .doc = &self->out_doc, .source = input->source, .peer = input->peer};
+    weir_subject result = {.doc = &self->out_doc,
+                           .source = input->source,
+                           .peer = input->peer,
+                           .place = input->place};
     for (uint32_t i = 0; i < e->count; i++) {
         if (weir_record_read(&result.record, &reader, true)) abort();
+        result.record.in_run = input->record.in_run;
         result.state = WEIR_UNPARSED;
         out_fate fate = deliver(self, &result, origin);
         if (fate > worst) worst = fate;
@@ -468,7 +471,7 @@ static void work_task(weir_worker *self, weir_task *task)
     weir_iterator walk = {.block = task->selection.block};
     const weir_run *origin;
     uint64_t parses = self->doc.parses + self->out_doc.parses;
-    bool whole = task->selection.offsets == NULL;
+    bool whole = task->selection.picks == NULL;
     self->task = task;
     /*  A fresh state could not be opened: the stop is on its way.             */
     if (self->config->program.class && !self->program)

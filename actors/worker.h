@@ -8,7 +8,7 @@
 typedef struct weir_task {
     struct weir_task *next;
     void *job;                // the engine's
-    weir_selection selection; // which records; with no offsets: the whole block
+    weir_selection selection; // which records; with no picks: the whole block
     /*  What came of it.                                                       */
     weir_block **blocks; // outputs in order, owned
     int *outlets;        // of each

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "lua/audit_bus.h"
 #include "lua/command.h"
 #include "lua/remote.h"
 #include "lua/state.h"
@@ -31,6 +32,7 @@ static bool read_file(const char *path, weir_buffer *text)
 
 typedef struct {
     uint64_t nodes, unbalanced; // nodes; those whose sum is not zero
+    uint64_t wrong;             // equations of buses that do not hold
     uint64_t sent, received;    // over all links
     uint64_t read, resident, dead, restarts;
 } sums;
@@ -96,10 +98,10 @@ static int print_verdict(const sums *s, const weir_value *report, bool json)
     weir_value ending = {.size = 0};
     weir_look(report, "ending", &ending);
     bool clean = ending.size == 5 && memcmp(ending.data, "clean", 5) == 0;
-    bool good = s->unbalanced == 0 && errors == 0 && twice >= 0 &&
+    bool good = s->unbalanced == 0 && s->wrong == 0 && errors == 0 && twice >= 0 &&
                 !(clean && restarts == 0 && twice) && !(clean && (s->resident || ledger));
     if (json) {
-        printf("],\"read\":%" PRIu64 ",\"resident\":%" PRIu64 ",\"dead\":%" PRIu64
+        printf(",\"read\":%" PRIu64 ",\"resident\":%" PRIu64 ",\"dead\":%" PRIu64
                ",\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"twice\":%" PRId64
                ",\"ledger\":%" PRIu64 ",\"ending\":\"%.*s\",\"balanced\":%s}\n",
                s->read, s->resident, s->dead, s->sent, s->received, twice,
@@ -120,6 +122,22 @@ static int print_verdict(const sums *s, const weir_value *report, bool json)
     return good ? WEIR_EXIT_OK : WEIR_EXIT_FAILED;
 }
 
+static void audit_buses(const weir_value *nodes, sums *total, bool json)
+{
+    weir_value key, node, bus;
+    weir_walk walk = {0};
+    char name[64];
+    bool first = true;
+    if (json) printf("],\"buses\":[");
+    while (nodes && weir_value_next(nodes, &walk, &key, &node)) {
+        if (!weir_look(&node, "bus", &bus) || !weir_look(&bus, "shards", &key)) continue;
+        weir_look_text(&node, "name", name, sizeof name);
+        total->wrong += weir_audit_bus(&bus, name, json, first);
+        first = false;
+    }
+    if (json) printf("]");
+}
+
 static int audit_report(const weir_value *report, bool json)
 {
     weir_value nodes, key, node;
@@ -131,9 +149,10 @@ static int audit_report(const weir_value *report, bool json)
         printf("%-20s %10s %10s %10s %10s %10s %10s %10s %10s %10s\n", "node", "in",
                "done", "dropped", "filtered", "dead", "skipped", "shed", "resident",
                "sum");
-    if (weir_look(report, "nodes", &nodes))
-        while (weir_value_next(&nodes, &walk, &key, &node))
-            audit_node(&node, &total, json, total.nodes == 0);
+    bool some = weir_look(report, "nodes", &nodes);
+    while (some && weir_value_next(&nodes, &walk, &key, &node))
+        audit_node(&node, &total, json, total.nodes == 0);
+    audit_buses(some ? &nodes : NULL, &total, json);
     return print_verdict(&total, report, json);
 }
 

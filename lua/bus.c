@@ -23,21 +23,21 @@ const weir_flag weir_bus_trim_flags[] = {
 
 /* --- Which store ------------------------------------------------------------------- */
 
-/*  Asks the weir for the bus's folder; the answer's member is "path".              */
+/*  Asks the weir for the bus's folder.                                             */
 static weir_err ask_folder(const weir_command_line *line, const char *operand,
                            char folder[PATH_MAX], weir_report *report)
 {
     weir_remote *remote = NULL;
     weir_target target;
-    weir_value body;
+    weir_value bus;
     weir_err err = weir_remote_open(&remote, line, operand, &target, report);
     if (!err && !*target.node)
         err = weir_report_set(report, WEIR_EINVAL, target.name,
                               "which bus? Write %s/BUS, or name the folder of its store",
                               target.name);
-    if (!err) err = weir_remote_ask(remote, &body, report, "bus", target.node, NULL);
+    if (!err) err = weir_remote_bus(remote, target.node, &bus, report);
     bool is_none = err ? err == WEIR_EINVAL || err == WEIR_ENOTFOUND
-                       : !*weir_look_text(&body, "path", folder, PATH_MAX);
+                       : !*weir_look_text(&bus, "path", folder, PATH_MAX);
     if (is_none && *target.node)
         err = weir_report_set(report, WEIR_ENOTFOUND, operand,
                               "it is no bus that tells where its records are: name the "

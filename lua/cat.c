@@ -54,9 +54,12 @@ typedef struct {
 
 static void put_object(cat *self, const weir_polled *polled)
 {
-    const weir_place place = {polled->shard, polled->at.a, polled->epoch,
-                              polled->sequence};
-    weir_put_stored(&self->output, self->nonce, &place, &polled->record);
+    const weir_place place = {.nonce = self->nonce,
+                              .epoch = polled->epoch,
+                              .sequence = polled->sequence,
+                              .offset = polled->at.a,
+                              .shard = polled->shard};
+    weir_put_stored(&self->output, &place, &polled->record);
 }
 
 /*  A payload that no line can hold comes as a whole record.                        */

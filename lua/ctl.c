@@ -102,12 +102,39 @@ static void print_waits(const weir_value *node, const char *name)
     }
 }
 
+/*  The shards of a bus, and what its groups have before them.                  */
+static void print_bus(const weir_value *node, const char *name)
+{
+    weir_value bus, list, key, item;
+    weir_walk shards = {0}, groups = {0};
+    char text[128];
+    if (!weir_look(node, "bus", &bus) || !weir_look(&bus, "shards", &list)) return;
+    printf("\n%-20s %-10s %12s %12s %12s %12s %12s %6s\n", name, "state", "offered",
+           "rejected", "evicted", "safe", "resident", "fill");
+    while (weir_value_next(&list, &shards, &key, &item)) {
+        uint64_t offered = weir_look_number(&item, "offered");
+        printf("  shard %-12" PRIu64 " %-10s %12" PRIu64 " %12" PRIu64 " %12" PRIu64
+               " %12" PRIu64 " %12" PRIu64 " %5" PRIu64 "%%\n",
+               weir_look_number(&item, "shard"),
+               weir_look_text(&item, "state", text, sizeof text), offered,
+               offered - weir_look_number(&item, "accepted"),
+               weir_look_number(&item, "evicted"), weir_look_number(&item, "safe"),
+               weir_look_number(&item, "resident"),
+               weir_look_number(&item, "fill_percent"));
+    }
+    if (!weir_look(&bus, "groups", &list)) return;
+    while (weir_value_next(&list, &groups, &key, &item))
+        printf("  group %-23s lag %" PRIu64 ", shed %" PRIu64 "\n",
+               weir_look_text(&item, "group", text, sizeof text),
+               weir_look_number(&item, "lag"), weir_look_number(&item, "shed"));
+}
+
 static void print_stats(const weir_value *body)
 {
     static const char *const columns[] = {"in",       "out",  "done",    "dropped",
                                           "filtered", "dead", "resident"};
     weir_value nodes, key, node, ledger;
-    weir_walk walk = {0}, again = {0};
+    weir_walk walk = {0}, again = {0}, buses = {0};
     char name[64], state[32];
     printf("%-20s %-10s", "node", "state");
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
@@ -121,6 +148,8 @@ static void print_stats(const weir_value *body)
             printf(" %12" PRIu64, weir_look_number(&node, columns[i]));
         printf("\n");
     }
+    while (weir_value_next(&nodes, &buses, &key, &node))
+        print_bus(&node, weir_look_text(&node, "name", name, sizeof name));
     if (weir_look(body, "ledger", &ledger))
         printf("\nmemory of blocks %" PRIu64 " bytes, limit %" PRIu64 "\n",
                weir_look_number(&ledger, "used"), weir_look_number(&ledger, "limit"));

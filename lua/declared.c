@@ -7,6 +7,7 @@
 #include "lua/blank.h"
 #include "lua/language.h"
 #include "lua/nearest.h"
+#include "lua/place.h"
 
 /*  Options of process that come with actors of their own.                     */
 static const char *const later_options[] = {
@@ -172,6 +173,8 @@ static const char *read_rules(weir_declared *d, int table, const char *option,
         snprintf(path, sizeof path, "%.80s.%d.where", option, (int)i);
         if (weir_option_set_text(&check, &where, lua_tostring(L, -2), &cause))
             weir_declared_complain(d, path, cause.text);
+        else
+            weir_place_note(d, path, where);
         free(where);
         weir_rules_add(rules, "", lua_tostring(L, -2),
                        drop ? WEIR_ACTION_DROP : WEIR_ACTION_DEAD,
@@ -222,6 +225,8 @@ static const char *read_outlets(weir_declared *d, int table, const char *option,
         else if (!other &&
                  weir_option_set_text(&check, &where, lua_tostring(L, -1), &cause))
             weir_declared_complain(d, path, cause.text);
+        else if (where)
+            weir_place_note(d, path, where);
         if (strchr(name, '.'))
             weir_declared_complain(d, path, "an outlet's name has no dot");
         free(where);
@@ -335,7 +340,10 @@ static weir_err set_value(weir_declared *d, const weir_option *option, int value
     if (lua_type(L, value) == LUA_TSTRING) {
         const char *text = lua_tostring(L, value);
         if (word_as_text(d, option, text)) return WEIR_OK;
-        return weir_option_set_text(option, d->config, text, cause);
+        weir_err err = weir_option_set_text(option, d->config, text, cause);
+        if (!err && option->type == WEIR_OPTION_FILTER)
+            weir_place_note(d, option->name, text);
+        return err;
     }
     if (lua_type(L, value) == LUA_TNUMBER)
         return weir_option_set_number(option, d->config, lua_tonumber(L, value),

@@ -13,6 +13,7 @@ typedef struct {
     lua_State *L;
     int first_lines[WEIR_WHOLE_WORDS]; // of the first of each; 0: none yet
     struct weir_group_use *groups;     // owned list
+    struct weir_place_use *places;     // owned list
 } weir_loader;
 
 typedef struct {

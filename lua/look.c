@@ -24,13 +24,17 @@ bool weir_look(const weir_value *map, const char *name, weir_value *value)
     return map->type == WEIR_MAP && weir_value_child(map, &step, value);
 }
 
+uint64_t weir_look_natural(const weir_value *value)
+{
+    return value->type == WEIR_UINT  ? value->natural
+           : value->type == WEIR_INT ? (uint64_t)value->integer
+                                     : 0;
+}
+
 uint64_t weir_look_number(const weir_value *map, const char *name)
 {
     weir_value value;
-    if (!weir_look(map, name, &value)) return 0;
-    return value.type == WEIR_UINT  ? value.natural
-           : value.type == WEIR_INT ? (uint64_t)value.integer
-                                    : 0;
+    return weir_look(map, name, &value) ? weir_look_natural(&value) : 0;
 }
 
 bool weir_look_bool(const weir_value *map, const char *name)

@@ -22,5 +22,6 @@ bool weir_look_bool(const weir_value *map, const char *name);
 const char *weir_look_text(const weir_value *map, const char *name, char *text,
                            size_t size);
 
-/*  The value itself as text, the same way.                                    */
+/*  The value itself as number and as text, the same way.                      */
+uint64_t weir_look_natural(const weir_value *value);
 const char *weir_look_copy(const weir_value *value, char *text, size_t size);

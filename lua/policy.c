@@ -19,7 +19,12 @@ static weir_err open_policy(void **self_p, const void *source, weir_ledger *ledg
     self->word = "bus";
     self->node = function->node;
     self->option = "scale";
-    return weir_script_open(self, memory_limit, instruction_limit, ledger, report);
+    weir_err err =
+        weir_script_open(self, memory_limit, instruction_limit, ledger, report);
+    if (err || !lua_istable(self->L, 1)) return err;
+    lua_getfield(self->L, 1, "want"); // scale = { want = function .. }
+    lua_replace(self->L, 1);
+    return WEIR_OK;
 }
 
 static void close_policy(void **self_p)

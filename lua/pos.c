@@ -1,4 +1,5 @@
-/*  pos: `weir pos`: how far files are read, by the positions in a state folder. */
+/*  pos: `weir pos`: how far files are read, by the positions in a state folder, and how
+    far groups have read buses, by asking a running weir.                      */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 #include "lua/ctl.h"
 #include "lua/nearest.h"
+#include "lua/pos_groups.h"
 #include "lua/remote.h"
 #include "lua/state.h"
 #include "runtime/positions.h"
@@ -22,7 +24,15 @@ const weir_flag weir_pos_ls_flags[] = {
 };
 
 const weir_flag weir_pos_flags[] = {
-    {"--node", "NODE", "the source.file, when there are several"},
+    {"--to", "POSITION", "of a group: start, end, a time or a cursor"},
+    {"--node", "NODE", "of a file: the source.file, when there are several"},
+    {"--timeout", "TIME", "how long to wait for a running weir; 3s unless told"},
+    {NULL, NULL, NULL},
+};
+
+const weir_flag weir_pos_rm_flags[] = {
+    {"--node", "NODE", "of a file: the source.file, when there are several"},
+    {"--timeout", "TIME", "how long to wait for a running weir; 3s unless told"},
     {NULL, NULL, NULL},
 };
 
@@ -117,6 +127,20 @@ static weir_err list_node(const char *folder, const char *node, bool json, bool 
     return WEIR_OK;
 }
 
+/*  Of a weir that was named by its name, since only such a one is asked.      */
+static weir_err list_groups(const weir_command_line *line, bool json, bool *first,
+                            weir_report *report)
+{
+    weir_remote *remote = NULL;
+    weir_target target;
+    const char *operand = weir_line_operand(line, 0);
+    if (weir_state_is_file(operand)) return WEIR_OK;
+    weir_err err = weir_remote_open(&remote, line, operand, &target, report);
+    if (!err) err = weir_pos_groups_list(remote, json, first, report);
+    weir_remote_close(&remote);
+    return err;
+}
+
 int weir_cmd_pos_ls(const weir_command_line *line)
 {
     char folder[PATH_MAX];
@@ -130,8 +154,9 @@ int weir_cmd_pos_ls(const weir_command_line *line)
     if (json) printf("[");
     for (size_t i = 0; i < nodes.count && !err; i++)
         err = list_node(folder, nodes.items[i], json, &first, &report);
+    if (!err) err = list_groups(line, json, &first, &report);
     if (json) printf("]\n");
-    if (nodes.count == 0 && !json) err = no_positions(folder, &report);
+    if (!err && nodes.count == 0 && first && !json) err = no_positions(folder, &report);
     weir_remote_free_names(&nodes);
     return err ? fail(&report) : WEIR_EXIT_OK;
 }
@@ -280,10 +305,24 @@ static weir_err set_position(change *self, const char *text, weir_report *report
     return err;
 }
 
+/*  Too few operands for a file.                                               */
+static int ask_for_path(const char *what)
+{
+    weir_report report = {0};
+    weir_report_set(&report, WEIR_EINVAL, NULL,
+                    "%s is missing: for a file say FILE PATH%s, for a group NAME/NODE%s",
+                    what, strcmp(what, "PATH") ? " OFFSET" : "",
+                    strcmp(what, "PATH") ? " --to POSITION" : "");
+    return fail(&report);
+}
+
 int weir_cmd_pos_set(const weir_command_line *line)
 {
     change self = {.slot = -1};
     weir_report report = {0};
+    const char *to = weir_line_flag(line, "--to");
+    if (to && !weir_line_operand(line, 1)) return weir_pos_groups_set(line, to);
+    if (to || !weir_line_operand(line, 2)) return ask_for_path("OFFSET");
     if (!weir_state_find(line, weir_line_operand(line, 0), self.folder))
         return WEIR_EXIT_CHECK;
     weir_err err = begin(&self, line, &report);
@@ -295,6 +334,9 @@ int weir_cmd_pos_rm(const weir_command_line *line)
 {
     change self = {.slot = -1};
     weir_report report = {0};
+    bool file = weir_state_is_file(weir_line_operand(line, 0));
+    if (!weir_line_operand(line, 1))
+        return file ? ask_for_path("PATH") : weir_pos_groups_rm(line);
     if (!weir_state_find(line, weir_line_operand(line, 0), self.folder))
         return WEIR_EXIT_CHECK;
     weir_err err = begin(&self, line, &report);

@@ -91,9 +91,12 @@ static void render(recv_bus *self, const weir_bus_record *r)
 {
     if (!self->json && !weir_delivery_put_line(&self->output, &self->doc, &r->record))
         return;
-    const weir_place place = {r->shard, r->at.b ? r->at.b : r->at.a, r->epoch,
-                              r->sequence};
-    weir_put_stored(&self->output, self->nonce, &place, &r->record);
+    const weir_place place = {.nonce = self->nonce,
+                              .epoch = r->epoch,
+                              .sequence = r->sequence,
+                              .offset = r->at.b ? r->at.b : r->at.a,
+                              .shard = r->shard};
+    weir_put_stored(&self->output, &place, &r->record);
 }
 
 static weir_err write_all(recv_bus *self, weir_report *report)

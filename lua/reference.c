@@ -78,6 +78,14 @@ static void put_commands(void)
     }
 }
 
+static void put_class_metrics(const weir_class *class)
+{
+    for (const weir_class_metric *m = class->metrics; m && m->name; m++)
+        printf("`%s` | %s | node, actor%s%s | %s\n", m->name,
+               m->counter ? "counter" : "gauge", *m->labels ? ", " : "", m->labels,
+               m->help);
+}
+
 static void put_metrics(void)
 {
     char name[64];
@@ -92,6 +100,8 @@ static void put_metrics(void)
     for (const weir_metric *m = weir_metrics; m->name; m++)
         printf("`%s` | %s | %s | %s\n", m->name, m->counter ? "counter" : "gauge",
                m->labels, m->help);
+    for (const weir_class *const *class = weir_catalog; *class; class ++)
+        put_class_metrics(*class);
     printf("\n`kind` of `weir_waiting_seconds`:\n\nkind | what it waits for | health\n"
            "-|-|-\n");
     for (int i = 0; i < WEIR_WAIT_KINDS; i++)

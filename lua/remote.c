@@ -310,6 +310,20 @@ weir_err weir_remote_ask(weir_remote *self, weir_value *body, weir_report *repor
     return weir_remote_recv(self, self->timeout_us, -1, &more, body, report);
 }
 
+weir_err weir_remote_bus(weir_remote *self, const char *name, weir_value *found,
+                         weir_report *report)
+{
+    weir_value body, buses, key;
+    weir_walk walk = {0};
+    weir_err err = weir_remote_ask(self, &body, report, "bus", name, NULL);
+    if (err) return err;
+    if (weir_look(&body, "buses", &buses) && weir_value_next(&buses, &walk, &key, found))
+        return WEIR_OK;
+    return weir_report_set(
+        report, WEIR_EPROTO, self->name,
+        "the answer tells of no bus: is it a weir of another version?");
+}
+
 bool weir_remote_is_there(const weir_remote *self)
 {
     char folder[PATH_MAX], path[WEIR_IPC_PATH_MAX];

@@ -62,6 +62,10 @@ weir_err weir_remote_send(weir_remote *self, const char *command, ...)
 weir_err weir_remote_recv(weir_remote *self, int64_t wait_us, int fd, bool *more,
                           weir_value *body, weir_report *report);
 
+/*  Asks what is to be known of a bus; found lives as long as the answer.         */
+weir_err weir_remote_bus(weir_remote *self, const char *name, weir_value *found,
+                         weir_report *report);
+
 /*  False: it has ended. Of one elsewhere that is not known: true.             */
 bool weir_remote_is_there(const weir_remote *self);
 

@@ -16,15 +16,14 @@ static void put_headers(weir_buffer *out, const weir_record *record)
     weir_buffer_put_text(out, ",\"headers\":null");
 }
 
-void weir_put_stored(weir_buffer *out, uint64_t nonce, const weir_place *place,
-                     const weir_record *record)
+void weir_put_stored(weir_buffer *out, const weir_place *place, const weir_record *record)
 {
     weir_buffer_printf(out,
                        "{\"shard\":%" PRIu32 ",\"offset\":%" PRIu64
                        ",\"id\":\"%016" PRIx64 ":%" PRIu64 ":%" PRIu32 ":%" PRIu64
                        "\",\"ts\":%" PRId64 ",\"key\":",
-                       place->shard, place->offset, nonce, place->epoch, place->shard,
-                       place->sequence, record->ts_ms);
+                       place->shard, place->offset, place->nonce, place->epoch,
+                       place->shard, place->sequence, record->ts_ms);
     if (record->key.type == WEIR_MISSING || weir_json_put_value(out, &record->key))
         weir_buffer_put_text(out, "null");
     put_headers(out, record);

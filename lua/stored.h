@@ -2,11 +2,6 @@
 #pragma once
 #include "runtime/record.h"
 
-typedef struct {
-    uint32_t shard;
-    uint64_t offset, epoch, sequence;
-} weir_place;
-
 /*  Appends a line: shard, offset, id, ts, key, headers, payload.                      */
-void weir_put_stored(weir_buffer *out, uint64_t nonce, const weir_place *place,
+void weir_put_stored(weir_buffer *out, const weir_place *place,
                      const weir_record *record);

@@ -67,6 +67,16 @@ static void put_wait(const weir_value *node, weir_buffer *out)
                        *subject ? " " : "", subject, since);
 }
 
+/*  Of a bus: how many shards take records, and how full the fullest ring is.   */
+static void put_bus(const weir_value *node, weir_buffer *out)
+{
+    weir_value bus, shards;
+    if (!weir_look(node, "bus", &bus) || !weir_look(&bus, "shards", &shards)) return;
+    uint64_t active = weir_look_number(&bus, "active");
+    weir_buffer_printf(out, "%" PRIu64 " shard%s, %" PRIu64 "%% full  ", active,
+                       active == 1 ? "" : "s", weir_look_number(&bus, "fill_percent"));
+}
+
 static uint64_t since(uint64_t now, uint64_t before)
 {
     return now > before ? now - before : 0; // it has started again
@@ -91,6 +101,7 @@ static void put_node(top *self, const weir_value *node, double elapsed_s,
         weir_progress_number(record_rate, records_a),
         weir_progress_number(byte_rate, bytes_a),
         weir_progress_number((double)weir_look_number(node, "resident"), resident));
+    put_bus(node, out);
     put_wait(node, out);
     weir_buffer_put_byte(out, '\n');
 }

@@ -10,6 +10,7 @@
 #include "lua/blank.h"
 #include "lua/groups.h"
 #include "lua/nearest.h"
+#include "lua/place.h"
 #include "lua/policy.h"
 #include "lua/program.h"
 #include "lua/sandbox.h"
@@ -81,7 +82,7 @@ static void add_functions(weir_loader *self, const weir_class *class, void *conf
     weir_bus_node_config *bus = config;
     if (class == &weir_engine_class && engine->has_function)
         engine->program = (weir_program){&weir_lua_program, add_function(self, node)};
-    if (class == &weir_bus_node_class && bus->bus.policy == WEIR_FUNCTION)
+    if (class == &weir_bus_node_class && weir_bus_has_function(&bus->bus))
         bus->bus.function = (weir_policy){&weir_lua_policy, add_function(self, node)};
 }
 
@@ -313,12 +314,14 @@ static bool load_text(weir_topology *self, weir_reports *reports)
         fill_settings(self);
         check_params(&load);
         weir_groups_link(&load);
+        weir_places_check(&load);
         if (self->plan.node_count)
             weir_plan_check(&self->plan, reports);
         else if (reports->count == before)
             weir_complain_at(&load, 0, "the topology declares no node");
     }
     weir_groups_free(&load);
+    weir_places_free(&load);
     weir_source_destroy(&load.source);
     weir_sandbox_destroy(&sandbox);
     return reports->count == before;

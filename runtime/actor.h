@@ -74,6 +74,11 @@ typedef struct {
     /*  Whether a node of this config stores what it takes: nobody needs to read from it,
         and who does reads the store (weir_plan_reads). NULL: none does.       */
     bool (*stores)(const void *config);
+    /*  What is to be known of a node beside its vitals: tell adds members to a JSON
+        object, and there is a table of metrics (runtime/metrics.h). Any thread, whether
+        the node runs or not. NULL: nothing.                                   */
+    void (*tell)(const void *config, weir_buffer *out);
+    const struct weir_class_metric *metrics; // ends with a NULL name
     /*  What the option table alone cannot tell; optional. An error fills the report:
         where is the name of the option.                                       */
     weir_err (*check)(const void *config, weir_report *report);
@@ -168,7 +173,8 @@ weir_err weir_actor_flush(weir_actor *self, weir_handler *flushed);
 void weir_actor_drain_inlet(weir_actor *self);
 
 /*  Sends the block to every reader of the port; *block_p is taken. The entry is
-    held until all of them have acknowledged.                                  */
+    held until all of them have acknowledged. Only what a class that `follows` sends
+    keeps its places: it has just been read from there.                        */
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry);
 
 /*  False when a window is full; room () is called when that has passed.       */

@@ -73,29 +73,40 @@ static void link_acked(void *arg, uint64_t sequence)
     note_room(l);
 }
 
-static under_way *find_under_way(const weir_output *l, uint64_t sequence)
+static under_way *under_way_at(const weir_output *l, size_t i)
 {
-    for (size_t i = 0; i < l->count; i++) {
-        under_way *what = &l->sent[(l->first + i) & (l->capacity - 1)];
-        if (what->sequence == sequence) return what;
+    return &l->sent[(l->first + i) & (l->capacity - 1)];
+}
+
+/*  Each entry decides about its own records of the block, in the order in which they were
+    put into it. The actor may send more meanwhile.                            */
+static weir_err refuse_shares(weir_output *l, uint64_t sequence, weir_block *block,
+                              const char *code, const char *text)
+{
+    weir_actor *kit = l->kit;
+    weir_iterator walk = {.block = block};
+    weir_err err = kit->class->refused && block ? WEIR_OK : WEIR_EREFUSED;
+    for (size_t i = 0; i < l->count && !err; i++) {
+        under_way what = *under_way_at(l, i);
+        if (what.sequence != sequence) continue;
+        weir_block *part = weir_iterator_cut(&walk, what.records, SIZE_MAX);
+        err = kit->class->refused(kit->self, what.entry, part, code, text);
+        weir_block_destroy(&part);
+        under_way_at(l, i)->records = 0; // the reader has acknowledged none of them
     }
-    return NULL;
+    return err;
 }
 
 static void link_refused(void *arg, uint64_t sequence, weir_block *block,
                          const char *code, const char *text)
 {
     weir_output *l = arg;
-    weir_actor *kit = l->kit;
-    under_way *what = find_under_way(l, sequence);
-    if (kit->class->refused && block && what &&
-        kit->class->refused(kit->self, what->entry, block, code, text) == WEIR_OK) {
-        what->records = 0; // the reader has acknowledged none of them
+    if (refuse_shares(l, sequence, block, code, text) == WEIR_OK)
         weir_outlet_settle(weir_uplink_outlet(l->uplink), sequence);
-        return;
-    }
-    weir_actor_fail(kit, WEIR_EREFUSED, NULL, "%s refused block %" PRIu64 ": %s: %s",
-                    l->reader, sequence, code, text);
+    else
+        weir_actor_fail(l->kit, WEIR_EREFUSED, NULL,
+                        "%s refused block %" PRIu64 ": %s: %s", l->reader, sequence, code,
+                        text);
 }
 
 static void link_failed(void *arg, weir_err err, const char *text)
@@ -153,6 +164,7 @@ void weir_output_token(weir_output *l, weir_token_kind kind, uint64_t argument,
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry)
 {
     weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
+    if (!self->class->follows) weir_block_forget_places(block_p);
     weir_share share = {entry, weir_block_records(*block_p)};
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;

@@ -193,6 +193,8 @@ weir_err weir_routing_open(weir_actor *kit, int port, weir_route *route,
     self->splitter = weir_splitter_new(&(weir_splitter_config){
         .key = config->key,
         .target = target < config->block_max ? target : config->block_max,
+        .block_max = config->block_max,
+        .records_max = config->records_max,
         .linger_us = config->linger_us,
         .ledger = kit->node.ledger,
         .sealed = split_sealed,

@@ -10,6 +10,7 @@
 struct weir_block {
     _Atomic uint32_t references;
     uint32_t records;
+    bool keyless; // no record has a key
     const uint8_t *body;
     size_t size;
     weir_run *runs; // one allocation with the texts behind the array
@@ -19,6 +20,7 @@ struct weir_block {
     weir_block *base; // a reference to the block that has the body; NULL: this one has
     void (*free_body)(void *hint);
     void *hint;
+    weir_spares *spares; // a reference; the body goes back there; NULL: free_body
 };
 
 /* --- Runs -------------------------------------------------------------------------- */
@@ -64,7 +66,7 @@ static weir_run *copy_runs(const weir_run *runs, size_t count)
     if (!copy) abort();
     char *at = (char *)(copy + count);
     for (size_t i = 0; i < count; i++) {
-        copy[i].records = runs[i].records;
+        copy[i] = (weir_run){.records = runs[i].records, .place = runs[i].place};
         copy[i].source = copy_text(&at, runs[i].source);
         copy[i].peer = copy_text(&at, runs[i].peer);
         copy[i].label = copy_text(&at, runs[i].label);
@@ -122,7 +124,11 @@ void weir_block_destroy(weir_block **self_p)
     weir_block *self = *self_p;
     *self_p = NULL;
     if (!self || atomic_fetch_sub(&self->references, 1) > 1) return;
-    if (self->free_body) self->free_body(self->hint);
+    if (self->spares)
+        weir_spares_give(self->spares, (uint8_t *)(uintptr_t)self->body);
+    else if (self->free_body)
+        self->free_body(self->hint);
+    weir_spares_destroy(&self->spares);
     weir_block_destroy(&self->base);
     if (self->ledger)
         weir_ledger_release(self->ledger, WEIR_ACCOUNT_BLOCKS, self->charged);
@@ -146,10 +152,41 @@ uint32_t weir_block_records(const weir_block *self)
     return self->records;
 }
 
+bool weir_block_is_keyless(const weir_block *self)
+{
+    return self->keyless;
+}
+
 const weir_run *weir_block_runs(const weir_block *self, size_t *count)
 {
     *count = self->run_count;
     return self->runs;
+}
+
+const weir_place *weir_block_place(const weir_block *self)
+{
+    return self->runs[0].place.nonce ? &self->runs[0].place : NULL;
+}
+
+void weir_block_set_places(weir_block *self, const weir_run *runs, size_t count)
+{
+    assert(count > 0 && count <= WEIR_RUNS_MAX);
+    free(self->runs);
+    self->runs = copy_runs(runs, count);
+    self->run_count = count;
+    assert(bytes_of_runs(runs, count) == 16 * count);
+}
+
+void weir_block_forget_places(weir_block **self_p)
+{
+    weir_block *self = *self_p;
+    if (!weir_block_place(self)) return;
+    weir_block *plain =
+        block_new(self->body, self->size, self->records, self->runs, self->run_count);
+    for (size_t i = 0; i < plain->run_count; i++)
+        plain->runs[i].place = (weir_place){0};
+    plain->base = self;
+    *self_p = plain;
 }
 
 weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer)
@@ -157,14 +194,18 @@ weir_block *weir_block_stamp(weir_block *self, const char *source, const char *p
     weir_run *runs = calloc(self->run_count + 1, sizeof *runs);
     if (!runs) abort();
     for (size_t i = 0; i < self->run_count; i++)
-        runs[i] = (weir_run){self->runs[i].records, source, peer, self->runs[i].label};
+        runs[i] = (weir_run){.records = self->runs[i].records,
+                             .source = source,
+                             .peer = peer,
+                             .label = self->runs[i].label};
     size_t count = self->run_count;
     if (bytes_of_runs(runs, count) > WEIR_RUN_BYTES_MAX) {
-        runs[0] = (weir_run){self->records, source, peer, NULL};
+        runs[0] = (weir_run){.records = self->records, .source = source, .peer = peer};
         count = 1;
     }
     weir_block *stamped = block_new(self->body, self->size, self->records, runs, count);
     stamped->base = weir_block_dup(self);
+    stamped->keyless = self->keyless;
     free(runs);
     return stamped;
 }
@@ -191,6 +232,7 @@ weir_block *weir_block_copy(const weir_block *self, weir_ledger *ledger)
     memcpy(body, self->body, self->size);
     weir_block *copy = weir_block_wrap(body, self->size, self->records, self->runs,
                                        self->run_count, free, body);
+    copy->keyless = self->keyless;
     if (ledger) weir_block_charge(copy, ledger);
     return copy;
 }
@@ -224,17 +266,23 @@ weir_err weir_block_check(const weir_block *self)
     its body grow.                                                             */
 static const size_t builder_slack = 4096;
 
+static size_t first_capacity(const weir_builder *self)
+{
+    return self->spares ? weir_spares_bytes(self->spares) : self->target + builder_slack;
+}
+
 static void allocate_body(weir_builder *self)
 {
-    self->body.capacity = self->target + builder_slack;
-    self->body.data = malloc(self->body.capacity);
+    self->body.capacity = first_capacity(self);
+    self->body.data =
+        self->spares ? weir_spares_take(self->spares) : malloc(self->body.capacity);
     if (!self->body.data) abort();
 }
 
 weir_err weir_builder_open(weir_builder *self)
 {
     if (self->body.data) return WEIR_OK;
-    size_t bytes = self->target + builder_slack;
+    size_t bytes = first_capacity(self);
     weir_err err = WEIR_OK;
     if (self->ledger) err = weir_ledger_reserve(self->ledger, WEIR_ACCOUNT_BLOCKS, bytes);
     if (err) return err;
@@ -268,6 +316,7 @@ static void append_run(weir_builder *self, uint32_t records, const weir_run *ori
     weir_run *run = &self->runs[self->run_count++];
     *run = *origin;
     run->records = records;
+    run->place = (weir_place){0};
     self->run_bytes += run_bytes(run);
 }
 
@@ -314,6 +363,7 @@ void weir_builder_add(weir_builder *self, const weir_record *record,
         make_room(self, record->size + record->headers_size + record->key.size + 64);
         weir_record_put(record, &self->body);
     }
+    self->keyed |= record->key.type != WEIR_MISSING;
     count_records(self, 1, origin);
 }
 
@@ -322,7 +372,24 @@ void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t si
 {
     make_room(self, size);
     weir_buffer_put(&self->body, data, size);
+    self->keyed = true; // who knows
     count_records(self, records, origin);
+}
+
+bool weir_builder_add_json(weir_builder *self, const uint8_t *data, size_t size,
+                           const weir_run *origin)
+{
+    make_room(self, size + 16);
+    uint8_t *start = self->body.data + self->body.size;
+    start[0] = 0x94; // array of 4
+    start[1] = 0xc0; // no timestamp
+    start[2] = 0xc0; // no key
+    uint8_t *at = start + 3 + weir_put_str_head(start + 3, size);
+    if (!weir_utf8_copy(at, data, size)) return false;
+    at[size] = 0xc0; // no headers
+    self->body.size += (size_t)(at + size + 1 - start);
+    count_records(self, 1, origin);
+    return true;
 }
 
 void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
@@ -364,11 +431,16 @@ weir_block *weir_builder_seal(weir_builder *self)
     shrink_body(self);
     weir_block *block = block_new(self->body.data, self->body.size, self->records,
                                   self->runs, self->run_count);
+    /*  A body that has grown or shrunk is none of the spares' any more.        */
+    if (self->spares && self->body.capacity == weir_spares_bytes(self->spares))
+        block->spares = weir_spares_dup(self->spares);
     block->free_body = free;
     block->hint = self->body.data;
     block->ledger = weir_ledger_dup(self->ledger);
     block->charged = self->charged;
+    block->keyless = !self->keyed;
     self->body = (weir_buffer){0};
+    self->keyed = false;
     self->charged = 0;
     self->records = 0;
     self->run_count = self->run_bytes = 0;
@@ -406,6 +478,7 @@ bool weir_iterator_next(weir_iterator *self, weir_record *record, const weir_run
     weir_err err = weir_record_read(record, &reader, true);
     assert(!err);
     step(self, record->encoded_size);
+    record->in_run = block->runs[self->run].records - self->run_left - 1;
     if (origin) *origin = &block->runs[self->run];
     return true;
 }
@@ -440,7 +513,7 @@ static void step_within(weir_iterator *self, uint32_t records, size_t bytes)
     }
 }
 
-/*  What lies between two places of a block, which differ. Runs that are cut have fewer
+/*  What lies between two points of a block, which differ. Runs that are cut have fewer
     records at their ends.                                                     */
 static weir_block *slice(const weir_iterator *from, const weir_iterator *to)
 {
@@ -454,9 +527,13 @@ static weir_block *slice(const weir_iterator *from, const weir_iterator *to)
     size_t runs = to->run - first + 1;
     weir_block *part = block_new(block->body + from->offset, to->offset - from->offset,
                                  to->record - from->record, &block->runs[first], runs);
+    uint32_t skipped = block->runs[first].records - in_first;
     part->runs[0].records = in_first;
+    part->runs[0].place.sequence += skipped;
+    part->runs[0].place.offset += skipped;
     part->runs[runs - 1].records -= to->run_left;
     part->base = weir_block_dup(block);
+    part->keyless = block->keyless;
     return part;
 }
 
@@ -474,33 +551,32 @@ weir_block *weir_iterator_cut(weir_iterator *self, uint32_t records, size_t byte
                                    : slice(&from, self);
 }
 
-void weir_selection_add(weir_selection *self, uint32_t offset, uint32_t run)
+void weir_selection_add(weir_selection *self, weir_pick pick)
 {
     if (self->count == self->capacity) {
         self->capacity = self->capacity ? 2 * self->capacity : 256;
-        self->offsets = realloc(self->offsets, self->capacity * sizeof(uint32_t));
-        self->runs = realloc(self->runs, self->capacity * sizeof(uint32_t));
-        if (!self->offsets || !self->runs) abort();
+        self->picks = realloc(self->picks, self->capacity * sizeof *self->picks);
+        if (!self->picks) abort();
     }
-    self->offsets[self->count] = offset;
-    self->runs[self->count++] = run;
+    self->picks[self->count++] = pick;
 }
 
 void weir_selection_get(const weir_selection *self, uint32_t i, weir_record *record,
                         const weir_run **origin)
 {
     const weir_block *block = self->block;
-    weir_reader reader = {block->body + self->offsets[i], block->body + block->size};
+    const weir_pick *pick = &self->picks[i];
+    weir_reader reader = {block->body + pick->offset, block->body + block->size};
     weir_err err = weir_record_read(record, &reader, true);
     assert(!err);
-    *origin = &block->runs[self->runs[i]];
+    record->in_run = pick->in_run;
+    *origin = &block->runs[pick->run];
 }
 
 void weir_selection_fini(weir_selection *self)
 {
     weir_block_destroy(&self->block);
-    free(self->offsets);
-    free(self->runs);
+    free(self->picks);
     *self = (weir_selection){0};
 }
 
@@ -532,7 +608,9 @@ void weir_block_deal(weir_block *self, const weir_path *key, weir_doc *doc,
         routing_key(&record, key, doc, &value);
         if (weir_key_bytes(&value, number, &scratch, &data, &size))
             part = weir_key_vnode(data, size, vnodes) % parts;
-        weir_selection_add(&selections[part], (uint32_t)offset, (uint32_t)walk.run);
+        weir_selection_add(
+            &selections[part],
+            (weir_pick){(uint32_t)offset, (uint32_t)walk.run, record.in_run});
     }
     weir_buffer_fini(&scratch);
     for (uint32_t i = 0; i < parts; i++)

@@ -9,6 +9,7 @@
 #pragma once
 #include "runtime/ledger.h"
 #include "runtime/record.h"
+#include "runtime/spares.h"
 
 /*  Consecutive records with one origin. A block copies the texts, as UTF-8: in one that
     is none, as a file's name may be, other bytes than ASCII become '?'.       */
@@ -17,6 +18,8 @@ typedef struct {
     const char *source; // name of the source node; NULL: none
     const char *peer;   // authenticated name; NULL: none
     const char *label;  // for people: "a.ndjson@1048576"; NULL: none
+    weir_place place; // of the first; the others lie behind it without a gap. Of a block
+                      // all runs have one or none has
 } weir_run;
 
 /*  A block travels with its runs in a frame of bounded size: so many, and so many bytes
@@ -36,7 +39,12 @@ void weir_block_destroy(weir_block **self_p);
 const uint8_t *weir_block_body(const weir_block *self);
 size_t weir_block_size(const weir_block *self);      // bytes of the body
 uint32_t weir_block_records(const weir_block *self); // number of records
+/*  True: no record has a key, as is known without a look at them; a payload may.   */
+bool weir_block_is_keyless(const weir_block *self);
 const weir_run *weir_block_runs(const weir_block *self, size_t *count);
+
+/*  The place of the block's first record; NULL: they have none.               */
+const weir_place *weir_block_place(const weir_block *self);
 
 /*  Wraps a body that someone else owns: free_body (hint) is called with the last
     reference. The runs are copied, their texts too; none: the origin is not known. */
@@ -45,9 +53,16 @@ weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
                             void (*free_body)(void *hint), void *hint);
 
 /*  A block with the same records, body and labels, whose origin is this source and
-    peer (NULL: none). Holds a reference to the first one. Labels that would be too much
-    beside the new names are left out.                                         */
+    peer (NULL: none), and which has no places. Holds a reference to the first one. Labels
+    that would be too much beside the new names are left out.                  */
 weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer);
+
+/*  Other runs for the same records, with places and so without texts: a store keeps
+    none. Copies them. For a block with one owner.                             */
+void weir_block_set_places(weir_block *self, const weir_run *runs, size_t count);
+
+/*  Takes the block and gives one without places: itself, or one that shares its body. */
+void weir_block_forget_places(weir_block **self_p);
 
 /*  Counts the body in the ledger, which is never refused, until the last reference
     goes. For a block that is not counted yet and has one owner.               */
@@ -70,8 +85,10 @@ weir_err weir_block_check(const weir_block *self);
 typedef struct {
     weir_ledger *ledger; // charged with the capacity; may be NULL
     size_t target;       // bytes that one body should hold
+    weir_spares *spares; // lent; bodies come from there and go back; NULL: malloc
     weir_buffer body;
     uint32_t records;
+    bool keyed;     // a record may have a key
     weir_run *runs; // owned array, texts lent until seal
     size_t run_count, run_capacity;
     size_t run_bytes; // as WEIR_RUN_BYTES_MAX counts them
@@ -84,14 +101,20 @@ typedef struct {
 weir_err weir_builder_open(weir_builder *self);
 
 /*  Appends one record whose payload has the format; key and headers come from
-    the record. An origin beyond the bounds of runs is forgotten, and that of the records
-    before it: who seals what is full loses none. JSON payloads without key, timestamp and
-   headers have a faster way in. The body grows beyond target for a record that is larger.
+    the record. Places are not kept: what is written anew is another record. An origin
+   beyond the bounds of runs is forgotten, and that of the records before it: who seals
+   what is full loses none. JSON payloads without key, timestamp and headers have a faster
+   way in. The body grows beyond target for a record that is larger.
  */
 void weir_builder_add(weir_builder *self, const weir_record *record,
                       const weir_run *origin);
 void weir_builder_add_payload(weir_builder *self, weir_format format, const uint8_t *data,
                               size_t size, const weir_run *origin);
+
+/*  The same for a JSON payload that may not be UTF-8. False: it is not, and nothing has
+    changed.                                                                        */
+bool weir_builder_add_json(weir_builder *self, const uint8_t *data, size_t size,
+                           const weir_run *origin);
 
 /*  Appends `records` records that are encoded already, one behind the other.   */
 void weir_builder_add_encoded(weir_builder *self, const uint8_t *data, size_t size,
@@ -139,19 +162,26 @@ static inline void weir_subject_begin(weir_subject *self, const weir_run *origin
 {
     self->source = origin->source;
     self->peer = origin->peer;
+    self->place = &origin->place;
     self->state = WEIR_UNPARSED;
 }
 
-/*  Part of a block's records, in order, without copying: offsets into the body.
-    The selection holds a reference to its block.                              */
+/*  A record of a block.                                                       */
+typedef struct {
+    uint32_t offset; // in the body
+    uint32_t run;    // index of its run
+    uint32_t in_run; // its index there
+} weir_pick;
+
+/*  Part of a block's records, in order, without copying. The selection holds a reference
+    to its block.                                                              */
 typedef struct {
     weir_block *block;
-    uint32_t *offsets; // of the records in the body
-    uint32_t *runs;    // run index of each record
+    weir_pick *picks;
     uint32_t count, capacity;
 } weir_selection;
 
-void weir_selection_add(weir_selection *self, uint32_t offset, uint32_t run);
+void weir_selection_add(weir_selection *self, weir_pick pick);
 void weir_selection_get(const weir_selection *self, uint32_t i, weir_record *record,
                         const weir_run **origin);
 void weir_selection_fini(weir_selection *self);

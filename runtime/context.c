@@ -238,6 +238,7 @@ static int64_t next_deadline(const context *self)
     earliest(&next, self->drain_at_us);
     earliest(&next, self->deadline_us);
     earliest(&next, self->tap_at_us);
+    earliest(&next, weir_context_flush_deadline(self));
     earliest(&next, self->systemd.beat_at_us);
     if (ends_when_idle(self)) earliest(&next, weir_clock_now_us() + idle_look_us);
     for (size_t p = 0; p < self->plan->node_count; p++)
@@ -265,6 +266,7 @@ static void run_due(context *self)
     if (ends_when_idle(self)) look_for_idle(self);
     if (due(self->drain_at_us)) begin_drain(self);
     if (due(self->tap_at_us)) weir_context_run_taps(self);
+    weir_context_run_flushes(self);
 }
 
 static void supervise(context *self)

@@ -143,6 +143,7 @@ static void put_stats(const context *self, weir_buffer *out, size_t i)
     put_number(out, "size_hint", vitals->size_hint);
     put_number(out, "position", vitals->position);
     put_waits(out, vitals);
+    weir_accounts_print_more(&self->plan->nodes[i], out);
     weir_buffer_put_byte(out, '}');
 }
 
@@ -322,11 +323,23 @@ const weir_context_command weir_context_commands[] = {
     {"metrics", "", cmd_metrics, "all metrics in Prometheus' text format", false, false},
     {"why", "[NODE]", weir_context_cmd_why,
      "what holds what back, and since when: a sentence for each path", false, false},
+    {"bus", "[NODE]", weir_context_cmd_bus,
+     "everything about a bus, or all: store, shards, groups", false, false},
     {"refusals", "", cmd_refusals, "the peers that were refused last, and why", false,
      false},
     {"pause", "NODE", cmd_pause, "the node takes nothing more until it is resumed", true,
      false},
     {"resume", "NODE", cmd_resume, "ends the node's pause", true, false},
+    {"scale", "NODE N|+N|-N", weir_context_cmd_scale,
+     "the number of active shards of a bus; tells which it adds or drains", true, false},
+    {"flush", "NODE [TIME]", weir_context_cmd_flush,
+     "answers when all that was sent to the bus before is safe, or at the latest after "
+     "TIME, by default its flush_timeout",
+     false, true},
+    {"pos-set", "GROUP POSITION", weir_context_cmd_pos_set,
+     "moves a consumer group to start, end, a time or a cursor", true, false},
+    {"pos-rm", "GROUP", weir_context_cmd_pos_rm,
+     "forgets a consumer group that has no members", true, false},
     {"drain", "", cmd_drain, "sources stop reading, and it ends when all is safe", true,
      false},
     {"stop", "", cmd_stop, "ends at once; what is not safe will be read again", true,
@@ -407,6 +420,7 @@ weir_err weir_context_open_control(context *self, weir_report *report)
 void weir_context_close_control(context *self)
 {
     weir_context_end_taps(self);
+    weir_context_end_flushes(self);
     for (int i = 0; self->control && weir_control_endpoint(self->control, i); i++)
         epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, weir_control_fd(self->control, i), NULL);
     weir_control_destroy(&self->control);

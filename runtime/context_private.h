@@ -35,6 +35,15 @@ typedef struct {
     int64_t until_us;
 } weir_tapper;
 
+/*  A client that waits until a bus is flushed.                                  */
+typedef struct {
+    weir_stream *stream; // NULL: free
+    size_t node;
+    uint64_t round;    // of its route
+    uint64_t restarts; // of the bus when it was asked
+    int64_t asked_us, deadline_us;
+} weir_flush;
+
 struct weir_context {
     weir_plan *plan;
     const weir_context_config *config;
@@ -58,6 +67,7 @@ struct weir_context {
     weir_control *control; // NULL: none
     weir_tapper tappers[WEIR_CONTROL_STREAMS_MAX];
     int64_t tap_at_us; // when taps are drained; -1: nobody taps
+    weir_flush flushes[WEIR_CONTROL_STREAMS_MAX];
 };
 
 typedef weir_context context;
@@ -120,6 +130,24 @@ weir_err weir_context_cmd_untap(context *self, const weir_request *request,
 /*  Sends what has been sampled, and ends the taps that are over.                */
 void weir_context_run_taps(context *self);
 void weir_context_end_taps(context *self);
+
+/* --- Buses: context_bus.c ---------------------------------------------------------- */
+
+weir_err weir_context_cmd_bus(context *self, const weir_request *request,
+                              weir_buffer *body, weir_report *report);
+weir_err weir_context_cmd_scale(context *self, const weir_request *request,
+                                weir_buffer *body, weir_report *report);
+weir_err weir_context_cmd_flush(context *self, const weir_request *request,
+                                weir_buffer *body, weir_report *report);
+weir_err weir_context_cmd_pos_set(context *self, const weir_request *request,
+                                  weir_buffer *body, weir_report *report);
+weir_err weir_context_cmd_pos_rm(context *self, const weir_request *request,
+                                 weir_buffer *body, weir_report *report);
+
+/*  Answers those whose flush is over, or too late; when the next one is; and all. */
+void weir_context_run_flushes(context *self);
+int64_t weir_context_flush_deadline(const context *self); // -1: nobody waits
+void weir_context_end_flushes(context *self);
 
 /* --- Why: context_why.c ------------------------------------------------------------ */
 

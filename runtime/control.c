@@ -215,12 +215,17 @@ weir_err weir_stream_send(weir_stream *self, const void *json, size_t size)
     return now - self->stalled_us > stalled_max_us ? WEIR_ECLOSED : WEIR_EFULL;
 }
 
-void weir_stream_end(weir_stream **self_p, const weir_buffer *body)
+void weir_stream_fail(weir_stream **self_p, weir_err err, const weir_buffer *body)
 {
     weir_stream *self = *self_p;
     *self_p = NULL;
-    send_reply(self->control, &self->to, "ok", body->data, body->size);
+    send_reply(self->control, &self->to, weir_control_code(err), body->data, body->size);
     self->control = NULL;
+}
+
+void weir_stream_end(weir_stream **self_p, const weir_buffer *body)
+{
+    weir_stream_fail(self_p, WEIR_OK, body);
 }
 
 bool weir_stream_is_of(const weir_stream *self, const weir_request *request)

@@ -101,5 +101,8 @@ weir_err weir_stream_send(weir_stream *self, const void *json, size_t size);
 /*  Sends the last reply, "ok", and ends. *self_p becomes NULL.                  */
 void weir_stream_end(weir_stream **self_p, const weir_buffer *body);
 
+/*  The same with an error and its code; the body has the member "error".        */
+void weir_stream_fail(weir_stream **self_p, weir_err err, const weir_buffer *body);
+
 /*  Whether the request comes from the stream's client.                          */
 bool weir_stream_is_of(const weir_stream *self, const weir_request *request);

@@ -47,6 +47,7 @@ static void read_record(const filter_operand *operand, const weir_subject *subje
                         weir_value *value)
 {
     const weir_record *record = &subject->record;
+    weir_place place;
     switch (operand->kind) {
     case OPERAND_HEADER:
         weir_record_header(record, operand->header.name, operand->header.size, value);
@@ -69,10 +70,10 @@ static void read_record(const filter_operand *operand, const weir_subject *subje
         }
         break;
     case OPERAND_SHARD:
-        if (subject->stored) natural(value, subject->shard);
+        if (weir_subject_place(subject, &place)) natural(value, place.shard);
         break;
     case OPERAND_OFFSET:
-        if (subject->stored) natural(value, subject->offset);
+        if (weir_subject_place(subject, &place)) natural(value, place.offset);
         break;
     default:
         break;

@@ -8,6 +8,8 @@ static const uint8_t elements[] = {
     [WEIR_NEED] = 3,  [WEIR_TOKEN] = 5,
 };
 
+#define PLACE_NUMBERS 5
+
 /* --- Writing ----------------------------------------------------------------------- */
 
 static void put_text(weir_buffer *out, const char *text)
@@ -18,9 +20,25 @@ static void put_text(weir_buffer *out, const char *text)
         weir_put_nil(out);
 }
 
-static void put_origin(weir_buffer *out, const weir_run *runs, size_t count)
+static void put_places(weir_buffer *out, const weir_run *runs, size_t count)
 {
-    weir_put_map(out, 1);
+    put_text(out, "p");
+    weir_put_array(out, (uint32_t)count);
+    for (size_t i = 0; i < count; i++) {
+        const weir_place *place = &runs[i].place;
+        weir_put_array(out, PLACE_NUMBERS);
+        weir_put_uint(out, place->nonce);
+        weir_put_uint(out, place->epoch);
+        weir_put_uint(out, place->shard);
+        weir_put_uint(out, place->sequence);
+        weir_put_uint(out, place->offset);
+    }
+}
+
+static void put_headers(weir_buffer *out, const weir_run *runs, size_t count)
+{
+    bool places = count && runs[0].place.nonce;
+    weir_put_map(out, places ? 2 : 1);
     put_text(out, "o");
     weir_put_array(out, (uint32_t)count);
     for (size_t i = 0; i < count; i++) {
@@ -30,6 +48,7 @@ static void put_origin(weir_buffer *out, const weir_run *runs, size_t count)
         put_text(out, runs[i].peer);
         put_text(out, runs[i].label);
     }
+    if (places) put_places(out, runs, count);
 }
 
 static void put_refusal(const weir_frame *self, weir_buffer *out)
@@ -68,7 +87,7 @@ void weir_frame_put(const weir_frame *self, weir_buffer *out)
         weir_put_uint(out, self->sequence);
         weir_put_uint(out, self->records);
         weir_put_nil(out);
-        put_origin(out, self->runs, self->run_count);
+        put_headers(out, self->runs, self->run_count);
         break;
     case WEIR_CREDIT:
         weir_put_uint(out, self->bytes);
@@ -206,7 +225,7 @@ static void get_runs(fields *f, weir_frame *frame, weir_buffer *scratch)
         uint32_t records = get_u32(f);
         for (int t = 0; t < 3; t++)
             texts[i][t] = get_origin_text(f, scratch);
-        ((weir_run *)scratch->data)[i].records = records;
+        ((weir_run *)scratch->data)[i] = (weir_run){.records = records};
         total += records;
         if (!f->err && records == 0) f->err = WEIR_EMALFORMED;
     }
@@ -232,9 +251,45 @@ static void put_one_run(weir_frame *frame, weir_buffer *scratch)
     frame->run_count = 1;
 }
 
+static weir_place get_place(fields *f)
+{
+    weir_place place = {0};
+    uint32_t numbers = 0;
+    if (!f->err) f->err = weir_read_array(&f->in, &numbers);
+    if (!f->err && numbers != PLACE_NUMBERS) f->err = WEIR_EMALFORMED;
+    place.nonce = get_uint(f);
+    place.epoch = get_uint(f);
+    place.shard = get_u32(f);
+    place.sequence = get_uint(f);
+    place.offset = get_uint(f);
+    if (!f->err && place.nonce == 0) f->err = WEIR_EMALFORMED;
+    return place;
+}
+
+/*  The header comes from within the process, or it is passed over as any that is not
+    known: what it holds is nobody's mistake.                                  */
+static void get_places(fields f, weir_run *runs, size_t count)
+{
+    uint32_t places = 0;
+    f.err = weir_read_array(&f.in, &places);
+    bool good = !f.err && places == count;
+    for (size_t i = 0; i < count && good; i++) {
+        runs[i].place = get_place(&f);
+        good = !f.err;
+    }
+    for (size_t i = 0; i < count && !good; i++)
+        runs[i].place = (weir_place){0};
+}
+
+static bool is_key(const weir_value *name, char key)
+{
+    return name->type == WEIR_STR && name->size == 1 && name->data[0] == key;
+}
+
 static void get_block(fields *f, weir_frame *frame, weir_buffer *scratch)
 {
     uint32_t count = 0;
+    fields places = {.err = WEIR_ENOTFOUND};
     frame->sequence = get_uint(f);
     frame->records = get_u32(f);
     if (!f->err) f->err = weir_read_skip(&f->in);
@@ -243,13 +298,16 @@ static void get_block(fields *f, weir_frame *frame, weir_buffer *scratch)
         weir_value name;
         f->err = weir_read_value(&f->in, &name);
         if (f->err) return;
-        if (name.type == WEIR_STR && name.size == 1 && name.data[0] == 'o')
+        if (is_key(&name, 'p')) places = *f;
+        if (is_key(&name, 'o'))
             get_runs(f, frame, scratch);
         else
             f->err = weir_read_skip(&f->in);
     }
     if (!f->err && frame->records == 0) f->err = WEIR_EMALFORMED;
     if (!f->err && frame->run_count == 0) put_one_run(frame, scratch);
+    if (!f->err && !places.err)
+        get_places(places, (weir_run *)scratch->data, frame->run_count);
 }
 
 static void get_refusal(fields *f, weir_frame *frame)

@@ -72,5 +72,6 @@ weir_err weir_frame_read(weir_frame *self, const uint8_t *data, size_t size,
                          weir_buffer *scratch);
 
 /*  What a BLOCK costs of the link's credit: 544, 16 for each run and the bytes of its
-    texts, and the body. Both sides come to the same figure from what both know.   */
+    texts, and the body; places cost nothing. Both sides come to the same figure from what
+   both know.   */
 size_t weir_block_cost(const weir_block *block);

@@ -42,3 +42,9 @@ int64_t weir_histogram_percentile(const weir_histogram *self,
     }
     return 0;
 }
+
+void weir_histogram_merge(weir_histogram *self, const weir_histogram *other)
+{
+    for (int i = 0; i < WEIR_HISTOGRAM_BUCKETS; i++)
+        self->counts[i] += other->counts[i];
+}

@@ -13,6 +13,9 @@ typedef struct {
 /*  n values; negative ones count as 0.                                             */
 void weir_histogram_add(weir_histogram *self, int64_t value, uint64_t n);
 
+/*  Adds all that another one has.                                                  */
+void weir_histogram_merge(weir_histogram *self, const weir_histogram *other);
+
 /*  The value below or at which this share (0 to 1) of what came since the earlier copy
     lies (its bucket's upper bound); earlier NULL: since the beginning. 0 for none.  */
 int64_t weir_histogram_percentile(const weir_histogram *self,

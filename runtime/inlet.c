@@ -56,6 +56,7 @@ struct weir_inlet {
     weir_peer *dirty;
     bool held, draining;
     uint64_t outstanding; // credit and held of all peers
+    uint64_t unspent;     // the credit of it
     weir_peer *outsize;   // whose block was let in beyond the total, or whose NEED waits
                           // until the pool has room for it; NULL: none
     bool crowded;         // others wait for that
@@ -135,6 +136,7 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
 static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
 {
     if (!peer->lost) self->outstanding += credit - peer->credit;
+    if (!peer->lost) self->unspent += credit - peer->credit;
     peer->credit = credit;
 }
 
@@ -279,6 +281,7 @@ static void hang_up(weir_inlet *self, int fd)
 static void lose_peer(weir_inlet *self, weir_peer *peer)
 {
     self->outstanding -= peer->credit;
+    self->unspent -= peer->credit;
     self->stats.connected--;
     peer->lost = true;
     peer->fd = -1;
@@ -413,7 +416,9 @@ static uint64_t pool_left(const weir_inlet *self)
     return self->outstanding < pool ? pool - self->outstanding : 0;
 }
 
-/*  Half of the pool is shared equally, so that idle peers cannot starve the others. */
+/*  Half of the pool is shared equally. What idle peers do not spend stays within that
+    half, however their number has grown, and the other one is for who says NEED: so they
+    cannot starve the others.                                                  */
 static uint64_t pool_share(const weir_inlet *self)
 {
     size_t peers = self->stats.connected ? self->stats.connected : 1;
@@ -423,7 +428,10 @@ static uint64_t pool_share(const weir_inlet *self)
 static uint64_t free_share(const weir_inlet *self, uint64_t used)
 {
     uint64_t share = pool_share(self), left = pool_left(self);
+    uint64_t half = self->config.pool_bytes / 2;
+    uint64_t ordinary = self->unspent < half ? half - self->unspent : 0;
     uint64_t bytes = used < share ? share - used : 0;
+    if (bytes > ordinary) bytes = ordinary;
     return bytes < left ? bytes : left;
 }
 
@@ -481,8 +489,8 @@ static weir_peer *first_in_need(const weir_inlet *self)
 }
 
 /*  What a peer whose block is larger than its share may be granted: the whole of it once
-    the pool has room, or when there is nothing else in it. Until then nobody else gets
-    anything.                                                                  */
+    the pool has room, or when there is no block in it and the others' credit is ordinary.
+    Until then nobody else gets anything.                                      */
 static uint64_t pool_need(weir_inlet *self, weir_peer *peer)
 {
     uint64_t more = peer->wanted - peer->credit;
@@ -492,7 +500,9 @@ static uint64_t pool_need(weir_inlet *self, weir_peer *peer)
         mark_dirty(self, self->outsize);
         return 0;
     }
-    bool fits = more <= pool_left(self) || self->outstanding == peer->credit;
+    bool empty = self->outstanding == self->unspent &&
+                 self->unspent - peer->credit <= self->config.pool_bytes / 2;
+    bool fits = more <= pool_left(self) || empty;
     self->outsize = fits ? NULL : peer;
     return fits ? more : 0;
 }
@@ -500,6 +510,7 @@ static uint64_t pool_need(weir_inlet *self, weir_peer *peer)
 static uint64_t pool_grant(weir_inlet *self, weir_peer *peer)
 {
     uint64_t bytes = free_window(self, peer);
+    if (peer->held + peer->credit + bytes < pool_share(self)) self->crowded = true;
     if (peer->wanted > peer->credit + bytes) return pool_need(self, peer);
     if (!self->outsize || self->outsize == peer) return bytes;
     self->crowded = true;
@@ -508,6 +519,7 @@ static uint64_t pool_grant(weir_inlet *self, weir_peer *peer)
 
 static void look_at_pool(weir_inlet *self)
 {
+    if (self->outsize && !is_connected(self->outsize)) self->outsize = NULL;
     if (self->outsize) mark_dirty(self, self->outsize);
     if (self->outsize || !self->crowded) return;
     self->crowded = false;

@@ -336,10 +336,59 @@ static void put_metric(const weir_metric *self, const weir_view *view, weir_buff
     }
 }
 
+/* --- Of one class ------------------------------------------------------------------ */
+
+struct weir_samples {
+    const weir_class_metric *metric;
+    const weir_plan_node *node;
+    weir_buffer *out;
+};
+
+void weir_samples_put(weir_samples *self, const weir_label *labels, size_t count,
+                      int64_t number)
+{
+    put_node(self->out, self->metric->name, self->node);
+    for (size_t i = 0; i < count; i++) {
+        weir_buffer_put_byte(self->out, ',');
+        put_label(self->out, labels[i].name, labels[i].value);
+    }
+    weir_buffer_put_byte(self->out, '}');
+    put_number(self->out, number, self->metric->micros);
+}
+
+static void put_class_metric(const weir_class_metric *metric, const weir_view *view,
+                             const weir_class *class, weir_buffer *out)
+{
+    put_head(out, metric->name, metric->help, metric->counter);
+    for (size_t i = 0; i < view->plan->node_count; i++) {
+        const weir_plan_node *node = &view->plan->nodes[i];
+        weir_samples to = {metric, node, out};
+        if (node->class == class) metric->put(metric, node->config, &to);
+    }
+}
+
+static bool is_first_of_class(const weir_plan *plan, size_t node)
+{
+    for (size_t i = 0; i < node; i++)
+        if (plan->nodes[i].class == plan->nodes[node].class) return false;
+    return true;
+}
+
+static void put_classes(const weir_view *view, weir_buffer *out)
+{
+    for (size_t i = 0; i < view->plan->node_count; i++) {
+        const weir_class *class = view->plan->nodes[i].class;
+        if (!class->metrics || !is_first_of_class(view->plan, i)) continue;
+        for (const weir_class_metric *m = class->metrics; m->name; m++)
+            put_class_metric(m, view, class, out);
+    }
+}
+
 void weir_metrics_put(const weir_view *view, weir_buffer *out)
 {
     for (int count = 0; count < WEIR_COUNTS; count++)
         put_count(view, (weir_count)count, out);
     for (const weir_metric *metric = weir_metrics; metric->name; metric++)
         put_metric(metric, view, out);
+    put_classes(view, out);
 }

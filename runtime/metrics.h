@@ -23,6 +23,27 @@ struct weir_metric {
 
 extern const weir_metric weir_metrics[]; // NULL-name-ended
 
+/*  A metric of the nodes of one class (weir_class.metrics). put writes a sample for each
+    thing that a node has; its labels stand behind node and actor.             */
+typedef struct {
+    const char *name, *value;
+} weir_label;
+
+typedef struct weir_samples weir_samples;
+
+typedef struct weir_class_metric weir_class_metric;
+struct weir_class_metric {
+    const char *name;
+    const char *labels; // for people, beside node and actor: "shard"; "": none
+    const char *help;
+    bool counter, micros; // as above
+    void (*put)(const weir_class_metric *self, const void *config, weir_samples *to);
+    int which; // for put
+};
+
+void weir_samples_put(weir_samples *self, const weir_label *labels, size_t count,
+                      int64_t number);
+
 /*  The metric's name of a node's counter: "weir_in_total", "weir_resident".   */
 void weir_metric_name(weir_count count, char name[64]);
 

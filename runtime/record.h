@@ -8,6 +8,7 @@
 
 typedef struct {
     bool has_ts;
+    uint32_t in_run; // set by who walks a block: its index in its run
     int64_t ts_ms;
     weir_value key;      // MISSING: none; else STR, BIN, BOOL, INT, UINT or any other
     weir_format format;  // of the payload
@@ -55,20 +56,35 @@ bool weir_key_bytes(const weir_value *key, char number[24], weir_buffer *scratch
 /*  vnode = XXH3-64 (key bytes) mod vnodes.                                    */
 uint32_t weir_key_vnode(const uint8_t *data, size_t size, uint32_t vnodes);
 
+/*  Where a bus with a store has a record; nonce:epoch:shard:sequence is its id.  */
+typedef struct {
+    uint64_t nonce; // of the bus; 0: the record has no place
+    uint64_t epoch, sequence, offset;
+    uint32_t shard;
+} weir_place;
+
 /*  What a filter or a function looks at: a record, where it came from, and its
     payload, parsed at the first look and only then.                           */
 typedef enum { WEIR_UNPARSED = 0, WEIR_PARSED, WEIR_UNDECODABLE } weir_parse_state;
 
 typedef struct {
     weir_record record;
-    const char *source;     // name of the source node; NULL: missing
-    const char *peer;       // authenticated name of the peer; NULL: missing
-    weir_doc *doc;          // lent; reused for record after record
-    weir_parse_state state; // of doc for this record
-    bool stored;            // the record comes from a bus with a store:
-    uint32_t shard;         // its shard there
-    uint64_t offset;        // and its offset
+    const char *source;      // name of the source node; NULL: missing
+    const char *peer;        // authenticated name of the peer; NULL: missing
+    weir_doc *doc;           // lent; reused for record after record
+    weir_parse_state state;  // of doc for this record
+    const weir_place *place; // of the first record of its run; NULL: has none
 } weir_subject;
+
+/*  The record's own place; false: it has none.                                */
+static inline bool weir_subject_place(const weir_subject *self, weir_place *place)
+{
+    if (!self->place || !self->place->nonce) return false;
+    *place = *self->place;
+    place->sequence += self->record.in_run;
+    place->offset += self->record.in_run;
+    return true;
+}
 
 /*  Parses the payload unless that was done. False: it cannot be decoded, and
     doc->index.error, .error_at say why.                                       */

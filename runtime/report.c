@@ -15,6 +15,14 @@ const char *weir_ending_name(weir_ending ending)
 
 typedef uint64_t node_counts[WEIR_COUNTS];
 
+void weir_accounts_print_more(const weir_plan_node *node, weir_buffer *out)
+{
+    if (!node->class->tell) return;
+    weir_buffer_printf(out, ",\"%s\":{", node->class->name);
+    node->class->tell(node->config, out);
+    weir_buffer_put_byte(out, '}');
+}
+
 static void put_node(weir_buffer *out, const weir_plan_node *node,
                      const weir_vitals *vitals, const uint64_t *counts)
 {
@@ -24,6 +32,7 @@ static void put_node(weir_buffer *out, const weir_plan_node *node,
     weir_json_put_member(out, "state", weir_state_name((weir_state)vitals->state));
     for (int i = 0; i < WEIR_COUNTS; i++)
         weir_buffer_printf(out, ",\"%s\":%" PRIu64, weir_count_infos[i].name, counts[i]);
+    weir_accounts_print_more(node, out);
     weir_buffer_put_byte(out, '}');
 }
 

@@ -23,5 +23,9 @@ weir_err weir_accounts_write(const weir_accounts *self, weir_report *report);
 /*  Appends the array of links: [{"from":..,"outlet":..,"to":..}, ..].            */
 void weir_accounts_print_links(const weir_plan *plan, weir_buffer *out);
 
+/*  Appends what a node's class tells beside its vitals, as a member that bears the
+   class's name; nothing when it tells nothing.                                       */
+void weir_accounts_print_more(const weir_plan_node *node, weir_buffer *out);
+
 /*  The words of weir_ending: "clean", "failed", "deadline", "at once", "start". */
 const char *weir_ending_name(weir_ending ending);

@@ -35,9 +35,10 @@ typedef struct weir_route weir_route;
 typedef struct weir_route_user weir_route_user;
 
 typedef struct {
-    const char *key;   // field path whose value wins over the record's own key, or NULL
-    size_t block_max;  // most bytes of a block; a larger record comes alone
-    int64_t linger_us; // longest that a record waits in an open block
+    const char *key;  // field path whose value wins over the record's own key, or NULL
+    size_t block_max; // most bytes of a block; a larger record comes alone
+    uint32_t records_max; // most records of a block; 0: any number
+    int64_t linger_us;    // longest that a record waits in an open block
 } weir_route_config;
 
 /*  The texts are copied. Counted, since outlets may outlive its owner.             */

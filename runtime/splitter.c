@@ -6,8 +6,17 @@ typedef struct {
     weir_builder builder;
     weir_share *shares; // owned
     size_t count, capacity;
+    weir_block **blocks; // owned references: the builder's runs have their texts there
+    size_t block_count, block_capacity;
     int64_t due_us; // -1: it is empty
 } part;
+
+/*  A block that is dealt, and whose it is.                                         */
+typedef struct {
+    weir_block *block;
+    weir_entry *entry;
+    int64_t now_us;
+} dealt;
 
 struct weir_splitter {
     weir_splitter_config config;
@@ -16,6 +25,7 @@ struct weir_splitter {
     weir_buffer scratch;
     part *parts;
     uint32_t part_count;
+    int64_t linger_us; // with so many parts
 };
 
 weir_splitter *weir_splitter_new(const weir_splitter_config *config)
@@ -28,10 +38,18 @@ weir_splitter *weir_splitter_new(const weir_splitter_config *config)
     return self;
 }
 
+static void forget_blocks(part *p)
+{
+    while (p->block_count)
+        weir_block_destroy(&p->blocks[--p->block_count]);
+}
+
 static void free_parts(weir_splitter *self)
 {
     for (uint32_t i = 0; i < self->part_count; i++) {
         weir_builder_fini(&self->parts[i].builder);
+        forget_blocks(&self->parts[i]);
+        free(self->parts[i].blocks);
         free(self->parts[i].shares);
     }
     free(self->parts);
@@ -49,11 +67,18 @@ void weir_splitter_destroy(weir_splitter **self_p)
     free(self);
 }
 
+static int64_t linger_factor(uint32_t parts)
+{
+    uint32_t factor = (parts + 7) / 8;
+    return factor < 1 ? 1 : factor > 20 ? 20 : factor;
+}
+
 void weir_splitter_resize(weir_splitter *self, uint32_t parts)
 {
     weir_splitter_seal_all(self);
     free_parts(self);
     self->part_count = parts;
+    self->linger_us = self->config.linger_us * linger_factor(parts);
     self->parts = calloc(parts, sizeof *self->parts);
     if (!self->parts) abort();
     for (uint32_t i = 0; i < parts; i++) {
@@ -70,6 +95,7 @@ void weir_splitter_seal(weir_splitter *self, uint32_t number)
     part *p = &self->parts[number];
     weir_block *block = weir_builder_seal(&p->builder);
     if (!block) return;
+    forget_blocks(p);
     p->due_us = -1;
     self->config.sealed(self->config.arg, number, &block, p->shares, p->count);
     weir_block_destroy(&block);
@@ -99,11 +125,20 @@ int64_t weir_splitter_deadline(const weir_splitter *self)
 
 /* --- Dealing ----------------------------------------------------------------------- */
 
+static bool fits(const weir_splitter *self, const weir_block *block)
+{
+    uint32_t most = self->config.records_max, records = weir_block_records(block);
+    if (most && records > most) return false;
+    size_t size = weir_block_size(block), block_max = self->config.block_max;
+    return records == 1 || !block_max || size <= block_max;
+}
+
 bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block)
 {
     weir_iterator walk = {.block = block};
     weir_record record;
-    bool keyless = !self->config.key;
+    bool keyless = !self->config.key && fits(self, block);
+    if (keyless && weir_block_is_keyless(block)) return true;
     while (keyless && weir_iterator_next(&walk, &record, NULL))
         keyless = record.key.type == WEIR_MISSING;
     return keyless;
@@ -124,17 +159,31 @@ static void add_share(part *p, weir_entry *entry)
     p->shares[p->count++] = (weir_share){entry, 1};
 }
 
+static void keep_block(part *p, weir_block *block)
+{
+    if (p->block_count && p->blocks[p->block_count - 1] == block) return;
+    if (p->block_count == p->block_capacity) {
+        p->block_capacity = p->block_capacity ? 2 * p->block_capacity : 8;
+        p->blocks = realloc(p->blocks, p->block_capacity * sizeof(weir_block *));
+        if (!p->blocks) abort();
+    }
+    p->blocks[p->block_count++] = weir_block_dup(block);
+}
+
 static void add(weir_splitter *self, uint32_t number, const weir_record *record,
-                const weir_run *origin, weir_entry *entry, int64_t now_us)
+                const weir_run *origin, const dealt *from)
 {
     part *p = &self->parts[number];
     size_t size = record->encoded ? record->encoded_size : record->size;
     if (p->builder.records && p->builder.body.size + size > self->config.target)
         weir_splitter_seal(self, number);
-    if (p->due_us < 0) p->due_us = now_us + self->config.linger_us;
+    if (p->due_us < 0) p->due_us = from->now_us + self->linger_us;
+    keep_block(p, from->block);
     weir_builder_add(&p->builder, record, origin);
-    add_share(p, entry);
-    if (weir_builder_full(&p->builder)) weir_splitter_seal(self, number);
+    add_share(p, from->entry);
+    bool full =
+        weir_builder_full(&p->builder) || p->builder.records == self->config.records_max;
+    if (full) weir_splitter_seal(self, number);
 }
 
 /*  The key that was found becomes the record's own.                                */
@@ -152,6 +201,7 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
                        const uint32_t *owners, uint32_t vnodes, uint32_t keyless,
                        int64_t now_us, uint64_t *parses)
 {
+    const dealt from = {block, entry, now_us};
     weir_iterator walk = {.block = block};
     weir_record record;
     const weir_run *origin;
@@ -164,7 +214,7 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
         find_key(self, &record);
         if (weir_key_bytes(&record.key, number, &self->scratch, &data, &size))
             to = owners[weir_key_vnode(data, size, vnodes)];
-        add(self, to, &record, origin, entry, now_us);
+        add(self, to, &record, origin, &from);
     }
     if (parses) *parses += self->doc.parses - before;
 }

@@ -12,9 +12,13 @@ typedef struct {
 } weir_share;
 
 typedef struct {
-    const char *key;     // field path, checked, lent; NULL: the record's own key only
-    size_t target;       // bytes of an open block
-    int64_t linger_us;   // longest that it is open
+    const char *key;      // field path, checked, lent; NULL: the record's own key only
+    size_t target;        // bytes of an open block
+    size_t block_max;     // bytes of a block that goes on as it is; 0: any number
+    uint32_t records_max; // of a block; 0: any number
+    int64_t linger_us;   // longest that it is open, with up to 8 parts; with more of them
+                         // longer, to 20 times, for else blocks were as small as parts
+                         // are many
     weir_ledger *ledger; // lent; NULL: none
     /*  An open block is complete: *block_p may be taken, and the holds of the shares
         are the callee's.                                                           */
@@ -32,7 +36,8 @@ void weir_splitter_destroy(weir_splitter **self_p);
 /*  Seals what is open and deals to this many parts from now on.                    */
 void weir_splitter_resize(weir_splitter *self, uint32_t parts);
 
-/*  Whether no record of the block has a key, so that it may go to any part as it is. */
+/*  Whether the block may go to any part as it is: no record has a key, and it is within
+    the bounds.                                                                     */
 bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block);
 
 /*  Deals a block (lent): a keyed record to owners[vnode], with that key written into it,

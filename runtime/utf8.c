@@ -1,5 +1,6 @@
 #include "runtime/utf8.h"
 #include <emmintrin.h>
+#include <string.h>
 
 int weir_utf8_length(const uint8_t *data, size_t size)
 {
@@ -58,6 +59,25 @@ size_t weir_utf8_span(const uint8_t *data, size_t size)
 bool weir_utf8_valid(const uint8_t *data, size_t size)
 {
     return weir_utf8_span(data, size) == size;
+}
+
+/*  ASCII is copied and looked at in one go, its end as the last 16 bytes once more.  */
+bool weir_utf8_copy(uint8_t *to, const uint8_t *data, size_t size)
+{
+    if (size < 16) {
+        memcpy(to, data, size);
+        return weir_utf8_valid(data, size);
+    }
+    __m128i bytes = _mm_setzero_si128(), seen = bytes;
+    for (size_t at = 0; at + 16 <= size; at += 16) {
+        bytes = _mm_loadu_si128((const __m128i *)(data + at));
+        _mm_storeu_si128((__m128i *)(to + at), bytes);
+        seen = _mm_or_si128(seen, bytes);
+    }
+    bytes = _mm_loadu_si128((const __m128i *)(data + size - 16));
+    _mm_storeu_si128((__m128i *)(to + size - 16), bytes);
+    seen = _mm_or_si128(seen, bytes);
+    return _mm_movemask_epi8(seen) == 0 || weir_utf8_valid(data, size);
 }
 
 size_t weir_utf8_put(char *out, uint32_t number)

@@ -54,6 +54,7 @@ typedef enum {
     WEIR_WAIT_LEDGER,     // the memory limit is reached
     WEIR_WAIT_RATE,       // its own rate limit
     WEIR_WAIT_WRITE,      // what it writes to does not take it; text: the cause
+    WEIR_WAIT_HELD,       // a consumer group has not read what must go from its store
     WEIR_WAIT_KINDS,      // their number
 } weir_wait_kind;
 
@@ -61,7 +62,7 @@ typedef struct {
     weir_wait_kind kind;
     int64_t since_us;
     char subject[192]; // of LINK: the endpoint; of CREDIT and ACK: the reader, or the
-                       // endpoint of a reader in another process
+                       // endpoint of a reader in another process; of HELD: the group
     char text[256];    // a sentence that names the cause, or ""
 } weir_wait;
 

@@ -172,7 +172,9 @@ static const weir_wait *wait_for_reader(const weir_why *self, size_t node,
     const weir_why_node *n = &self->nodes[node];
     for (size_t i = 0; i < n->wait_count; i++) {
         const weir_wait *wait = &n->waits[i];
-        if (wait->kind != WEIR_WAIT_CREDIT && wait->kind != WEIR_WAIT_ACK) continue;
+        if (wait->kind != WEIR_WAIT_CREDIT && wait->kind != WEIR_WAIT_ACK &&
+            wait->kind != WEIR_WAIT_HELD)
+            continue;
         size_t reader = find_reader(self, wait->subject);
         for (size_t p = 0; p + 1 < path->count; p++)
             if (path->nodes[p] == node && path->nodes[p + 1] == reader) return wait;
@@ -201,9 +203,33 @@ static bool tell_slow(const weir_why *self, size_t node, size_t reader,
                 name_of(self, reader), name_of(self, node));
 }
 
-/*  From a node that waits for a reader, to the end of the chain. Links have no cycles,
-    but a snapshot is no proof of that.                                           */
-static bool follow(const weir_why *self, size_t node, weir_why_path *path)
+/*  The group may be that of no node, or of one that has nothing else to tell.      */
+static bool tell_group(const weir_why *self, size_t node, size_t reader,
+                       const weir_wait *wait, weir_why_path *path)
+{
+    bool known = reader < self->plan->node_count;
+    return tell(path, WEIR_WHY_HELD, known ? reader : node, self->now_us - wait->since_us,
+                "the store of %s is full: %s", name_of(self, node), wait->text);
+}
+
+/*  A store that is full of what a group has not read: the first one on the way.    */
+typedef struct {
+    const weir_wait *wait;
+    size_t bus;
+} holding;
+
+static void put_before(const weir_why *self, const holding *h, weir_why_path *path)
+{
+    char cause[sizeof path->text];
+    memcpy(cause, path->text, sizeof cause);
+    snprintf(path->text, sizeof path->text, "the store of %s is full: %s: %.400s",
+             name_of(self, h->bus), h->wait->text, cause);
+}
+
+/*  From a node that waits for a reader, to the end of the chain. A group is called as the
+    node that it feeds, unless it has a name of its own. Links have no cycles, but a
+    snapshot is no proof of that.                                                 */
+static bool chase(const weir_why *self, size_t node, weir_why_path *path, holding *h)
 {
     const weir_wait *wait, *last = NULL;
     size_t before = node;
@@ -211,12 +237,27 @@ static bool follow(const weir_why *self, size_t node, weir_why_path *path)
         if (has_own_cause(self, node, path)) return true;
         if (!(wait = wait_for_reader(self, node, path))) break;
         size_t reader = find_reader(self, wait->subject);
-        if (reader == self->plan->node_count) return tell_remote(self, node, wait, path);
+        bool held = wait->kind == WEIR_WAIT_HELD, known = reader < self->plan->node_count;
+        if (!known)
+            return held ? tell_group(self, node, reader, wait, path)
+                        : tell_remote(self, node, wait, path);
+        if (held && !h->wait) *h = (holding){wait, node};
         before = node;
         node = reader;
         last = wait;
     }
-    return last && tell_slow(self, before, node, last, path);
+    if (!last || last->kind != WEIR_WAIT_HELD)
+        return last && tell_slow(self, before, node, last, path);
+    if (h->wait == last) h->wait = NULL; // this says it already
+    return tell_group(self, before, node, last, path);
+}
+
+static bool follow(const weir_why *self, size_t node, weir_why_path *path)
+{
+    holding h = {NULL, 0};
+    if (!chase(self, node, path, &h)) return false;
+    if (h.wait) put_before(self, &h, path);
+    return true;
 }
 
 /*  A rate limit is told last, since it is what its owner wants, and holds back no source

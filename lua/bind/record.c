@@ -1,5 +1,6 @@
 #include "lua/bind/record.h"
 #include <stdio.h>
+#include "actors/dedup.h"
 #include "lua/bind/view.h"
 #include "lua/sandbox.h"
 
@@ -127,6 +128,28 @@ static void push_key(lua_State *L, weir_records *self)
         weir_push_value(L, &key, &self->scratch);
 }
 
+/*  Of what a store keeps of a record: where it lies, and its name.                 */
+static bool push_place(lua_State *L, weir_records *self, const char *name)
+{
+    static const char *const names[] = {"id", "shard", "offset", NULL};
+    char id[WEIR_ID_TEXT];
+    weir_place place;
+    int i = 0;
+    while (names[i] && strcmp(names[i], name))
+        i++;
+    if (!names[i]) return false;
+    if (!weir_subject_place(self->subject, &place)) {
+        lua_pushnil(L);
+    } else if (i == 0) {
+        weir_id_print(&(weir_id){place.nonce, place.epoch, place.shard, place.sequence},
+                      id);
+        lua_pushstring(L, id);
+    } else {
+        lua_pushinteger(L, i == 1 ? place.shard : (lua_Integer)place.offset);
+    }
+    return true;
+}
+
 static int meta_index(lua_State *L)
 {
     weir_records *self = check_call(L);
@@ -145,8 +168,10 @@ static int meta_index(lua_State *L)
         lua_pushstring(L, self->subject->peer);
     else if (strcmp(name, "ts") == 0)
         lua_pushnil(L);
-    else
-        return luaL_error(L, "meta (r) has key, ts, headers, source and peer, no '%s'",
+    else if (!push_place(L, self, name))
+        return luaL_error(L,
+                          "meta (r) has key, ts, headers, source, peer, id, shard and "
+                          "offset, no '%s'",
                           name);
     return 1;
 }

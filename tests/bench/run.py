@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import buses
 import links
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -20,6 +21,7 @@ WEIR = os.environ.get("WEIR", str(ROOT / "build/release/bin/weir"))
 PCALL = ["lua5.4", str(ROOT / "tests/bench/pcall.lua")]
 PCALL_C = [str(ROOT / "build/release/tests/bench/bench_pcall")]
 APPEND = [str(ROOT / "build/release/tests/bench/bench_append")]
+DISK = [str(ROOT / "build/release/tests/bench/bench_disk"), str(BUILD)]
 REAL = ROOT.parent / "shared/data/access.ndjson"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
@@ -132,9 +134,9 @@ def row_example(count):
     return statistics.median(once() for _ in range(ROUNDS))
 
 
-def row_append():
+def row_of(program):
     """The median ratio of the program's own rounds, and its line for that round."""
-    told = subprocess.run(APPEND, check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(program, check=True, capture_output=True, text=True).stdout
     *rounds, ratio = told.splitlines()
     return float(ratio), next(line for line in rounds if line.endswith(": " + ratio))
 
@@ -245,12 +247,41 @@ def rows_of_links(table):
               "2 %, 100 KB", share < 2 and kilobytes < 100, "over 10 s")
 
 
+def row_durable(log):
+    """A file into a durable bus, until all of it is safe: MB/s, against the disk's."""
+    size = log.stat().st_size
+    return paired(lambda: size / run_weir("durable", buses.DURABLE % log) / 1e6,
+                  lambda: buses.synced_writes(BUILD, size))
+
+
+def row_shards(log):
+    """CPU of a record with 64 shards against one; both in us."""
+    count = lines(log)
+
+    def once(shards):
+        path = topology("shards-%d" % shards, buses.SHARDED % (log, shards))
+        return buses.cpu_seconds([WEIR, "run", "--quiet", str(path)]) / count * 1e6
+    return paired(lambda: once(64), lambda: once(1))
+
+
 def rows_of_the_bus(table):
-    """Appends of a C program."""
-    ratio, detail = row_append()
+    """Appends of a C program, and buses in topologies."""
+    log = generated(2_000_000)
+    ratio, ours, limit = row_durable(log)
+    table.row("durable bus: a file until all of it is safe, against write and fdatasync of "
+              "8 MB chunks", "%.2f" % ratio, "0.7", ratio >= 0.7,
+              "%.0f against %.0f MB/s" % (ours, limit))
+    ratio, many, one = row_shards(log)
+    table.row("CPU of a keyed record, 64 shards against 1", "%.2f" % ratio, "2", ratio <= 2,
+              "%.2f against %.2f us" % (many, one))
+    ratio, detail = row_of(APPEND)
     table.row("append from C into a bus, 100-byte records, one producer thread, until all "
               "are safe, against zmq_send and zmq_recv over inproc", "%.2f" % ratio, "4",
               ratio >= 4, detail)
+    ratio, detail = row_of(DISK)
+    table.row("durable bus, group commit, fsync on, 8 MB a transaction, against write and "
+              "fdatasync of 8 MB into a preallocated file", "%.2f" % ratio, "0.7",
+              ratio >= 0.7, detail)
 
 
 def rows_of_idleness(table):

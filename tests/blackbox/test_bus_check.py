@@ -3,6 +3,7 @@ that cannot be, who reads what."""
 import re
 
 import pytest
+from helper import count_rows, objects
 
 # option, type, default, least, most; None: no bound. A bound that is not part of the range
 # is named as the reference has it.
@@ -424,11 +425,35 @@ def test_the_examples_pass_and_are_drawn(bench):
 
 def test_words_of_a_bus_are_words_in_the_functions_too(bench):
     """The file is loaded once more in each worker."""
-    run = bench.run('source.generate "g" { count = 10 }\n'
+    run = bench.run('source.generate "g" { count = 1000 }\n'
                     'local reads = group "x" { of = "b" }\n'
                     'bus "b" { from = "g", overflow = sample { one_in = 2 },\n'
                     "  store = disk { keep = all } }\n"
                     'process "p" { from = "g", each = function (r)\n'
                     '  local fail, block = 1, 2\n  return { sum = fail + block }\nend }\n'
-                    'sink.file "s" { from = "p", path = "out.ndjson" }', code=None)
-    assert bench.path("out.ndjson").exists(), run.err
+                    'sink.file "s" { from = "p", path = "out.ndjson" }')
+    assert [row["sum"] for row in objects(bench.path("out.ndjson"))] == [3] * 1000, run.err
+
+
+def test_readers_by_name_and_by_group_get_all(bench):
+    bench.write("in.ndjson", [{"n": n} for n in range(5000)])
+    bench.run("""
+source.file "in" { path = "in.ndjson", at_end = stop }
+bus "b" { from = "in", shards = 3, store = disk { keep = all } }
+sink.file "all" { from = "b", path = "all.ndjson" }
+local shared = group "shared" { of = "b", start = start }
+sink.file "one" { from = shared, path = "shared.ndjson" }
+sink.file "late" { from = { "in", group "late" { of = "b", start = "end" } }, path = "late.ndjson" }
+""", "--until-idle")
+    for name in ("all", "shared"):
+        got = sorted(row["n"] for row in objects(bench.path(name + ".ndjson")))
+        assert got == list(range(5000)), name
+    assert count_rows(bench.path("late.ndjson")) >= 5000
+
+
+def test_other_vnodes_than_in_the_state_are_refused_by_name(bench):
+    text = ('source.generate "g" { count = 1 }\n'
+            'bus "b" { from = "g", shards = 1, vnodes = %d, store = disk { keep = all } }')
+    bench.run(text % 8)
+    run = bench.weir("run", bench.topology(text % 9))
+    assert run.code == 1 and "vnodes" in run.err and "8" in run.err, run.err

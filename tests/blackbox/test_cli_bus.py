@@ -374,6 +374,20 @@ def test_cat_of_a_node_that_is_no_bus(bench):
     live.stop()
 
 
+def test_cat_of_a_running_weir_finds_the_store(bench):
+    bench.write("in", [{"n": n} for n in range(10)])
+    bench.topology('source.file "in" { path = "in" }\n'
+                   'bus "b" { from = "in", shards = 1, store = disk { keep = all } }\n'
+                   'bus "m" { from = "in" }\nsink.null "n" { from = "m" }')
+    live = Live(bench, [WEIR, "run", "--quiet", "t.lua"])
+    live.wait_ready()
+    wait_for(lambda: weir(bench, "cat", "t/b").out.count("\n") == 10, "ten records")
+    assert weir(bench, "cat", "--limit", "2", "t/b").out == '{"n": 0}\n{"n": 1}\n'
+    run = weir(bench, "cat", "t/m", code=2)
+    assert "t/m: it is no bus that tells where its records are" in run.err
+    live.stop()
+
+
 def test_cat_follows_what_is_written(bench, store):
     store.put(0, [{"n": 1}])
     out = bench.path("out")

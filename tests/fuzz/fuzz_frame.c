@@ -11,6 +11,12 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static void check_same_place(const weir_place *a, const weir_place *b)
+{
+    CHECK(a->nonce == b->nonce && a->epoch == b->epoch && a->sequence == b->sequence);
+    CHECK(a->offset == b->offset && a->shard == b->shard);
+}
+
 static void check_same(const weir_frame *a, const weir_frame *b)
 {
     CHECK(a->type == b->type && a->stage == b->stage && a->sequence == b->sequence);
@@ -27,6 +33,8 @@ static void check_same(const weir_frame *a, const weir_frame *b)
         CHECK(same_text(a->runs[i].source, b->runs[i].source));
         CHECK(same_text(a->runs[i].peer, b->runs[i].peer));
         CHECK(same_text(a->runs[i].label, b->runs[i].label));
+        check_same_place(&a->runs[i].place, &b->runs[i].place);
+        CHECK(!a->runs[i].place.nonce == !a->runs[0].place.nonce);
         total += a->runs[i].records;
     }
     CHECK(a->type != WEIR_BLOCK || total == a->records);

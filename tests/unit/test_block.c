@@ -368,7 +368,8 @@ static void assert_travels(weir_block *block)
 static void a_builder_is_full_before_its_runs_are_too_many(void **state)
 {
     (void)state;
-    static const weir_run origins[] = {{0, "in", "alice", "a"}, {0, "in", "bob", "b"}};
+    static const weir_run origins[] = {{.source = "in", .peer = "alice", .label = "a"},
+                                       {.source = "in", .peer = "bob", .label = "b"}};
     weir_builder builder = {.target = 1 << 20};
     uint32_t records = 0;
     for (; !weir_builder_full(&builder); records++)
@@ -406,7 +407,8 @@ static void a_builder_is_full_before_the_texts_of_its_runs_are_too_long(void **s
 static void an_origin_beyond_the_bound_is_nobodys(void **state)
 {
     (void)state;
-    static const weir_run origins[] = {{0, "in", "alice", NULL}, {0, "in", "bob", NULL}};
+    static const weir_run origins[] = {{.source = "in", .peer = "alice"},
+                                       {.source = "in", .peer = "bob"}};
     weir_builder builder = {.target = 1 << 20};
     for (int i = 0; i < 1001; i++)
         add_text(&builder, "{}", &origins[i % 2]);

@@ -144,7 +144,7 @@ tickets_count_from_one_and_a_lone_record_does_not_wait_for_others(void **state)
     assert_int_equal(append("{}"), 2);
     assert_int_equal(append("{}"), 3);
     wait_until(weir_bus_acked(bus) == 3);
-    assert_int_equal(weir_bus_state(bus, NULL), WEIR_BUS_OPEN);
+    assert_int_equal(weir_bus_health(bus, NULL), WEIR_BUS_OPEN);
     close_both(0);
 }
 
@@ -286,7 +286,7 @@ static void a_reader_that_turns_it_away_takes_the_bus_down(void **state)
     assert_int_equal(weir_bus_append_payload(bus, WEIR_JSON, "{}", 2, NULL),
                      WEIR_ECLOSED); // it waited for room
     pthread_join(thread, NULL);
-    assert_int_equal(weir_bus_state(bus, &why), WEIR_BUS_DOWN);
+    assert_int_equal(weir_bus_health(bus, &why), WEIR_BUS_DOWN);
     assert_non_null(strstr(why.text, "not you"));
     assert_true(readable(weir_bus_fd(bus), 10000));
     assert_int_equal(weir_bus_flush(bus, -1), WEIR_ECLOSED);
@@ -341,7 +341,7 @@ static void a_peer_that_is_not_there_is_waited_for(void **state)
     weir_report why;
     config.connect = "ipc:///tmp/weir-test-bus-nobody";
     assert_int_equal(weir_bus_new(&bus, &config, &report), WEIR_OK);
-    assert_int_equal(weir_bus_state(bus, &why), WEIR_BUS_WAITING);
+    assert_int_equal(weir_bus_health(bus, &why), WEIR_BUS_WAITING);
     assert_true(why.text[0]);
     append("{}");
     append("{}");

@@ -23,6 +23,7 @@ typedef struct {
     uint32_t writes;     // seen by the store
     uint64_t firsts[64]; // first sequence of each
     uint64_t bytes[64];  // and a sum of its bytes
+    weir_fence fence;    // of the next batch; last_offset 0: none
 } bench;
 
 static void settled(void *arg, const weir_batch *batch, uint32_t first, uint32_t count,
@@ -108,6 +109,11 @@ static void send_batch(bench *self, uint32_t records)
     batch->first = self->next;
     self->next += records;
     weir_builder_fini(&builder);
+    if (self->fence.last_offset) {
+        batch->fences = malloc(sizeof self->fence);
+        batch->fences[0] = self->fence;
+        batch->fence_count = 1;
+    }
     weir_dispatch_send(self->dispatch, &batch, self->now_us);
     weir_dispatch_read(self->dispatch, self->now_us);
 }
@@ -180,6 +186,30 @@ static void waits_double_up_to_the_ceiling(void **state)
     stop(self);
 }
 
+static void the_error_is_that_of_the_batch_that_holds_up_the_others(void **state)
+{
+    (void)state;
+    weir_dispatch_stats stats;
+    bench *self = start((weir_retry_config)WEIR_RETRY_DEFAULTS);
+    help_store_wedge(self->store, 0, true);
+    send_batch(self, 1);
+    send_batch(self, 1);
+    help_store_refuse(self->store, 0, 2);
+    help_store_wedge(self->store, 0, false); // one is safe, and the next one refused
+    weir_dispatch_read(self->dispatch, self->now_us);
+    assert_int_equal(self->safe_count, 1);
+    assert_int_equal(self->dead_count, 1);
+    assert_true(self->why[0]);
+    help_store_fail(self->store, 0, -1, WEIR_STORE_RETRY, "away");
+    while (weir_dispatch_deadline(self->dispatch) >= 0)
+        step(self);
+    send_batch(self, 1);
+    weir_dispatch_look(self->dispatch, &stats);
+    assert_string_equal(stats.error, "away");
+    assert_true(stats.failing_since_us > 0);
+    stop(self);
+}
+
 static void after_the_last_attempt_the_batch_is_dead_and_the_next_goes_on(void **state)
 {
     (void)state;
@@ -197,6 +227,64 @@ static void after_the_last_attempt_the_batch_is_dead_and_the_next_goes_on(void *
     if (weir_dispatch_deadline(self->dispatch) >= 0) step(self);
     assert_int_equal(self->safe_count, 3);
     assert_int_equal(self->safe[0], 4);
+    stop(self);
+}
+
+/*  The offset before which the fence was stored; 0: it was not.                     */
+static uint64_t find_fence(const bench *self)
+{
+    weir_fence *list;
+    size_t count;
+    assert_int_equal(self->store->class->fences(self->store, &list, &count, NULL),
+                     WEIR_OK);
+    assert_true(count <= 1);
+    uint64_t offset = count ? list[0].first_offset : 0;
+    free(list);
+    return offset;
+}
+
+static void send_fenced(bench *self, uint32_t records)
+{
+    self->fence = (weir_fence){.from = 7, .last_offset = 9};
+    send_batch(self, records);
+    self->fence.last_offset = 0;
+}
+
+static void a_fence_stays_before_what_follows_a_dead_batch(void **state)
+{
+    (void)state;
+    weir_retry_config retry = WEIR_RETRY_DEFAULTS;
+    retry.attempts = 2;
+    for (int behind = 0; behind < 2; behind++) {
+        bench *self = start(retry);
+        help_store_fail(self->store, 0, 2, WEIR_STORE_RETRY, "no room");
+        send_fenced(self, 3);
+        if (behind) send_batch(self, 2);
+        while (weir_dispatch_deadline(self->dispatch) >= 0)
+            step(self);
+        assert_int_equal(self->dead_count, 3);
+        assert_true(behind || weir_dispatch_has_fences(self->dispatch));
+        if (!behind) send_batch(self, 2);
+        while (weir_dispatch_deadline(self->dispatch) >= 0)
+            step(self);
+        assert_int_equal(self->safe_count, 2);
+        assert_int_equal(find_fence(self), 1);
+        assert_false(weir_dispatch_has_fences(self->dispatch));
+        stop(self);
+    }
+}
+
+static void a_fence_stays_before_what_follows_a_refused_record(void **state)
+{
+    (void)state;
+    bench *self = start((weir_retry_config)WEIR_RETRY_DEFAULTS);
+    help_store_refuse(self->store, 0, 1);
+    send_fenced(self, 3);
+    while (weir_dispatch_deadline(self->dispatch) >= 0)
+        step(self);
+    assert_int_equal(self->dead_count, 1);
+    assert_int_equal(self->safe_count, 2);
+    assert_int_equal(find_fence(self), 1);
     stop(self);
 }
 
@@ -291,7 +379,10 @@ int main(void)
         cmocka_unit_test(what_is_taken_is_settled_in_order),
         cmocka_unit_test(a_failed_attempt_is_repeated_unchanged),
         cmocka_unit_test(waits_double_up_to_the_ceiling),
+        cmocka_unit_test(the_error_is_that_of_the_batch_that_holds_up_the_others),
         cmocka_unit_test(after_the_last_attempt_the_batch_is_dead_and_the_next_goes_on),
+        cmocka_unit_test(a_fence_stays_before_what_follows_a_dead_batch),
+        cmocka_unit_test(a_fence_stays_before_what_follows_a_refused_record),
         cmocka_unit_test(batches_behind_a_dead_one_keep_their_attempts),
         cmocka_unit_test(a_stop_settles_nothing),
         cmocka_unit_test(a_refused_record_is_dead_and_the_others_are_safe_in_order),

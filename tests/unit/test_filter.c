@@ -330,9 +330,9 @@ static weir_subject full_subject(weir_buffer *headers)
         (weir_value){.type = WEIR_STR, .data = (const uint8_t *)"k1", .size = 2};
     subject.source = "access";
     subject.peer = "edge-7";
-    subject.stored = true;
-    subject.shard = 3;
-    subject.offset = UINT64_MAX;
+    static const weir_place place = {.nonce = 1, .shard = 3, .offset = UINT64_MAX - 2};
+    subject.place = &place; // of the first of its run
+    subject.record.in_run = 2;
     return subject;
 }
 

@@ -23,8 +23,9 @@ static weir_err read_out(weir_frame *frame)
 static void every_type_comes_back_as_it_was(void **state)
 {
     (void)state;
-    weir_run runs[] = {
-        {3, "in", "peer", "a@1"}, {4, NULL, NULL, NULL}, {1, "in", NULL, ""}};
+    weir_run runs[] = {{.records = 3, .source = "in", .peer = "peer", .label = "a@1"},
+                       {.records = 4},
+                       {.records = 1, .source = "in", .label = ""}};
     const weir_frame frames[] = {
         {.type = WEIR_HELLO,
          .version = 1,
@@ -270,6 +271,70 @@ static void the_cost_is_the_same_on_both_sides(void **state)
     weir_block_destroy(&block);
 }
 
+static void places_travel_beside_the_runs(void **state)
+{
+    (void)state;
+    weir_run runs[WEIR_RUNS_MAX];
+    for (uint32_t i = 0; i < WEIR_RUNS_MAX; i++)
+        runs[i] = (weir_run){.records = 1,
+                             .place = {UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 2,
+                                       UINT64_MAX - i, UINT32_MAX}};
+    weir_frame frame = {.type = WEIR_BLOCK,
+                        .sequence = 1,
+                        .records = WEIR_RUNS_MAX,
+                        .runs = runs,
+                        .run_count = WEIR_RUNS_MAX};
+    weir_frame seen;
+    weir_frame_put(&frame, &out);
+    assert_int_equal(read_out(&seen), WEIR_OK);
+    assert_int_equal(seen.run_count, WEIR_RUNS_MAX);
+    for (uint32_t i = 0; i < WEIR_RUNS_MAX; i++) {
+        const weir_place *place = &seen.runs[i].place;
+        assert_int_equal(place->nonce, UINT64_MAX);
+        assert_int_equal(place->epoch, UINT64_MAX - 1);
+        assert_int_equal(place->sequence, UINT64_MAX - 2);
+        assert_int_equal(place->offset, UINT64_MAX - i);
+        assert_int_equal(place->shard, UINT32_MAX);
+    }
+}
+
+/*  [3, 1, 2, nil, {"p": .., "o": [[2, nil, nil, nil]]}, 0]                    */
+static weir_frame block_with(const char *places, size_t size)
+{
+    weir_frame seen;
+    out.size = 0;
+    weir_buffer_put(&out, "\x96\x03\x01\x02\xc0\x82\xa1p", 8);
+    weir_buffer_put(&out, places, size);
+    weir_buffer_put(&out, "\xa1o\x91\x94\x02\xc0\xc0\xc0\x00", 9);
+    assert_int_equal(read_out(&seen), WEIR_OK);
+    assert_int_equal(seen.run_count, 1);
+    assert_int_equal(seen.runs[0].records, 2);
+    return seen;
+}
+
+static void places_of_another_shape_are_passed_over(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *places;
+        size_t size;
+    } others[] = {
+        {"\xc0", 1},                                      // nil
+        {"\x90", 1},                                      // for none of the runs
+        {"\x91\x94\x07\x01\x02\x03", 6},                  // four numbers
+        {"\x91\x95\x00\x01\x02\x03\x04", 7},              // no nonce
+        {"\x91\x95\x07\x01\xc0\x03\x04", 7},              // nil for a shard
+        {"\x91\x95\x07\x01\xcf\1\0\0\0\0\0\0\0\3\4", 15}, // shard above u32
+        {"\x92\x95\x07\x01\x02\x03\x04\xc0", 8},          // for two runs
+    };
+    weir_frame seen = block_with("\x91\x95\x07\x01\x02\x03\x04", 7);
+    assert_int_equal(seen.runs[0].place.offset, 4);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        seen = block_with(others[i].places, others[i].size);
+        assert_int_equal(seen.runs[0].place.nonce, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +347,8 @@ int main(void)
         cmocka_unit_test_teardown(runs_add_up_and_are_bounded, tear_down),
         cmocka_unit_test_teardown(other_shapes_are_no_frames, tear_down),
         cmocka_unit_test_teardown(the_cost_is_the_same_on_both_sides, tear_down),
+        cmocka_unit_test_teardown(places_travel_beside_the_runs, tear_down),
+        cmocka_unit_test_teardown(places_of_another_shape_are_passed_over, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

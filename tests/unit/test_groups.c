@@ -596,6 +596,60 @@ static void timestamps_are_filled_in(void **state)
     leave(&m);
 }
 
+/* --- Places ------------------------------------------------------------------------ */
+
+/*  Each record of the next delivery has the place that is told beside it. How many they
+    are.                                                                            */
+static uint32_t fetch_places(weir_member_of *m)
+{
+    weir_delivered delivered;
+    weir_subject subject = {0};
+    weir_place place;
+    int64_t deadline_us;
+    const weir_run *origin;
+    weir_groups_fetch(bench.groups, m, 1000, 1 << 20, &delivered, &deadline_us);
+    weir_iterator walk = {.block = delivered.block};
+    uint32_t i = 0;
+    for (; walk.block && weir_iterator_next(&walk, &subject.record, &origin); i++) {
+        weir_subject_begin(&subject, origin);
+        assert_true(weir_subject_place(&subject, &place));
+        assert_int_equal(place.nonce, weir_bus_state_nonce(bench.state));
+        assert_int_equal(place.shard, delivered.shard);
+        assert_int_equal(place.epoch, delivered.epoch);
+        assert_int_equal(place.sequence, delivered.sequence[i]);
+        assert_int_equal(place.offset, delivered.at[i].a);
+    }
+    assert_int_equal(i, delivered.records);
+    weir_delivered_fini(&delivered);
+    return i;
+}
+
+static void what_is_delivered_says_where_it_lies(void **state)
+{
+    (void)state;
+    put("abcbabab");
+    weir_member_of *m = join("g");
+    assert_int_equal(fetch_places(m), 8);
+    leave(&m);
+}
+
+/*  Every other record is left out, so that each of the others is a run.            */
+static void a_delivery_ends_where_its_runs_would_be_too_many(void **state)
+{
+    (void)state;
+    weir_screen *screen;
+    weir_screen_config keeps = {(char *)"$key == 'a'", WEIR_ACTION_DROP,
+                                WEIR_UNKNOWN_DEAD};
+    assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
+    for (int i = 0; i < WEIR_RUNS_MAX + 10; i++)
+        put("ab");
+    weir_member_of *m = join_with(screen, -1);
+    assert_int_equal(fetch_places(m), WEIR_RUNS_MAX);
+    assert_int_equal(fetch_places(m), 10);
+    leave(&m);
+    weir_screen_destroy(&screen);
+}
+
 /* --- Positions --------------------------------------------------------------------- */
 
 static weir_err set(const char *group, int where)
@@ -789,6 +843,37 @@ static void a_fence_waits_for_the_other_shard_s_commit(void **state)
     close(fd);
 }
 
+/*  The first record behind the fence is removed, and what it waits for is left out. */
+static void a_fence_holds_what_comes_behind_its_first_record(void **state)
+{
+    (void)state;
+    weir_screen *screen;
+    weir_screen_config keeps = {(char *)"$key == 'b'", WEIR_ACTION_DROP,
+                                WEIR_UNKNOWN_DEAD};
+    assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
+    help_groups_put(&bench, 0, "a", 3);
+    help_groups_put(&bench, 1, "b", 3);
+    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
+    help_store_remove(bench.store, 1, 1, 2, false);
+    config.start = WEIR_GROUP_CURSOR; // before what was removed
+    weir_buffer text = {0};
+    weir_cursor cursor = {.nonce = weir_bus_state_nonce(bench.state)};
+    weir_cursor_set(&cursor, 1, (weir_position){0, 0});
+    weir_cursor_put(&cursor, &text);
+    weir_buffer_put_byte(&text, 0);
+    config.start_cursor = (const char *)text.data;
+    weir_member_of *m = join_with(screen, -1), *n = join_with(screen, -1);
+    help_expect_none(&bench, n);
+    help_expect_none(&bench, m); // all is left out, and stored without haste
+    help_expect_none(&bench, n);
+    help_expect(&bench, n, 3); // but with haste for what waits
+    leave(&m);
+    leave(&n);
+    weir_screen_destroy(&screen);
+    weir_cursor_fini(&cursor);
+    weir_buffer_fini(&text);
+}
+
 static void what_is_removed_unread_is_shed(void **state)
 {
     (void)state;
@@ -813,6 +898,25 @@ static void what_is_removed_unread_is_shed(void **state)
     help_groups_restart(&bench);
     look = help_groups_look(&bench, "g", 0);
     assert_true(look.commit.a == 8 && look.shed == 4 && look.done == 4);
+}
+
+static void what_is_removed_is_shed_without_a_member_too(void **state)
+{
+    (void)state;
+    put("abcabc");
+    weir_member_of *m = join("g");
+    help_groups_fetch(&bench, m, 1, NULL);
+    ack(m, 1);
+    leave(&m);
+    help_groups_restart(&bench);
+    help_store_remove(bench.store, 0, 1, 4, false);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 4 && look.shed == 3 && look.done == 1 && look.lag == 2);
+    m = join("g");
+    help_expect(&bench, m, 5, 6);
+    leave(&m);
+    help_groups_restart(&bench);
+    assert_int_equal(help_groups_look(&bench, "g", 0).shed, 3);
 }
 
 /*  Much is done behind a record that is not: that takes no room, and loses no count. */
@@ -935,6 +1039,8 @@ int main(void)
         test(what_where_leaves_out_counts_as_acked),
         test(what_cannot_be_judged_is_a_dead_letter),
         test(timestamps_are_filled_in),
+        test(what_is_delivered_says_where_it_lies),
+        test(a_delivery_ends_where_its_runs_would_be_too_many),
         test(a_new_group_begins_where_it_is_told),
         test(a_cursor_is_a_place_to_begin),
         test(setting_a_position_makes_void_what_is_held),
@@ -942,7 +1048,9 @@ int main(void)
         test(commits_and_failures_survive_a_restart),
         test(a_group_of_an_empty_bus_is_known_after_a_restart),
         test(a_fence_waits_for_the_other_shard_s_commit),
+        test(a_fence_holds_what_comes_behind_its_first_record),
         test(what_is_removed_unread_is_shed),
+        test(what_is_removed_is_shed_without_a_member_too),
         test(what_is_shed_behind_a_held_record_counts_when_the_commit_comes),
         test(a_shard_that_cannot_be_read_is_tried_again),
         test(the_wake_fd_says_when_to_fetch),

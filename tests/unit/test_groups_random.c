@@ -135,7 +135,8 @@ static void change_member(bool restart)
     if (restart) {
         help_groups_restart(&bench);
         for (uint32_t shard = 0; shard < shards; shard++) {
-            uint64_t commit = help_groups_look(&bench, "g", shard).commit.a;
+            uint64_t commit = help_groups_told("g", shard);
+            if (commit == UINT64_MAX) commit = 0; // nothing of the shard was known
             for (uint64_t o = commit + 1; o <= records_max; o++) {
                 believed *record = &model[shard][o];
                 if (record->settled) record->failures = 0;
@@ -334,6 +335,94 @@ static void members_in_threads_miss_nothing(void **state)
     help_groups_end(&bench);
 }
 
+/* --- All at once ------------------------------------------------------------------- */
+
+enum { busy_members = 4, changes = 300 };
+
+static weir_member_of *join_busy(int fd)
+{
+    weir_member_of *of;
+    weir_group_config with = weir_group_defaults;
+    with.member_timeout_us = 5 * (int64_t)help_s;
+    with.max_deliver = 2;
+    with.window = 20;
+    weir_err err = weir_groups_join(bench.groups, "g", "w", &with, NULL, fd, &of, NULL);
+    assert_int_equal(err, WEIR_OK);
+    return of;
+}
+
+/*  Answers this and that way, or not at all.                                       */
+static void *be_busy(void *arg)
+{
+    int fd = *(int *)arg;
+    weir_member_of *of = join_busy(fd);
+    for (uint32_t turn = 0; !atomic_load(&over); turn++) {
+        weir_delivered delivered;
+        int64_t deadline_us;
+        weir_err err =
+            weir_groups_fetch(bench.groups, of, 8, 1 << 20, &delivered, &deadline_us);
+        for (uint32_t i = 0; i < delivered.records && turn % 5; i++)
+            if (turn % 5 == 1)
+                weir_groups_nack(bench.groups, of, delivered.shard, delivered.at[i], 0,
+                                 NULL, NULL);
+            else
+                weir_groups_ack(bench.groups, of, delivered.shard, delivered.at[i],
+                                turn % 2, NULL);
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        eventfd_t value;
+        if (!delivered.block && poll(&wait, 1, 5) > 0) eventfd_read(fd, &value);
+        weir_delivered_fini(&delivered);
+        if (err == WEIR_ENOTFOUND || turn % 50 == 49) { // removed, or leaves by itself
+            weir_groups_leave(bench.groups, &of);
+            of = join_busy(fd);
+        }
+    }
+    weir_groups_leave(bench.groups, &of);
+    return NULL;
+}
+
+static void change_something(int i)
+{
+    weir_group_config to = {.start = i % 3 ? WEIR_GROUP_START : WEIR_GROUP_END};
+    help_groups_put(&bench, (uint32_t)i % worker_shards, i % 4 ? "k" : NULL, 3);
+    if (i % 7 == 0) weir_groups_set(bench.groups, "g", &to, NULL);
+    if (i % 11 == 0) weir_clock_advance(6 * (int64_t)help_s); // all are silent
+    if (i % 11 < 2) weir_groups_tick(bench.groups, weir_clock_now_us());
+    if (i % 11 == 0) weir_groups_remove(bench.groups, "g", NULL);
+    if (i % 13 == 0)
+        help_store_remove(bench.store, 0, 1, help_store_last(bench.store, 0), false);
+    weir_clock_advance(10 * help_ms);
+}
+
+static void changes_from_all_sides_harm_nothing(void **state)
+{
+    (void)state;
+    int fds[busy_members];
+    pthread_t threads[busy_members];
+    help_groups_begin(&bench, true);
+    atomic_store(&over, false);
+    for (int i = 0; i < busy_members; i++) {
+        fds[i] = eventfd(0, EFD_NONBLOCK);
+        pthread_create(&threads[i], NULL, be_busy, &fds[i]);
+    }
+    for (int i = 0; i < changes; i++) {
+        change_something(i);
+        weir_group_look *list;
+        size_t count;
+        assert_int_equal(weir_groups_look(bench.groups, &list, &count, NULL), WEIR_OK);
+        for (size_t k = 0; k < count; k++)
+            assert_int_equal(list[k].last.a,
+                             list[k].start.a + list[k].done + list[k].shed + list[k].lag);
+        weir_group_looks_free(&list, count);
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < busy_members; i++) {
+        pthread_join(threads[i], NULL);
+        close(fds[i]);
+    }
+    help_groups_end(&bench);
+}
+
 /* --- Commits that share a sync ----------------------------------------------------- */
 
 enum { ackers = 8 };
@@ -380,6 +469,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_record_is_done_once_or_shed),
         cmocka_unit_test(members_in_threads_miss_nothing),
+        cmocka_unit_test(changes_from_all_sides_harm_nothing),
         cmocka_unit_test(acks_of_several_threads_share_a_sync),
     };
     return cmocka_run_group_tests_name("groups, at random", tests, NULL, NULL);

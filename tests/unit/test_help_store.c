@@ -103,6 +103,7 @@ static void writes_fail_as_told(void **state)
 {
     (void)state;
     weir_batch *batch = batch_of(0, 1, 3);
+    batch->again = true; // else the shard is closed to it after the first failure
     help_store_fail(store, 0, 2, WEIR_STORE_RETRY, "timeout");
     for (int i = 0; i < 2; i++) {
         write_one(batch);
@@ -160,6 +161,15 @@ static void what_stands_behind_a_failure_fails_too(void **state)
     assert_int_equal(one->result, WEIR_STORE_RETRY);
     assert_int_equal(two->result, WEIR_STORE_RETRY);
     assert_int_equal(help_store_last(store, 0), 0);
+    write_one(two);
+    settle();
+    assert_int_equal(two->result, WEIR_STORE_RETRY);
+    one->again = true;
+    write_one(one);
+    write_one(two);
+    settle();
+    assert_int_equal(one->last_offset, 1);
+    assert_int_equal(two->last_offset, 2);
     weir_batch_destroy(&one);
     weir_batch_destroy(&two);
 }

@@ -3,6 +3,21 @@
 #include "tests/unit/help_poll.h"
 #include <poll.h>
 
+/*  Reads from the shard's start, behind what was asked before. */
+static weir_read *read_beside(uint32_t shard)
+{
+    uint64_t tag;
+    weir_read_box *box = weir_read_box_new();
+    weir_read_box_ask(box, store,
+                      &(weir_read){.shard = shard, .max_records = 10, .max_bytes = 1000},
+                      1);
+    struct pollfd answer = {.fd = weir_read_box_fd(box), .events = POLLIN};
+    assert_int_equal(poll(&answer, 1, 20000), 1);
+    weir_read *read = weir_read_box_next(box, &tag);
+    weir_read_box_destroy(&box);
+    return read;
+}
+
 static void pages_give_each_record_once(void **state)
 {
     (void)state;
@@ -141,6 +156,28 @@ static void a_shard_that_hangs_costs_the_timeout(void **state)
     assert_true(in_time);
 }
 
+/*  The one place is the first shard's, which has nothing: it goes to the second one,
+   which has answered, although the third one has used up the time. */
+static void what_has_come_by_the_timeout_is_given(void **state)
+{
+    (void)state;
+    put_many(0, 0, 10);
+    put_many(1, 10, 10);
+    put_many(2, 20, 10);
+    help_store_hang(store, 2, true);
+    weir_poll_request request = quick();
+    request.limit = 1;
+    request.timeout_us = 100000;
+    weir_cursor_set(&request.cursor, 0, (weir_position){10, 0});
+    weir_page page = poll_page(&request);
+    assert_int_equal(page.slow_count, 1);
+    assert_int_equal(page.count, 1);
+    assert_int_equal(number_of(&page.records[0]), 10);
+    assert_true(page.more);
+    weir_page_fini(&page);
+    weir_cursor_fini(&request.cursor);
+}
+
 static void a_filter_gets_on_beside_a_shard_that_hangs(void **state)
 {
     (void)state;
@@ -148,12 +185,15 @@ static void a_filter_gets_on_beside_a_shard_that_hangs(void **state)
     put_many(1, 0, 10);
     help_store_hang(store, 1, true);
     weir_poll_request request = quick();
-    request.timeout_us = 100000;
     request.where = compile("n >= 0");
-    weir_page page = poll_page(&request);
-    assert_int_equal(page.count, 10);
-    assert_int_equal(page.slow_count, 1);
-    weir_page_fini(&page);
+    size_t count = 0; // at the first attempt, unless the machine is busy
+    for (int attempt = 0; attempt < 10 && count < 10; attempt++) {
+        weir_page page = poll_page(&request);
+        assert_true(page.slow_count >= 1);
+        count = page.count;
+        weir_page_fini(&page);
+    }
+    assert_int_equal(count, 10);
     weir_filter_destroy(&request.where);
 }
 
@@ -170,19 +210,13 @@ static void a_filter_that_is_late_examines_one_record(void **state)
                       .scan = 10,
                       .bytes = 1000,
                       .stop_us = 0};
-    uint64_t tag;
-    weir_read_box *box = weir_read_box_new();
     weir_poll_lane lane = {.barrier = UINT64_MAX, .places = 10};
-    weir_read_box_ask(box, store, &(weir_read){.max_records = 10, .max_bytes = 1000}, 1);
-    struct pollfd answer = {.fd = weir_read_box_fd(box), .events = POLLIN};
-    assert_int_equal(poll(&answer, 1, 20000), 1);
-    weir_read *read = weir_read_box_next(box, &tag);
+    weir_read *read = read_beside(0);
     weir_poll_lane_answer(&lane, &fill, &read);
     weir_poll_lane_take(&lane, &fill);
     assert_int_equal(page.count, 1);
     assert_true(fill.full);
     weir_read_destroy(&lane.answer);
-    weir_read_box_destroy(&box);
     weir_filter_destroy(&fill.where);
     weir_doc_fini(&doc);
     weir_page_fini(&page);
@@ -228,6 +262,49 @@ static void reads_that_hang_do_not_pile_up(void **state)
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 6);
     assert_int_equal(page.records[0].at.a, 5);
+    go_on(&request, &page);
+    weir_cursor_fini(&request.cursor);
+}
+
+/*  So a timeout that is shorter than a read takes gets on. */
+static void a_late_answer_serves_who_begins_there(void **state)
+{
+    (void)state;
+    put_many(0, 0, 10);
+    weir_poll_request request = quick();
+    help_store_hang(store, 0, true);
+    weir_page page = poll_page(&request);
+    assert_int_equal(page.count, 0);
+    go_on(&request, &page);
+    help_store_hang(store, 0, false);
+    weir_read *beside = read_beside(0);
+    weir_read_destroy(&beside);
+    put(0, 10);
+    help_store_hang(store, 0, true);
+    page = poll_page(&request);
+    assert_int_equal(page.count, 10);
+    go_on(&request, &page);
+    help_store_hang(store, 0, false);
+    request.timeout_us = patient().timeout_us;
+    assert_int_equal(read_all(&request, NULL), 1);
+    weir_cursor_fini(&request.cursor);
+}
+
+static void a_late_answer_hides_nothing_newer(void **state)
+{
+    (void)state;
+    put_many(0, 0, 10);
+    weir_poll_request request = quick();
+    help_store_hang(store, 0, true);
+    weir_page page = poll_page(&request);
+    go_on(&request, &page);
+    help_store_hang(store, 0, false);
+    weir_read *beside = read_beside(0);
+    weir_read_destroy(&beside);
+    put(0, 10);
+    request.timeout_us = patient().timeout_us;
+    page = poll_page(&request);
+    assert_int_equal(page.count, 11);
     go_on(&request, &page);
     weir_cursor_fini(&request.cursor);
 }
@@ -729,9 +806,12 @@ int main(void)
         BOTH(places_go_round_among_shards),
         BOTH(a_shard_that_hangs_costs_the_timeout),
         BOTH(a_filter_that_is_late_examines_one_record),
+        BOTH(what_has_come_by_the_timeout_is_given),
         BOTH(a_filter_gets_on_beside_a_shard_that_hangs),
         BOTH(an_error_is_told_and_the_place_kept),
         BOTH(reads_that_hang_do_not_pile_up),
+        BOTH(a_late_answer_serves_who_begins_there),
+        BOTH(a_late_answer_hides_nothing_newer),
         BOTH(an_answer_may_come_when_the_poller_is_gone),
         BOTH(several_polls_are_under_way_at_once),
         BOTH(a_poll_may_be_given_up),

@@ -358,7 +358,8 @@ static void a_scattered_record_keeps_its_origin(void **state)
     weir_builder builder = {0};
     park(ring, 1);
     for (uint32_t i = 0; i < 6; i++) {
-        static const weir_run origins[] = {{0, "a", NULL, "x"}, {0, "b", "p", NULL}};
+        static const weir_run origins[] = {{.source = "a", .label = "x"},
+                                           {.source = "b", .peer = "p"}};
         char key[] = {'k', (char)('1' + i % 2)};
         weir_record record = {.format = WEIR_TEXT,
                               .data = (const uint8_t *)&i,
