@@ -223,7 +223,6 @@ WRONG = {
                               "overflow = sample { .. }"),
     "redis": ('store = redis { url = "x" }', "store", "later"),
     "jetstream": ('store = jetstream { url = "x" }', "store", "later"),
-    "a function for scale": ("scale = function (m) return 1 end", "scale", "later"),
     "a word in quotes": ('overflow = "drop_oldest"', "overflow", "without quotes"),
     "a word of another option": ("overflow = disk", "overflow", "sample"),
     "a key that is no path": ('key = "a..b"', "key", "column 3"),
@@ -380,11 +379,6 @@ def test_nothing_reads_itself_through_a_store(bench):
                          'bus "b" { from = {"g", "p"}, store = disk { keep = all } }\n'
                          'process "p" { from = "b" }')
     assert len(told) == 3 and all("cycle" in line for line in told), told
-
-
-def test_a_source_that_reads_another_topology_comes_later(bench):
-    told = bench.refused("\n".join(BEGIN + ['source.bus "s" { of = "x/events" }']))
-    assert len(told) == 1 and "later" in told[0], told
 
 
 EXAMPLE = """
