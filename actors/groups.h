@@ -20,8 +20,8 @@ typedef struct {
     int64_t member_timeout_us; // so long silent, it is gone; WEIR_NONE: never
     /*  What follows is the group's, as its first member has it.                    */
     weir_retry_wait retry;
-    int64_t max_deliver;       // WEIR_FOREVER
-    int64_t window;            // records not acknowledged of a member
+    int64_t max_deliver; // WEIR_FOREVER
+    int64_t window;      // records not acknowledged of a member
     /*  Where a new group begins.                                                   */
     enum { WEIR_GROUP_START, WEIR_GROUP_END, WEIR_GROUP_TIME, WEIR_GROUP_CURSOR } start;
     int64_t start_ms;         // TIME

@@ -117,6 +117,7 @@ def test_mistakes(bench, far):
                           ('bus = "t/events", where = "n = 1"', "where"),
                           ('bus = "t/events", start = "late"', "start")):
         assert told in far.refused(FAR % ("", options))[0]
+    assert far.check(FAR % ("", 'bus = "t/events", where = "$shard == 1"')).code == 0
     live, _ = begin(bench, 1)
     run = far.run(FAR % ("supervise { intensity = 0 }",
                          'connect = "%s", bus = "orders"' % endpoint(bench)), code=1)
