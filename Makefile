@@ -153,6 +153,7 @@ demo: deps
 	@echo "building bin/weir (a minute or two at the first time)"
 	@$(MAKE) -s --no-print-directory all
 	@examples/access-log/run.sh
+	@examples/orders/run.sh
 
 test: deps
 	@$(MAKE) --no-print-directory unit

@@ -395,13 +395,22 @@ void weir_dispatch_read(weir_dispatch *self, int64_t now_us)
 
 /* --- Time -------------------------------------------------------------------------- */
 
-/*  Of the oldest attempt that is not answered; one that the store holds back for a group
-    has all the time.                                                               */
-static const flight *oldest_writing(const weir_dispatch *self)
+/*  The oldest attempt that is not answered.                                        */
+static flight *oldest_writing(const weir_dispatch *self)
 {
-    for (const flight *f = self->first; f; f = f->next)
-        if (f->state == WRITING) return atomic_load(&f->attempt->held) ? NULL : f;
-    return NULL;
+    flight *f = self->first;
+    while (f && f->state != WRITING)
+        f = f->next;
+    return f;
+}
+
+/*  What the store holds back for a group has all the time, and its own from then on.  */
+static void spare_held(weir_dispatch *self, int64_t now_us)
+{
+    flight *oldest = oldest_writing(self);
+    if (!oldest || !atomic_load(&oldest->attempt->held)) return;
+    for (flight *f = oldest; f; f = f->next)
+        if (f->state == WRITING) f->sent_us = now_us;
 }
 
 int64_t weir_dispatch_deadline(const weir_dispatch *self)
@@ -432,6 +441,7 @@ static void time_out(weir_dispatch *self)
 
 void weir_dispatch_run_due(weir_dispatch *self, int64_t now_us)
 {
+    spare_held(self, now_us);
     int64_t due = weir_dispatch_deadline(self);
     if (due < 0 || due > now_us) return;
     if (self->stalled) {

@@ -119,12 +119,13 @@ static bool has_shard(weir_output **shards, uint32_t count, const weir_output *s
     return false;
 }
 
-/*  Who is not in the map any more has made everything safe before it left.    */
-static void close_others(weir_routing *self, weir_output **shards, uint32_t count)
+/*  Who is not in the map any more has made everything safe before it left. What its
+    tokens were for may end with it, and then new ones go to all that are.     */
+static void close_others(weir_routing *self, weir_output **before, uint32_t count)
 {
-    for (uint32_t i = 0; self->map && i < self->map->shard_count; i++)
-        if (!has_shard(shards, count, self->shards[i]))
-            weir_output_close(self->shards[i]);
+    for (uint32_t i = 0; i < count; i++)
+        if (!has_shard(self->shards, self->map->shard_count, before[i]))
+            weir_output_close(before[i]);
 }
 
 /*  A marker goes to each shard that loses vnodes, behind all that it was sent. */
@@ -155,12 +156,14 @@ static weir_err follow(weir_routing *self, weir_report *report)
         weir_route_map_destroy(&map);
         return err;
     }
-    close_others(self, shards, map->shard_count);
-    free(self->shards);
+    weir_output **before = self->shards;
+    uint32_t count = self->map ? self->map->shard_count : 0;
     weir_route_map_destroy(&self->map);
     self->shards = shards;
     self->map = map;
     weir_splitter_resize(self->splitter, map->shard_count);
+    close_others(self, before, count);
+    free(before);
     send_markers(self);
     return WEIR_OK;
 }
@@ -205,8 +208,8 @@ weir_err weir_routing_open(weir_actor *kit, int port, weir_route *route,
     if (self->wake_fd < 0 ||
         weir_loop_watch(&kit->loop, self->wake_fd, false, woken, self))
         return weir_report_set(report, WEIR_ESYS, NULL, "no descriptors left");
+    self->round = weir_route_round(route); // before it joins: a later one is not missed
     self->user = weir_route_join(route, self->wake_fd);
-    self->round = weir_route_round(route);
     return follow(self, report);
 }
 

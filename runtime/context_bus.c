@@ -266,13 +266,16 @@ static void put_late(context *self, const weir_flush *flush, weir_buffer *body)
     if (ask_bus(self, flush->node, &reply, &report, "UNSAFE", since, NULL) == WEIR_OK)
         while (zmsg_size(reply) >= 4)
             put_missing(reply, &ids, &list);
-    const char *why = *report.text ? report.text
-                      : ids.size   ? "shards "
-                                   : "a node that writes to it has not handed on all";
+    weir_buffer_put_byte(&ids, 0);
+    const char *names = (const char *)ids.data;
+    const char *why = *report.text         ? report.text
+                      : strchr(names, ',') ? "shards "
+                      : *names             ? "shard "
+                                           : "a node that writes to it has not handed "
+                                             "on all";
     snprintf(sentence, sizeof sentence,
-             "flush_timeout: not all is safe after %" PRId64 " ms: %.150s%.*s",
-             (weir_clock_now_us() - flush->asked_us) / 1000, why,
-             ids.size < 150 ? (int)ids.size : 150, ids.size ? (char *)ids.data : "");
+             "flush_timeout: not all is safe after %" PRId64 " ms: %.150s%.150s",
+             (weir_clock_now_us() - flush->asked_us) / 1000, why, names);
     weir_json_put_member(body, "error", sentence);
     weir_buffer_printf(body, ",\"shards\":[%.*s]", (int)list.size,
                        list.size ? (char *)list.data : "");

@@ -43,11 +43,17 @@ static void read_field(const weir_doc *doc, const weir_path *path, weir_value *v
     if (i >= 0) weir_doc_value(doc, (uint32_t)i, value);
 }
 
+static void read_place(operand_kind kind, const weir_subject *subject, weir_value *value)
+{
+    weir_place place;
+    if (weir_subject_place(subject, &place))
+        natural(value, kind == OPERAND_SHARD ? place.shard : place.offset);
+}
+
 static void read_record(const filter_operand *operand, const weir_subject *subject,
                         weir_value *value)
 {
     const weir_record *record = &subject->record;
-    weir_place place;
     switch (operand->kind) {
     case OPERAND_HEADER:
         weir_record_header(record, operand->header.name, operand->header.size, value);
@@ -70,10 +76,8 @@ static void read_record(const filter_operand *operand, const weir_subject *subje
         }
         break;
     case OPERAND_SHARD:
-        if (weir_subject_place(subject, &place)) natural(value, place.shard);
-        break;
     case OPERAND_OFFSET:
-        if (weir_subject_place(subject, &place)) natural(value, place.offset);
+        read_place(operand->kind, subject, value);
         break;
     default:
         break;

@@ -203,6 +203,24 @@ static bool tell_slow(const weir_why *self, size_t node, size_t reader,
                 name_of(self, reader), name_of(self, node));
 }
 
+/*  A bus without a store is never slow itself: when it is waited for, one of its readers
+    is. That one is no wait of it while credit comes again and again, so it is told by
+    what it has not settled; node_count: none has anything.                       */
+static size_t slow_reader(const weir_why *self, size_t node)
+{
+    const weir_plan *plan = self->plan;
+    const weir_plan_node *bus = &plan->nodes[node];
+    size_t found = plan->node_count;
+    if (!bus->class->route || (bus->class->stores && bus->class->stores(bus->config)))
+        return found;
+    for (size_t l = 0; l < plan->link_count; l++) {
+        size_t to = plan->links[l].to;
+        uint64_t most = found < plan->node_count ? self->nodes[found].open : 0;
+        if (plan->links[l].from == node && self->nodes[to].open > most) found = to;
+    }
+    return found;
+}
+
 /*  The group may be that of no node, or of one that has nothing else to tell.      */
 static bool tell_group(const weir_why *self, size_t node, size_t reader,
                        const weir_wait *wait, weir_why_path *path)
@@ -212,51 +230,74 @@ static bool tell_group(const weir_why *self, size_t node, size_t reader,
                 "the store of %s is full: %s", name_of(self, node), wait->text);
 }
 
-/*  A store that is full of what a group has not read: the first one on the way.    */
+/*  From a node that waits for a reader to that reader, and so on.                */
 typedef struct {
-    const weir_wait *wait;
-    size_t bus;
-} holding;
+    const weir_why *why;
+    weir_why_path *path;
+    size_t before, node;   // the last step; node_count: the reader is none of ours
+    const weir_wait *wait; // of before, for node; NULL: there was no step
+    weir_wait guess;       // of a bus; wait may point to it
+    const weir_wait *held; // the first store on the way that a group holds; NULL: none
+    size_t bus;            // whose store that is
+} chain;
 
-static void put_before(const weir_why *self, const holding *h, weir_why_path *path)
+/*  A group is called as the node that it feeds, unless it has a name of its own.  */
+static bool step(chain *self)
 {
-    char cause[sizeof path->text];
-    memcpy(cause, path->text, sizeof cause);
-    snprintf(path->text, sizeof path->text, "the store of %s is full: %s: %.400s",
-             name_of(self, h->bus), h->wait->text, cause);
+    const weir_why *why = self->why;
+    const weir_wait *wait = wait_for_reader(why, self->node, self->path);
+    size_t none = why->plan->node_count;
+    size_t reader = wait         ? find_reader(why, wait->subject)
+                    : self->wait ? slow_reader(why, self->node)
+                                 : none;
+    if (!wait && reader == none) return false;
+    if (!wait) {
+        self->guess =
+            (weir_wait){.kind = WEIR_WAIT_ACK, .since_us = self->wait->since_us};
+        wait = &self->guess;
+    } else if (wait->kind == WEIR_WAIT_HELD && !self->held) {
+        self->held = wait;
+        self->bus = self->node;
+    }
+    self->before = self->node;
+    self->node = reader;
+    self->wait = wait;
+    return true;
 }
 
-/*  From a node that waits for a reader, to the end of the chain. A group is called as the
-    node that it feeds, unless it has a name of its own. Links have no cycles, but a
-    snapshot is no proof of that.                                                 */
-static bool chase(const weir_why *self, size_t node, weir_why_path *path, holding *h)
+/*  Where it ends nobody has a cause of his own.                                  */
+static bool tell_end(chain *self)
 {
-    const weir_wait *wait, *last = NULL;
-    size_t before = node;
-    for (size_t steps = 0; steps <= self->plan->node_count; steps++) {
-        if (has_own_cause(self, node, path)) return true;
-        if (!(wait = wait_for_reader(self, node, path))) break;
-        size_t reader = find_reader(self, wait->subject);
-        bool held = wait->kind == WEIR_WAIT_HELD, known = reader < self->plan->node_count;
-        if (!known)
-            return held ? tell_group(self, node, reader, wait, path)
-                        : tell_remote(self, node, wait, path);
-        if (held && !h->wait) *h = (holding){wait, node};
-        before = node;
-        node = reader;
-        last = wait;
+    if (!self->wait) return false;
+    if (self->wait->kind == WEIR_WAIT_HELD) {
+        if (self->held == self->wait) self->held = NULL; // this says it already
+        return tell_group(self->why, self->before, self->node, self->wait, self->path);
     }
-    if (!last || last->kind != WEIR_WAIT_HELD)
-        return last && tell_slow(self, before, node, last, path);
-    if (h->wait == last) h->wait = NULL; // this says it already
-    return tell_group(self, before, node, last, path);
+    return self->node < self->why->plan->node_count
+               ? tell_slow(self->why, self->before, self->node, self->wait, self->path)
+               : tell_remote(self->why, self->before, self->wait, self->path);
+}
+
+/*  Links have no cycles, but a snapshot is no proof of that.                     */
+static bool chase(chain *self)
+{
+    size_t count = self->why->plan->node_count;
+    for (size_t steps = 0; steps <= count && self->node < count; steps++) {
+        if (has_own_cause(self->why, self->node, self->path)) return true;
+        if (!step(self)) break;
+    }
+    return tell_end(self);
 }
 
 static bool follow(const weir_why *self, size_t node, weir_why_path *path)
 {
-    holding h = {NULL, 0};
-    if (!chase(self, node, path, &h)) return false;
-    if (h.wait) put_before(self, &h, path);
+    char cause[sizeof path->text];
+    chain c = {.why = self, .path = path, .node = node};
+    if (!chase(&c)) return false;
+    if (!c.held) return true;
+    memcpy(cause, path->text, sizeof cause);
+    snprintf(path->text, sizeof path->text, "the store of %s is full: %s: %.400s",
+             name_of(self, c.bus), c.held->text, cause);
     return true;
 }
 

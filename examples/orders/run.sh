@@ -57,6 +57,8 @@ code=0
 wait "$running" || code=$?
 [ "$code" = 0 ] || { cat log >&2; echo "exit code 0 was expected: $code" >&2; exit 1; }
 
+echo "== weir audit topology.lua: where each record is"
+"$weir" audit topology.lua
 echo "== weir bus ls: the store, which nobody uses now"
 "$weir" bus ls weir-orders/bus/events
 echo "== weir cat, the first order that is stored in shard 0"

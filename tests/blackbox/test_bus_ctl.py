@@ -250,6 +250,36 @@ def test_the_sums_hold_at_any_instant(bench, connect, overflow, store):
     assert (shed == 0) == (overflow == "block"), told
 
 
+RESTARTS = """
+supervise { intensity = 1000, drain = "200ms" }
+source.generate "gen" { count = forever }
+bus "events" { from = "gen", shards = 2, ring_records = 500 }
+process "bad" { from = "events", on_error = stop, each = function (r)
+  if r.id > 3000 then error "no more" end
+  return r
+end }
+sink.null "out" { from = "bad" }
+"""
+
+
+def test_restarts_unsettle_no_sum(bench, connect):
+    live = start(bench, RESTARTS)
+    client, last = connect(bench), {}
+    while bus(client)["recalled"] == 0 or client.ok("stats")["restarts"] < 3:
+        told = bus(client)
+        assert wrong(told) == []
+        for shard in told["shards"]:
+            for name in ("offered", "accepted"):
+                shard[name] += shard["recalled"]
+            for name in ("offered", "accepted", "safe", "batches", "recalled"):
+                key = (shard["shard"], name)
+                assert shard[name] >= last.get(key, 0), key
+                last[key] = shard[name]
+        assert live.running()
+    assert sum(last[shard, "safe"] for shard in (0, 1)) > 0
+    live.stop(code=None)
+
+
 def test_an_imbalance_is_told_and_changes_the_exit_code(bench):
     live = start(bench, STORED)
     wait_for(lambda: len(groups(bench)) == 2 and
@@ -436,6 +466,24 @@ def test_why_names_a_reader_that_does_not_read(bench):
     assert bench.weir("ctl", "resume", "t/out").code == 0
     why(bench, "it flows", 0)
     live.stop()
+
+
+def test_why_names_a_slow_reader(bench):
+    live = start(bench, """
+        supervise { drain = "200ms" }
+        settings { window = "1MB" }
+        source.generate "gen" { count = forever }
+        bus "events" { from = "gen", shards = 2, ring_bytes = "1MB" }
+        process "slow" { from = "events", each = function (r)
+          for i = 1, 20000 do r.x = i end
+          return r
+        end }
+        sink.null "out" { from = "slow" }
+        """)
+    body = why(bench, r"^gen -> events -> slow -> out: slow is slower than what comes: "
+               r"events waits for its (credit|acknowledgements), for ", 1)
+    assert {"slow"} >= {path["node"] for path in body["paths"]} - {"gen"}
+    live.stop(code=None)
 
 
 def test_each_number_is_a_metric(bench, connect):

@@ -64,3 +64,20 @@ def test_the_number_is_clamped(bench):
     live = bench.start(IDLE % (3, "1000"))
     live.wait_log("scaling bus=events shards=3")
     assert len(re.findall("scaling bus=", live.stop().err)) == 1
+
+
+LEAK = """
+local kept, calls = {}, 0
+local function leak ()
+  kept[#kept + 1] = ("x"):rep (4 << 20)
+  calls = calls + 1
+  return calls % 2 + 1
+end
+"""
+
+
+def test_a_policy_that_passes_its_memory_limit_begins_anew(bench):
+    live = bench.start(LEAK + IDLE % (4, "leak ()"))
+    live.wait_log("scaling policy failed bus=events cause=.*memory limit")
+    live.wait_log("scaling bus=events", count=12)  # one state is good for three
+    live.stop()

@@ -119,8 +119,22 @@ def test_expected_output_of_the_two_nodes_is_what_python_makes():
     assert [json.loads(line) for line in got] == made
 
 
+def test_expected_output_of_the_orders_is_what_python_makes():
+    bills, large = [], []
+    for shop, first in (("north", 0), ("south", 100000)):
+        for n in range(2000):
+            order = {"id": first + n, "count": n % 9 + 1, "price": n * 37 % 1000}
+            bills.append({"customer": "%s-%d" % (shop, n % 7), "id": first + n,
+                          "total": order["count"] * order["price"]})
+            if order["count"] >= 9:
+                large.append(order)
+    for name, made in (("bills", bills), ("large", large)):
+        got = lines_of(EXAMPLES / "orders" / "expected" / (name + ".ndjson"))
+        assert in_order(map(json.loads, got)) == made
+
+
 @pytest.mark.parametrize("example", ["access-log", "nginx-lines", "python-client",
-                                     "fan-in", "two-nodes"])
+                                     "fan-in", "two-nodes", "orders"])
 def test_example_runs_twice_from_a_fresh_state(example):
     for _ in range(2):
         out, code = run(example)

@@ -311,6 +311,35 @@ static void batches_behind_a_dead_one_keep_their_attempts(void **state)
     stop(self);
 }
 
+static void keep_last(void *arg, const weir_batch *batch)
+{
+    *(weir_batch **)arg = (weir_batch *)(uintptr_t)batch;
+}
+
+static void what_was_held_has_its_time_from_then_on(void **state)
+{
+    (void)state;
+    weir_batch *attempt = NULL;
+    weir_retry_config retry = WEIR_RETRY_DEFAULTS;
+    retry.attempts = 1;
+    bench *self = start(retry);
+    help_store_wedge(self->store, 0, true);
+    help_store_watch_writes(self->store, keep_last, &attempt);
+    send_batch(self, 3);
+    atomic_store(&attempt->held, true);
+    for (int i = 0; i < 5; i++)
+        step(self); // time passes, and nothing else
+    assert_true(self->now_us > 1000 * MS + 4 * retry.timeout_us);
+    atomic_store(&attempt->held, false);
+    self->now_us += retry.timeout_us / 2;
+    weir_dispatch_run_due(self->dispatch, self->now_us);
+    help_store_wedge(self->store, 0, false);
+    weir_dispatch_read(self->dispatch, self->now_us);
+    assert_int_equal(self->dead_count, 0);
+    assert_safe_in_order(self, 3);
+    stop(self);
+}
+
 static void a_stop_settles_nothing(void **state)
 {
     (void)state;
@@ -384,6 +413,7 @@ int main(void)
         cmocka_unit_test(a_fence_stays_before_what_follows_a_dead_batch),
         cmocka_unit_test(a_fence_stays_before_what_follows_a_refused_record),
         cmocka_unit_test(batches_behind_a_dead_one_keep_their_attempts),
+        cmocka_unit_test(what_was_held_has_its_time_from_then_on),
         cmocka_unit_test(a_stop_settles_nothing),
         cmocka_unit_test(a_refused_record_is_dead_and_the_others_are_safe_in_order),
         cmocka_unit_test(behind_a_fatal_failure_nothing_is_settled),

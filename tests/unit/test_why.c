@@ -340,6 +340,70 @@ static void durations_read_well(void **state)
     }
 }
 
+/*  The group of a bus is called as the node that it feeds; here p is the bus.       */
+static void a_group_that_holds_a_store_is_asked_why(void **state)
+{
+    stage *t = *state;
+    wait_for(t, IN, WEIR_WAIT_CREDIT, "p", "", 5 * s);
+    wait_for(t, P, WEIR_WAIT_HELD, "copy", "the group copy has not read 7", 9 * s);
+    expect(t, OUT, WEIR_WHY_HELD, COPY,
+           "the store of p is full: the group copy has not read 7, for 9 s");
+    t->nodes[COPY].paused = true;
+    expect(t, OUT, WEIR_WHY_HELD, COPY,
+           "the store of p is full: the group copy has not read 7: copy is paused by a "
+           "command");
+}
+
+static void a_group_without_a_node_is_named(void **state)
+{
+    stage *t = *state;
+    wait_for(t, P, WEIR_WAIT_HELD, "billing", "the group billing has not read 7", 9 * s);
+    expect(t, OUT, WEIR_WHY_HELD, P,
+           "the store of p is full: the group billing has not read 7, for 9 s");
+}
+
+static weir_route *some_route(const void *config)
+{
+    (void)config;
+    return NULL;
+}
+
+static bool stores(const void *config)
+{
+    (void)config;
+    return true;
+}
+
+/*  Credit comes again and again, so the bus, here `in`'s reader p, has no wait.     */
+static void a_bus_in_memory_is_never_the_slow_one(void **state)
+{
+    stage *t = *state;
+    weir_class bus = process;
+    bus.route = some_route;
+    t->plan.nodes[P].class = &bus;
+    wait_for(t, IN, WEIR_WAIT_ACK, "p", "", 5 * s);
+    t->nodes[OUT].open = 2;
+    expect(t, OUT, WEIR_WHY_HELD, OUT,
+           "out is slower than what comes: p waits for its acknowledgements, for 5 s");
+    bus.stores = stores;
+    expect(t, OUT, WEIR_WHY_HELD, P,
+           "p is slower than what comes: in waits for its acknowledgements, for 5 s");
+    bus.stores = NULL;
+    t->nodes[OUT].open = 0;
+    expect(t, OUT, WEIR_WHY_HELD, P,
+           "p is slower than what comes: in waits for its acknowledgements, for 5 s");
+    t->plan.nodes[P].class = &process;
+}
+
+/*  A bus may read what it has written, by detours.                                  */
+static void groups_that_hold_each_other_end(void **state)
+{
+    stage *t = *state;
+    wait_for(t, P, WEIR_WAIT_HELD, "copy", "the group copy has not read 7", 9 * s);
+    wait_for(t, COPY, WEIR_WAIT_HELD, "p", "the group p has not read 8", 9 * s);
+    assert_int_equal(ask(t, OUT)->verdict, WEIR_WHY_HELD);
+}
+
 #define STAGE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -357,6 +421,10 @@ int main(void)
         STAGE(no_work_is_no_trouble),
         STAGE(of_two_readers_the_slow_one_is_named),
         STAGE(a_snapshot_that_makes_no_sense_ends),
+        STAGE(a_group_that_holds_a_store_is_asked_why),
+        STAGE(a_group_without_a_node_is_named),
+        STAGE(groups_that_hold_each_other_end),
+        STAGE(a_bus_in_memory_is_never_the_slow_one),
         cmocka_unit_test(very_many_paths_are_cut),
         cmocka_unit_test(durations_read_well),
     };
