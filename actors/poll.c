@@ -462,7 +462,8 @@ static weir_err get_on(task *self)
 {
     weir_err err = WEIR_OK;
     while (!err && self->phase != DONE) {
-        weir_poller_receive(self->poller);
+        /*  Not before it has asked: a late answer may be of use to it then.        */
+        if (self->phase != ROUND) weir_poller_receive(self->poller);
         if (self->phase == ROUND || (self->phase == NEWS && self->news)) {
             err = begin_round(self);
         } else if (self->phase == NEWS) {
