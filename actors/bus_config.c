@@ -96,6 +96,8 @@ const weir_option weir_bus_node_options[] = {
     BOUND("disk.keep.bytes", WEIR_OPTION_SIZE, disk.keep_bytes, 1, "bytes that a shard keeps"),
     BOUND("disk.keep.records", WEIR_OPTION_INT, disk.keep_records, 1, "records that a shard keeps"),
     {"disk.keep.hold", WEIR_OPTION_BOOL, AT(disk.hold), 0, 0, NULL, false, "removes only what every group has committed"},
+    {"listen", WEIR_OPTION_TEXT, AT(listen), 0, 0, NULL, false, "endpoint where others read it: \"tcp://ADDRESS:PORT\" or \"ipc://PATH\"; it needs a store"},
+    {"plaintext", WEIR_OPTION_BOOL, AT(plaintext), 0, 0, NULL, false, "tcp without encryption and without knowing who reads"},
     {.name = NULL},
 };
 /* clang-format on */
@@ -170,6 +172,18 @@ static weir_err check_required(const weir_bus_options *self, weir_report *report
 
 /*  What is missing comes last, since an option that was refused is missing, too, and
     should hide nothing else.                                                       */
+static weir_err check_listen(const weir_bus_options *self, weir_report *report)
+{
+    weir_report cause = {0};
+    weir_endpoint endpoint = {.endpoint = self->listen, .plaintext = self->plaintext};
+    if (self->store == WEIR_BUS_MEMORY)
+        return wrong(report, "listen", "needs a store: store = disk { keep = .. }");
+    if (weir_endpoint_check(&endpoint, true, &cause))
+        return wrong(report, "listen", cause.text);
+    if (weir_endpoint_is_foreign(self->listen)) return WEIR_OK;
+    return wrong(report, "listen", "expected tcp:// or ipc://");
+}
+
 weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *report)
 {
     if (self->batch.min_records > self->batch.max_records)
@@ -178,6 +192,7 @@ weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *repor
         return wrong(report, "retry.first", "is more than retry.max");
     if (self->disk.map_bytes > self->disk.map_max_bytes)
         return wrong(report, "disk.map", "is more than disk.map_max");
+    if (self->listen && check_listen(self, report)) return report->err;
     weir_err err = check_scale(self, report);
     return err ? err : check_required(self, report);
 }

@@ -27,6 +27,8 @@ typedef struct {
     char *path;   // of the disk store; NULL: bus/NAME under the topology's state
     int64_t keep; // 0: not said; WEIR_FOREVER: all; WEIR_TABLE: the bounds in disk
     weir_disk_config disk; // without path and name
+    char *listen;   // where the bus is read by others; NULL: only in the run folder
+    bool plaintext; // of listen
 } weir_bus_options;
 
 extern const weir_bus_options weir_bus_options_defaults;

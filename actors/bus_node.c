@@ -1,8 +1,10 @@
 #include "actors/bus_node.h"
+#include "actors/bus_server.h"
 #include "actors/bus_shards.h"
 #include "actors/bus_tell.h"
 #include "actors/reader.h"
 #include "runtime/clock.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -17,7 +19,13 @@ typedef struct {
     void *function;        // of a policy that is one; NULL: none
     char told[512];        // its last error
     int wake_fd;           // eventfd
+    zactor_t *server;      // for other processes; NULL: none
+    weir_bus_server_config server_config;
+    sem_t server_ended;
+    weir_report server_report; // of its init
 } bus_node;
+
+static const int stop_timeout_ms = 2000;
 
 /* --- Scaling ----------------------------------------------------------------------- */
 
@@ -107,6 +115,27 @@ static weir_err open_hub(bus_node *self, weir_report *report)
     return weir_hub_open(self->hub, self->node.state_dir, report);
 }
 
+/*  Other processes read what is stored, and nothing else.                          */
+static weir_err open_server(bus_node *self, weir_report *report)
+{
+    if (!weir_hub_store(self->hub)) return WEIR_OK;
+    sem_init(&self->server_ended, 0, 0);
+    self->server_config = (weir_bus_server_config){
+        .node = self->node, .hub = self->hub, .bus_vitals = self->node.vitals};
+    self->server_config.node.vitals = NULL;
+    self->server_config.node.report = &self->server_report;
+    self->server_config.node.ended = &self->server_ended;
+    self->server = zactor_new(weir_bus_server, &self->server_config);
+    weir_handover_take(&self->server_report);
+    if (!self->server || self->server_report.err) {
+        *report = self->server_report;
+        return report->err ? report->err
+                           : weir_report_set(report, WEIR_ESYS, NULL,
+                                             "no thread or socket could be made");
+    }
+    return weir_actor_ask(self->server, NULL, "START", NULL);
+}
+
 static weir_err open_policy(bus_node *self, weir_report *report)
 {
     const weir_bus_options *o = &self->config->bus;
@@ -134,6 +163,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     if (!err) err = weir_hub_begin_epoch(self->hub, &epoch, report);
     if (err) return err;
     err = open_policy(self, report);
+    if (!err) err = open_server(self, report);
     if (err) return err;
     return weir_bus_shards_new(&self->shards,
                                &(weir_bus_shards_config){.hub = self->hub,
@@ -149,7 +179,8 @@ static void fini(void *arg)
     bus_node *self = arg;
     weir_scaling_destroy(&self->scaling);
     if (self->function) self->config->bus.function.class->close(&self->function);
-    bool stuck = weir_bus_shards_destroy(&self->shards) != WEIR_OK;
+    bool stuck = weir_actor_stop(&self->server, &self->server_ended, stop_timeout_ms);
+    stuck |= weir_bus_shards_destroy(&self->shards) != WEIR_OK;
     if (stuck) return;
     weir_hub_destroy(&self->own_hub);
     if (self->wake_fd >= 0) close(self->wake_fd);

@@ -172,6 +172,8 @@ static void enroll(weir_group *group, weir_member_of *member,
         end = &(*end)->next;
     *end = member;
     member->group = group;
+    member->ack_timeout_us = config->ack_timeout_us;
+    member->member_timeout_us = config->member_timeout_us;
     group->next_us = 0;
     weir_group_share(group);
 }

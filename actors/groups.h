@@ -16,11 +16,12 @@
 #include "runtime/screen.h"
 
 typedef struct {
-    int64_t ack_timeout_us; // WEIR_NONE: none
+    int64_t ack_timeout_us;    // of this member; WEIR_NONE: none
+    int64_t member_timeout_us; // so long silent, it is gone; WEIR_NONE: never
+    /*  What follows is the group's, as its first member has it.                    */
     weir_retry_wait retry;
-    int64_t member_timeout_us; // so long silent, a member is gone
-    int64_t max_deliver;       // WEIR_FOREVER
-    int64_t window;            // records not acknowledged of a member
+    int64_t max_deliver; // WEIR_FOREVER
+    int64_t window;      // records not acknowledged of a member
     /*  Where a new group begins.                                                   */
     enum { WEIR_GROUP_START, WEIR_GROUP_END, WEIR_GROUP_TIME, WEIR_GROUP_CURSOR } start;
     int64_t start_ms;         // TIME

@@ -469,12 +469,12 @@ static bool deliver(fetch *self, weir_group_shard *shard)
     size_t room =
         self->held < (size_t)config->window ? (size_t)config->window - self->held : 0;
     if (room == 0) return false;
-    bool timed = config->ack_timeout_us != WEIR_NONE;
+    int64_t timeout_us = self->member->ack_timeout_us;
     weir_group_delivery delivery = {
         .max_records = room < self->max_records ? (uint32_t)room : self->max_records,
         .max_bytes = self->max_bytes,
         .now_us = self->now_us,
-        .due_us = timed ? self->now_us + config->ack_timeout_us : -1,
+        .due_us = timeout_us == WEIR_NONE ? -1 : self->now_us + timeout_us,
         .joins = joins,
         .give = give,
         .arg = self,

@@ -73,8 +73,9 @@ struct weir_member_of {
     weir_member_of *next; // in the order of joining
     weir_group *group;    // NULL: it was removed meanwhile
     char *name;
-    weir_screen *screen; // lent; NULL: none
-    int wake_fd;         // -1: none
+    weir_screen *screen;                       // lent; NULL: none
+    int wake_fd;                               // -1: none
+    int64_t ack_timeout_us, member_timeout_us; // WEIR_NONE
     int64_t seen_us;
     bool gone;    // silent for too long: has no shards until it fetches again
     bool idle;    // its last fetch found nothing

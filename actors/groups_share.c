@@ -91,10 +91,9 @@ void weir_member_gone(weir_member_of *self)
 
 static void judge_silence(weir_group *self, int64_t now_us)
 {
-    int64_t timeout_us = self->config.member_timeout_us;
-    for (weir_member_of *member = self->members; member && timeout_us != WEIR_NONE;
-         member = member->next) {
-        if (member->gone) continue;
+    for (weir_member_of *member = self->members; member; member = member->next) {
+        int64_t timeout_us = member->member_timeout_us;
+        if (member->gone || timeout_us == WEIR_NONE) continue;
         if (now_us - member->seen_us < timeout_us) {
             self->next_us = weir_earlier(self->next_us, member->seen_us + timeout_us);
             continue;
@@ -113,7 +112,7 @@ static void judge_late(weir_groups *groups, weir_group_shard *shard, int64_t now
     while ((record = weir_group_window_late(shard->window, now_us, &walk))) {
         weir_buffer why = {0};
         weir_buffer_put_text(&why, "no ack within ");
-        weir_print_time(group->config.ack_timeout_us, &why);
+        weir_print_time(shard->owner->ack_timeout_us, &why);
         weir_buffer_put_byte(&why, 0);
         record->late = true;
         weir_group_failed(groups, shard, record, 0, (const char *)why.data, now_us);

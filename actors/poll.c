@@ -2,6 +2,7 @@
 #include "actors/poll_lane.h"
 #include "actors/read_box.h"
 #include "runtime/clock.h"
+#include <assert.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -27,20 +28,30 @@ struct weir_poller {
     weir_store *store; // lent
     uint64_t nonce;
     weir_read_box *box;
-    int news_fd;    // readable when records were stored
-    weir_doc doc;   // scratch of filters
-    uint64_t polls; // tag of the reads of this one
-    /*  Shards with a read of an earlier poll still out: they get no other one before it
-        comes, so that a shard that hangs does not gather them.                     */
+    int news_fd;         // readable when records were stored
+    weir_doc doc;        // scratch of filters
+    uint64_t polls;      // tag of the reads of the last one
+    weir_polling *first; // polls under way
+    /*  Shards with a read of a poll that has ended still out: they get no other one
+       before it comes, so that a shard that hangs does not gather them. */
     uint32_t *late;
     size_t late_count;
 };
 
+/*  ROUND: shards are to be looked at. ANSWERS: reads are out. NEWS: nothing was found. */
+typedef enum { ROUND, ANSWERS, NEWS, DONE } phase;
+
 /*  One poll. A round gives each shard that has more its share of the places that are
     left: it reads, waits for all answers, and takes from each.                     */
-typedef struct {
+typedef struct weir_polling {
+    weir_polling *next;
     weir_poller *poller;
-    const weir_poll_request *request;
+    weir_poll_request request; // all it points to is lent
+    uint64_t tag;
+    phase phase;
+    bool news;    // something was stored since the shards were looked at
+    bool ready;   // there is something to do
+    bool is_late; // shards have come since it began
     weir_report *report;
     weir_fill fill;
     int64_t deadline_us;
@@ -83,6 +94,7 @@ void weir_poller_destroy(weir_poller **self_p)
     weir_poller *self = *self_p;
     if (!self) return;
     *self_p = NULL;
+    assert(!self->first);
     self->store->class->unwatch(self->store, self->news_fd);
     close(self->news_fd);
     weir_clock_unwatch(weir_read_box_fd(self->box));
@@ -108,8 +120,10 @@ static void add_late(weir_poller *self, uint32_t shard)
 
 static void forget_late(weir_poller *self, uint32_t shard)
 {
-    for (size_t i = 0; i < self->late_count; i++)
-        if (self->late[i] == shard) self->late[i--] = self->late[--self->late_count];
+    size_t i = 0;
+    while (i < self->late_count && self->late[i] != shard)
+        i++;
+    if (i < self->late_count) self->late[i] = self->late[--self->late_count];
 }
 
 /* --- Lanes ------------------------------------------------------------------------- */
@@ -156,7 +170,7 @@ static weir_poll_lane *lane_at(const task *self, size_t i)
 static bool wants(const task *self, uint32_t shard)
 {
     return !self->wanted ||
-           bsearch(&shard, self->wanted, self->request->shard_count, sizeof shard, by_id);
+           bsearch(&shard, self->wanted, self->request.shard_count, sizeof shard, by_id);
 }
 
 static bool from_cursor(const weir_poll_request *request)
@@ -167,10 +181,10 @@ static bool from_cursor(const weir_poll_request *request)
 static weir_poll_lane lane_begin(const task *self, uint32_t shard, bool is_new)
 {
     weir_poll_lane lane = {.shard = shard, .due = true, .barrier = UINT64_MAX};
-    if (from_cursor(self->request))
-        lane.at = weir_cursor_get(&self->request->cursor, shard);
+    if (from_cursor(&self->request))
+        lane.at = weir_cursor_get(&self->request.cursor, shard);
     else if (!is_new)
-        lane.since_ms = self->request->from_end ? INT64_MAX : self->request->from_ms;
+        lane.since_ms = self->request.from_end ? INT64_MAX : self->request.from_ms;
     lane.began = lane.at;
     return lane;
 }
@@ -253,8 +267,7 @@ static void send(task *self, weir_poll_lane *lane)
     question->shard = lane->shard;
     question->after = lane->at;
     question->since_ms = lane->since_ms;
-    weir_read_box_ask(self->poller->box, self->poller->store, question,
-                      self->poller->polls);
+    weir_read_box_ask(self->poller->box, self->poller->store, question, self->tag);
 }
 
 static void ask(task *self, weir_poll_lane *lane)
@@ -300,58 +313,75 @@ static void ask_all(task *self)
     is asked for later.                                                             */
 static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
 {
-    return !read->err && weir_position_equal(read->after, lane->at) &&
+    return read && !read->err && weir_position_equal(read->after, lane->at) &&
            read->since_ms == lane->since_ms;
 }
 
-/*  The shard of a late answer may be asked again, if it is waited for.             */
-static void receive_late(task *self, weir_poll_lane *lane, weir_read *read)
+static task *find_task(const weir_poller *self, uint64_t tag)
 {
-    forget_late(self->poller, read->shard);
-    bool waits = lane && lane->waiting && !lane->asked;
-    if (waits && is_of_use(lane, read)) {
-        self->waiting--;
-        weir_poll_lane_answer(lane, &self->fill, &read);
-        lane->due = true;
-    } else if (waits && !is_over(self)) {
-        send(self, lane);
-    }
-    weir_read_destroy(&read);
+    task *one = self->first;
+    while (one && one->tag != tag)
+        one = one->next;
+    return one;
 }
 
-static void receive(task *self)
+/*  The answer to a poll that has ended: whoever waits for that shard takes it, or may ask
+    now.                                                                            */
+static void take_late(weir_poller *self, weir_read **read_p)
+{
+    uint32_t shard = (*read_p)->shard;
+    forget_late(self, shard);
+    for (task *one = self->first; one; one = one->next) {
+        weir_poll_lane *lane = find(one, shard);
+        if (!lane || !lane->waiting || lane->asked || lane->slow) continue;
+        if (is_of_use(lane, *read_p)) {
+            one->waiting--;
+            one->ready = true;
+            weir_poll_lane_answer(lane, &one->fill, read_p);
+            lane->due = true;
+        } else if (!is_over(one) && !is_late(self, shard)) {
+            send(one, lane);
+        }
+    }
+    weir_read_destroy(read_p);
+}
+
+static void take_answer(task *self, weir_read **read_p)
+{
+    weir_poll_lane *lane = find(self, (*read_p)->shard);
+    if (lane->slow) { // it was given up
+        lane->waiting = false;
+        weir_read_destroy(read_p);
+        return;
+    }
+    self->waiting--;
+    self->ready = true;
+    weir_poll_lane_answer(lane, &self->fill, read_p);
+}
+
+void weir_poller_receive(weir_poller *self)
 {
     uint64_t tag;
-    for (weir_read *read; (read = weir_read_box_next(self->poller->box, &tag));) {
-        weir_poll_lane *lane = find(self, read->shard);
-        if (tag != self->poller->polls) {
-            receive_late(self, lane, read);
-            continue;
-        }
-        self->waiting--;
-        weir_poll_lane_answer(lane, &self->fill, &read);
+    eventfd_t count;
+    bool news = eventfd_read(self->news_fd, &count) == 0;
+    for (task *one = self->first; news && one; one = one->next)
+        one->news = one->ready = true;
+    for (weir_read *read; (read = weir_read_box_next(self->box, &tag));) {
+        task *one = find_task(self, tag);
+        if (one)
+            take_answer(one, &read);
+        else
+            take_late(self, &read);
     }
 }
 
-/*  Sleeps until there may be an answer, or news if asked for, or time is over.     */
-static void wait(const task *self, bool news)
+/*  What has not answered by now keeps its place.                                   */
+static void give_up_slow(task *self)
 {
-    struct pollfd fds[] = {
-        {.fd = weir_read_box_fd(self->poller->box), .events = POLLIN},
-        {.fd = self->poller->news_fd, .events = POLLIN},
-    };
-    poll(fds, news ? 2 : 1, weir_clock_timeout_ms(self->deadline_us));
-}
-
-static void gather(task *self)
-{
-    for (receive(self); self->waiting && !is_over(self); receive(self))
-        wait(self, false);
     for (size_t i = 0; self->waiting && i < self->lane_count; i++) {
         weir_poll_lane *lane = &self->lanes[i];
         if (!lane->waiting) continue;
-        weir_poll_lane_is_slow(lane, self->fill.page, self->request->timeout_us);
-        if (lane->asked) add_late(self->poller, lane->shard);
+        weir_poll_lane_is_slow(lane, self->fill.page, self->request.timeout_us);
         self->waiting--;
     }
 }
@@ -385,63 +415,64 @@ static bool share_places(task *self, bool over)
     return true;
 }
 
-/*  Asks who has a turn and nothing to give, and waits for the answers.             */
-static weir_err read_round(task *self)
+/*  The shards are read, unless none has more or time is over: then only what has come is
+    taken. News that come from here on are another round's, so none is missed.      */
+static void ask_round(task *self, bool over)
 {
-    ask_all(self);
-    gather(self);
-    weir_err err = load_fences(self);
-    if (!err) apply_fences(self);
-    return err;
+    bool found = self->fill.page->count || weir_fill_ended(&self->fill);
+    apply_fences(self);
+    if (share_places(self, over)) {
+        if (!over) ask_all(self);
+        self->phase = ANSWERS;
+    } else {
+        self->phase = found || is_over(self) ? DONE : NEWS;
+    }
 }
 
-/*  Until the page, the time, or what the shards have ends.                         */
-static weir_err do_rounds(task *self)
+static weir_err begin_round(task *self)
+{
+    self->news = false;
+    weir_err err = add_lanes(self, self->is_late);
+    if (err) return err;
+    for (size_t i = 0; self->is_late && i < self->lane_count; i++)
+        self->lanes[i].due = true;
+    self->is_late = true;
+    ask_round(self, false);
+    return WEIR_OK;
+}
+
+/*  All have answered, or time is over.                                             */
+static weir_err end_round(task *self)
+{
+    give_up_slow(self);
+    weir_err err = load_fences(self);
+    if (err) return err;
+    apply_fences(self);
+    for (size_t i = 0; i < self->lane_count; i++)
+        weir_poll_lane_take(lane_at(self, i), &self->fill);
+    if (weir_fill_ended(&self->fill))
+        self->phase = DONE;
+    else
+        ask_round(self, is_over(self));
+    return WEIR_OK;
+}
+
+/*  Gets on until it has to wait.                                                   */
+static weir_err get_on(task *self)
 {
     weir_err err = WEIR_OK;
-    for (bool over = false; !err; over = is_over(self)) {
-        apply_fences(self);
-        if (!share_places(self, over)) break;
-        if (!over) err = read_round(self);
-        for (size_t i = 0; !err && i < self->lane_count; i++)
-            weir_poll_lane_take(lane_at(self, i), &self->fill);
-        if (weir_fill_ended(&self->fill)) break;
-    }
-    return err;
-}
-
-static void forget_news(const task *self)
-{
-    eventfd_t count;
-    eventfd_read(self->poller->news_fd, &count);
-}
-
-/*  False: time is over and nothing was stored.                                     */
-static bool wait_for_news(task *self)
-{
-    struct pollfd news = {.fd = self->poller->news_fd, .events = POLLIN};
-    while (!is_over(self)) {
-        if (poll(&news, 1, 0) == 1) return true;
-        wait(self, true);
-        receive(self);
-    }
-    return false;
-}
-
-/*  News are forgotten before shards are read, so none is missed.                   */
-static weir_err fill_page(task *self)
-{
-    weir_err err;
-    forget_news(self);
-    err = add_lanes(self, false);
-    if (!err) err = do_rounds(self);
-    while (!err && self->fill.page->count == 0 && !weir_fill_ended(&self->fill) &&
-           wait_for_news(self)) {
-        forget_news(self);
-        err = add_lanes(self, true);
-        for (size_t i = 0; i < self->lane_count; i++)
-            self->lanes[i].due = true;
-        if (!err) err = do_rounds(self);
+    while (!err && self->phase != DONE) {
+        /*  Not before it has asked: a late answer may be of use to it then.        */
+        if (self->phase != ROUND) weir_poller_receive(self->poller);
+        if (self->phase == ROUND || (self->phase == NEWS && self->news)) {
+            err = begin_round(self);
+        } else if (self->phase == NEWS) {
+            if (!is_over(self)) break;
+            self->phase = DONE;
+        } else {
+            if (self->waiting && !is_over(self)) break;
+            err = end_round(self);
+        }
     }
     return err;
 }
@@ -486,10 +517,10 @@ static uint32_t *sort_wanted(const weir_poll_request *request)
 static void write_cursor(const task *self, bool moved)
 {
     weir_cursor *cursor = &self->fill.page->cursor;
-    const weir_cursor *before = &self->request->cursor;
+    const weir_cursor *before = &self->request.cursor;
     cursor->nonce = self->poller->nonce;
     cursor->first = before->first;
-    for (size_t i = 0; from_cursor(self->request) && i < before->count; i++)
+    for (size_t i = 0; from_cursor(&self->request) && i < before->count; i++)
         weir_cursor_set(cursor, before->marks[i].shard, before->marks[i].at);
     for (size_t i = 0; i < self->lane_count; i++) {
         const weir_poll_lane *lane = &self->lanes[i];
@@ -519,32 +550,38 @@ static void finish(task *self)
         moved |= !weir_position_equal(lane->at, lane->began);
         more |= lane->answered && !lane->slow && !lane->failed &&
                 (lane->answer || lane->more);
-        weir_read_destroy(&lane->answer);
     }
     page->more = moved && more;
     write_cursor(self, moved);
-    if (self->request->by_time && page->count)
+    if (self->request.by_time && page->count)
         qsort(page->records, page->count, sizeof *page->records, by_time);
-    free(self->lanes);
-    free(self->fences);
-    free(self->wanted);
 }
 
-weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
-                          weir_page *page, weir_report *report)
+static bool reads_nothing(const weir_poll_request *request)
 {
+    return request->limit == 0 && from_cursor(request);
+}
+
+weir_err weir_polling_begin(weir_polling **self_p, weir_poller *poller,
+                            const weir_poll_request *request, weir_page *page,
+                            weir_report *report)
+{
+    *self_p = NULL;
     *page = (weir_page){0};
-    weir_err err = check(self, request, report);
+    weir_err err = check(poller, request, report);
     if (err) return err;
     int64_t deadline_us = weir_clock_now_us() + request->timeout_us;
     task one = {
-        .poller = self,
-        .request = request,
-        .report = report,
+        .next = poller->first,
+        .poller = poller,
+        .request = *request,
+        .tag = ++poller->polls,
+        .phase = reads_nothing(request) ? DONE : ROUND,
+        .ready = true,
         .fill = {.page = page,
                  .where = request->where,
-                 .doc = &self->doc,
-                 .nonce = self->nonce,
+                 .doc = &poller->doc,
+                 .nonce = poller->nonce,
                  .room = request->limit,
                  .scan = request->scan,
                  .bytes = request->bytes,
@@ -553,8 +590,77 @@ weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
         .turn = request->cursor.first,
         .wanted = sort_wanted(request),
     };
-    self->polls++;
-    if (request->limit || !from_cursor(request)) err = fill_page(&one);
-    finish(&one);
+    *self_p = malloc(sizeof one);
+    if (!*self_p) abort();
+    memcpy(*self_p, &one, sizeof one);
+    poller->first = *self_p;
+    return WEIR_OK;
+}
+
+bool weir_polling_run(weir_polling *self, weir_err *err, weir_report *report)
+{
+    self->ready = false;
+    self->report = report;
+    *err = get_on(self);
+    if (!*err && self->phase != DONE) return false;
+    finish(self);
+    return true;
+}
+
+bool weir_polling_is_ready(const weir_polling *self)
+{
+    return self->ready || is_over(self);
+}
+
+int64_t weir_polling_deadline(const weir_polling *self)
+{
+    return self->deadline_us;
+}
+
+void weir_polling_end(weir_polling **self_p)
+{
+    weir_polling *self = *self_p;
+    *self_p = NULL;
+    if (!self) return;
+    for (size_t i = 0; i < self->lane_count; i++) {
+        weir_poll_lane *lane = &self->lanes[i];
+        if (lane->waiting && lane->asked) add_late(self->poller, lane->shard);
+        weir_read_destroy(&lane->answer);
+    }
+    weir_polling **at = &self->poller->first;
+    while (*at != self)
+        at = &(*at)->next;
+    *at = self->next;
+    free(self->lanes);
+    free(self->fences);
+    free(self->wanted);
+    free(self);
+}
+
+void weir_poller_fds(const weir_poller *self, int fds[2])
+{
+    fds[0] = weir_read_box_fd(self->box);
+    fds[1] = self->news_fd;
+}
+
+/*  Sleeps until there may be something, or time is over.                           */
+static void wait(const weir_poller *self, int64_t deadline_us)
+{
+    int fds[2];
+    weir_poller_fds(self, fds);
+    struct pollfd items[] = {{.fd = fds[0], .events = POLLIN},
+                             {.fd = fds[1], .events = POLLIN}};
+    poll(items, 2, weir_clock_timeout_ms(deadline_us));
+}
+
+weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
+                          weir_page *page, weir_report *report)
+{
+    weir_polling *one;
+    weir_err err = weir_polling_begin(&one, self, request, page, report);
+    if (err) return err;
+    while (!weir_polling_run(one, &err, report))
+        wait(self, weir_polling_deadline(one));
+    weir_polling_end(&one);
     return err;
 }

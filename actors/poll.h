@@ -58,7 +58,7 @@ typedef struct weir_poller weir_poller;
 /*  Reads from the store (lent), whose records have this nonce. NULL: the process has no
     descriptor left; errno says why.                                                */
 weir_poller *weir_poller_new(weir_store *store, uint64_t nonce);
-/*  Waits for nobody: what a shard answers later is thrown away.                    */
+/*  Waits for nobody: what a shard answers later is thrown away. All polls have ended. */
 void weir_poller_destroy(weir_poller **self_p);
 
 /*  Fills the page, at the latest when the timeout has come. Finding nothing it waits for
@@ -68,3 +68,30 @@ void weir_poller_destroy(weir_poller **self_p);
 weir_err weir_poller_poll(weir_poller *self, const weir_poll_request *request,
                           weir_page *page, weir_report *report);
 void weir_page_fini(weir_page *self);
+
+/* --- For those who wait for other things, too -------------------------------------- */
+
+/*  A poll under way; several of one poller may be.                                 */
+typedef struct weir_polling weir_polling;
+
+/*  Begins one, which waits for nothing; the page, and all that the request points to, are
+    lent until it ends. Errors as above; *self_p is NULL then. The page is to be ended in
+    any case, after the poll.                                                       */
+weir_err weir_polling_begin(weir_polling **self_p, weir_poller *poller,
+                            const weir_poll_request *request, weir_page *page,
+                            weir_report *report);
+
+/*  Gets on as far as it does without waiting. True: the page is as filled as it gets, or
+ *err says why not; only weir_polling_end is left.                               */
+bool weir_polling_run(weir_polling *self, weir_err *err, weir_report *report);
+void weir_polling_end(weir_polling **self_p);
+
+/*  Whether it may get on, after weir_poller_receive or another poll's run; it does at its
+    deadline.                                                                       */
+bool weir_polling_is_ready(const weir_polling *self);
+int64_t weir_polling_deadline(const weir_polling *self);
+
+/*  Takes what has come for all polls. The descriptors are readable when there is
+    something, and until this was called.                                           */
+void weir_poller_receive(weir_poller *self);
+void weir_poller_fds(const weir_poller *self, int fds[2]);

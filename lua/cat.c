@@ -16,6 +16,7 @@
 #include "lua/guard.h"
 #include "lua/remote.h"
 #include "lua/run.h"
+#include "lua/stored.h"
 #include "runtime/clock.h"
 #include "runtime/delivery.h"
 #include "runtime/once.h"
@@ -51,34 +52,14 @@ typedef struct {
 
 /* --- Records ----------------------------------------------------------------------- */
 
-static void put_headers(weir_buffer *out, const weir_record *record)
-{
-    weir_reader reader = {record->headers, record->headers + record->headers_size};
-    weir_value value;
-    size_t before = out->size;
-    weir_buffer_put_text(out, ",\"headers\":");
-    if (record->headers && weir_read_value(&reader, &value) == WEIR_OK &&
-        weir_json_put_value(out, &value) == WEIR_OK)
-        return;
-    out->size = before;
-    weir_buffer_put_text(out, ",\"headers\":null");
-}
-
 static void put_object(cat *self, const weir_polled *polled)
 {
-    weir_buffer *out = &self->output;
-    const weir_record *record = &polled->record;
-    weir_buffer_printf(out,
-                       "{\"shard\":%" PRIu32 ",\"offset\":%" PRIu64
-                       ",\"id\":\"%016" PRIx64 ":%" PRIu64 ":%" PRIu32 ":%" PRIu64
-                       "\",\"ts\":%" PRId64 ",\"key\":",
-                       polled->shard, polled->at.a, self->nonce, polled->epoch,
-                       polled->shard, polled->sequence, record->ts_ms);
-    if (record->key.type == WEIR_MISSING || weir_json_put_value(out, &record->key))
-        weir_buffer_put_text(out, "null");
-    put_headers(out, record);
-    weir_tap_put_payload(out, record);
-    weir_buffer_put_text(out, "}\n");
+    const weir_place place = {.nonce = self->nonce,
+                              .epoch = polled->epoch,
+                              .sequence = polled->sequence,
+                              .offset = polled->at.a,
+                              .shard = polled->shard};
+    weir_put_stored(&self->output, &place, &polled->record);
 }
 
 /*  A payload that no line can hold comes as a whole record.                        */

@@ -1,6 +1,7 @@
 #include "lua/place.h"
 #include <stdlib.h>
 #include <string.h>
+#include "actors/source_bus.h"
 #include "runtime/filter.h"
 
 typedef struct weir_place_use {
@@ -40,11 +41,11 @@ static const weir_plan_node *find_node(const weir_plan *plan, const char *name)
     return NULL;
 }
 
-/*  Of several inputs one is enough: what the others bring has no place, and there every
-    test of it is false.                                                            */
+/*  The expression of a source.bus is judged by the bus. Of several inputs one is enough:
+    what the others bring has no place, and there every test of it is false. */
 static bool reads_a_store(const weir_plan *plan, const weir_plan_node *node)
 {
-    bool reads = node->class->follows;
+    bool reads = node->class->follows || node->class == &weir_source_bus_class;
     for (size_t f = 0; f < node->from_count && !reads; f++) {
         const weir_plan_node *from = find_node(plan, node->from[f]);
         reads = from && from->class->follows;

@@ -5,6 +5,8 @@
 #include <unistd.h>
 #include "lua/keys.h"
 #include "lua/oneline.h"
+#include "lua/recv_bus.h"
+#include "lua/remote.h"
 #include "runtime/delivery.h"
 
 static const weir_recv_config defaults = {.limit = WEIR_NONE};
@@ -184,7 +186,11 @@ const weir_flag weir_recv_flags[] = {
     {"--keys", "FOLDER", "where the keys are, instead of weir-keys"},
     {"--limit", "N", "end after so many records"},
     {"--for", "TIME", "end after so long, such as 30s"},
-    {"--json", NULL, "whole records as JSON objects: key, ts, source, peer, payload"},
+    {"--json", NULL, "whole records as JSON objects: key, ts, .., payload"},
+    {"--group", "NAME", "of a bus: take part in this consumer group; recv unless told"},
+    {"--where", "EXPRESSION", "of a bus: only records that match: 'status >= 500'"},
+    {"--follow", NULL, "of a bus: wait for more at the end, until ^C"},
+    {"--timeout", "TIME", "of a bus: how long to wait for an answer; 3s unless told"},
     {NULL, NULL, NULL},
 };
 
@@ -201,7 +207,7 @@ static bool is_meant(void *arg)
     return *(bool *)arg;
 }
 
-int weir_cmd_recv(const weir_command_line *line)
+static int recv_link(const weir_command_line *line)
 {
     weir_topology topology = {.settings = {.name = NULL}};
     weir_reports reports = {0};
@@ -229,4 +235,24 @@ int weir_cmd_recv(const weir_command_line *line)
     weir_reports_fini(&reports);
     weir_topology_close(&topology);
     return code;
+}
+
+static int misplaced(const char *flag, const char *why)
+{
+    fprintf(stderr, "weir: %s: %s\n", flag, why);
+    return WEIR_EXIT_CHECK;
+}
+
+/*  An endpoint is listened at; anything else names a bus.                      */
+int weir_cmd_recv(const weir_command_line *line)
+{
+    static const char *const of_bus[] = {"--group", "--where", "--follow", "--timeout",
+                                         NULL};
+    static const char *const of_link[] = {"--plaintext", "--keys", NULL};
+    bool is_link = strstr(weir_line_operand(line, 0), "://");
+    for (const char *const *flag = is_link ? of_bus : of_link; *flag; flag++)
+        if (weir_line_flag(line, *flag))
+            return misplaced(*flag, is_link ? "only of a bus: weir recv NAME/BUS"
+                                            : "only of an endpoint to listen at");
+    return is_link ? recv_link(line) : weir_recv_bus(line);
 }

@@ -29,6 +29,8 @@ typedef struct {
     const char *name;      // of the node; default: the class's name
     weir_ledger *ledger;   // default: an own one without limit
     weir_vitals *vitals;   // default: own
+    const char *topology;  // whose node it is; default: none
+    const char *run_dir;   // folder for local endpoints; default: none
     const char *state_dir; // folder for durable things; default: "."
     size_t window_bytes;   // of each link, both sides; default 32 MB
     size_t block_bytes;    // target of a block's body; default 64 KB

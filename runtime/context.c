@@ -308,6 +308,8 @@ static void fill_node(context *self, size_t i)
         .name = m->plan->name,
         .ledger = self->ledger,
         .vitals = &m->vitals,
+        .topology = c->name,
+        .run_dir = c->run_dir,
         .state_dir = c->state_dir,
         .window_bytes = c->window_bytes,
         .block_bytes = c->block_bytes,

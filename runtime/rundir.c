@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const size_t name_max = 63; // bytes of a weir's name, and of a bus's
+
 void weir_rundir_path(char path[PATH_MAX])
 {
     const char *own = getenv("WEIR_RUN"), *session = getenv("XDG_RUNTIME_DIR");
@@ -48,27 +50,43 @@ weir_err weir_rundir_open(const char *folder, weir_report *report)
     return WEIR_OK;
 }
 
-static weir_err check_name(const char *name, weir_report *report)
+static weir_err check_name(const char *name, size_t longest, weir_report *report)
 {
     size_t size = strlen(name);
-    if (size > 0 && size < 64 && name[0] != '.' && !strchr(name, '/')) return WEIR_OK;
+    if (size > 0 && size <= longest && name[0] != '.' && !strchr(name, '/'))
+        return WEIR_OK;
     return weir_report_set(report, WEIR_EINVAL, NULL,
                            "the name '%s' cannot be a socket's: set settings.name to one "
-                           "of 1 to 63 bytes without '/' that does not begin with '.'",
-                           name);
+                           "of 1 to %zu bytes without '/' that does not begin with '.'",
+                           name, longest);
+}
+
+static weir_err check_path(int size, const char *folder, const char *what,
+                           weir_report *report)
+{
+    if (size >= 0 && size < WEIR_IPC_PATH_MAX) return WEIR_OK;
+    return weir_report_set(report, WEIR_ETOOBIG, folder,
+                           "the path of the %s socket has %d bytes, %d are allowed: "
+                           "set WEIR_RUN to a shorter folder",
+                           what, size, WEIR_IPC_PATH_MAX - 1);
 }
 
 weir_err weir_rundir_socket(const char *folder, const char *name,
                             char path[WEIR_IPC_PATH_MAX], weir_report *report)
 {
-    weir_err err = check_name(name, report);
+    weir_err err = check_name(name, name_max, report);
     if (err) return err;
     int size = snprintf(path, WEIR_IPC_PATH_MAX, "%s/%s.sock", folder, name);
-    if (size >= 0 && size < WEIR_IPC_PATH_MAX) return WEIR_OK;
-    return weir_report_set(report, WEIR_ETOOBIG, folder,
-                           "the path of the control socket has %d bytes, %d are allowed: "
-                           "set WEIR_RUN to a shorter folder",
-                           size, WEIR_IPC_PATH_MAX - 1);
+    return check_path(size, folder, "control", report);
+}
+
+weir_err weir_rundir_bus(const char *folder, const char *name, const char *bus,
+                         char path[WEIR_IPC_PATH_MAX], weir_report *report)
+{
+    weir_err err = check_name(name, name_max, report);
+    if (err) return err;
+    int size = snprintf(path, WEIR_IPC_PATH_MAX, "%s/%s.%s.bus", folder, name, bus);
+    return check_path(size, folder, "bus's", report);
 }
 
 /* --- Lock -------------------------------------------------------------------------- */
@@ -110,9 +128,9 @@ static void note_process(int fd)
 weir_err weir_rundir_lock(int *fd, const char *folder, const char *name,
                           weir_report *report)
 {
-    char path[PATH_MAX + 80];
+    char path[PATH_MAX + 160];
     *fd = -1;
-    weir_err err = check_name(name, report);
+    weir_err err = check_name(name, 2 * name_max + 1, report);
     if (err) return err;
     snprintf(path, sizeof path, "%s/%s.lock", folder, name);
     for (;;) {
@@ -134,7 +152,7 @@ weir_err weir_rundir_lock(int *fd, const char *folder, const char *name,
 
 void weir_rundir_unlock(int *fd, const char *folder, const char *name)
 {
-    char path[PATH_MAX + 80];
+    char path[PATH_MAX + 160];
     if (*fd < 0) return;
     snprintf(path, sizeof path, "%s/%s.lock", folder, name);
     unlink(path);

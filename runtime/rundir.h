@@ -5,6 +5,7 @@
 
             NAME.sock   the control endpoint, while one of that name runs
             NAME.lock   held (flock) by it; holds its process id
+            NAME.BUS.bus, NAME.BUS.lock   the same for the endpoint of a bus of it
 
     It is ours alone (0700), so what lies in it was put there by us.             */
 #pragma once
@@ -25,8 +26,12 @@ weir_err weir_rundir_open(const char *folder, weir_report *report);
 weir_err weir_rundir_socket(const char *folder, const char *name,
                             char path[WEIR_IPC_PATH_MAX], weir_report *report);
 
-/*  Takes the name for this process; the lock is held while the descriptor is open.
-    WEIR_EREFUSED: another process has it.                                        */
+/*  The same for the endpoint of a bus of that weir.                             */
+weir_err weir_rundir_bus(const char *folder, const char *name, const char *bus,
+                         char path[WEIR_IPC_PATH_MAX], weir_report *report);
+
+/*  Takes the name (NAME or NAME.BUS) for this process; the lock is held while the
+   descriptor is open. WEIR_EREFUSED: another process has it. */
 weir_err weir_rundir_lock(int *fd, const char *folder, const char *name,
                           weir_report *report);
 

@@ -381,11 +381,6 @@ def test_nothing_reads_itself_through_a_store(bench):
     assert len(told) == 3 and all("cycle" in line for line in told), told
 
 
-def test_a_source_that_reads_another_topology_comes_later(bench):
-    told = bench.refused("\n".join(BEGIN + ['source.bus "s" { of = "x/events" }']))
-    assert len(told) == 1 and "later" in told[0], told
-
-
 EXAMPLE = """
 settings    { name = "web", state = "data" }
 source.file "access" { path = "/var/log/nginx/*.log", framing = lines }

@@ -278,6 +278,36 @@ static void members_without_timeout_are_never_gone(void **state)
     leave(&a);
 }
 
+/*  A member in this process and one elsewhere: only the latter may fall silent or be
+   late, whichever made the group. */
+static void each_member_has_timeouts_of_its_own(void **state)
+{
+    (void)state;
+    uint64_t offsets[64];
+    uint32_t shards[64];
+    for (uint32_t shard = 0; shard < 2; shard++)
+        help_groups_put(&bench, shard, "a", 3);
+    config.ack_timeout_us = WEIR_NONE;
+    weir_member_of *here = join("g");
+    config.ack_timeout_us = 2 * help_s;
+    config.member_timeout_us = 5 * help_s;
+    weir_member_of *there = join("g");
+    assert_int_equal(drain(here, offsets, shards), 3);
+    uint32_t shard = 1 - shards[0];
+    help_expect(&bench, there, 1, 2, 3);
+    weir_clock_advance(3 * (int64_t)help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(drain(here, offsets, shards), 0); // no ack for long, and not late
+    help_expect(&bench, there, 1);                     // late, so it comes again, alone
+    weir_clock_advance(6 * (int64_t)help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(help_groups_ack(&bench, there, shard, 1), WEIR_EREFUSED);
+    assert_true(drain(here, offsets, shards) > 0);
+    assert_int_equal(shards[0], shard);
+    leave(&here);
+    leave(&there);
+}
+
 /* --- Failures ---------------------------------------------------------------------- */
 
 static void redelivery_keeps_the_order_of_keys(void **state)
@@ -994,6 +1024,7 @@ int main(void)
         test(a_dead_member_s_records_reach_another),
         test(what_a_member_had_is_not_another_s_before_it_fetches),
         test(members_without_timeout_are_never_gone),
+        test(each_member_has_timeouts_of_its_own),
         test(redelivery_keeps_the_order_of_keys),
         test(a_keyless_record_holds_up_nobody),
         test(counts_of_recalled_records_stay),

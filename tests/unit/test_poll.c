@@ -321,6 +321,85 @@ static void an_answer_may_come_when_the_poller_is_gone(void **state)
     help_store_hang(store, 0, false);
 }
 
+/*  Runs until it is done, as an actor does that waits for other things, too.           */
+static void run_on(weir_polling *polling)
+{
+    weir_err err;
+    weir_report report = {0};
+    int fds[2];
+    weir_poller_fds(poller, fds);
+    while (!weir_polling_run(polling, &err, &report)) {
+        struct pollfd items[] = {{.fd = fds[0], .events = POLLIN},
+                                 {.fd = fds[1], .events = POLLIN}};
+        assert_true(poll(items, 2, 20000) > 0);
+        weir_poller_receive(poller);
+    }
+    assert_int_equal(err, WEIR_OK);
+}
+
+/*  One waits for news, one for a shard that hangs; a third gets its page meanwhile, and
+    each gets only what it has asked for.                                           */
+static void several_polls_are_under_way_at_once(void **state)
+{
+    (void)state;
+    weir_err err;
+    weir_report report = {0};
+    weir_polling *late, *hung, *quickly;
+    weir_page pages[3];
+    const uint32_t first[] = {0}, second[] = {1};
+    put_many(0, 0, 10);
+    put_many(1, 10, 10);
+    help_store_hang(store, 1, true);
+    weir_poll_request end = patient(), one = patient(), two = patient();
+    end.cursor.nonce = NONCE;
+    weir_cursor_set(&end.cursor, 0, (weir_position){10, 0});
+    end.shards = one.shards = first;
+    two.shards = second;
+    end.shard_count = one.shard_count = two.shard_count = 1;
+    weir_polling_begin(&late, poller, &end, &pages[0], &report);
+    weir_polling_begin(&hung, poller, &two, &pages[1], &report);
+    assert_false(weir_polling_run(hung, &err, &report));
+    weir_polling_begin(&quickly, poller, &one, &pages[2], &report);
+    run_on(quickly);
+    assert_int_equal(pages[2].count, 10);
+    assert_false(weir_polling_run(late, &err, &report));
+    put_many(0, 20, 1);
+    run_on(late);
+    assert_int_equal(pages[0].count, 1);
+    assert_int_equal(number_of(&pages[0].records[0]), 20);
+    help_store_hang(store, 1, false);
+    run_on(hung);
+    assert_int_equal(pages[1].count, 10);
+    assert_int_equal(number_of(&pages[1].records[0]), 10);
+    weir_polling_end(&late);
+    weir_polling_end(&hung);
+    weir_polling_end(&quickly);
+    weir_cursor_fini(&end.cursor);
+    for (int i = 0; i < 3; i++)
+        weir_page_fini(&pages[i]);
+}
+
+/*  Its reads come later, and are nobody's: the next poll of that shard waits for them. */
+static void a_poll_may_be_given_up(void **state)
+{
+    (void)state;
+    weir_err err;
+    weir_page page;
+    weir_report report = {0};
+    weir_polling *polling;
+    put_many(0, 0, 10);
+    help_store_hang(store, 0, true);
+    weir_poll_request request = patient();
+    weir_polling_begin(&polling, poller, &request, &page, &report);
+    assert_false(weir_polling_run(polling, &err, &report));
+    weir_polling_end(&polling);
+    weir_page_fini(&page);
+    help_store_hang(store, 0, false);
+    page = poll_page(&request);
+    assert_int_equal(page.count, 10);
+    weir_page_fini(&page);
+}
+
 static void nothing_moves_when_all_hang_or_limit_is_0(void **state)
 {
     (void)state;
@@ -734,6 +813,8 @@ int main(void)
         BOTH(a_late_answer_serves_who_begins_there),
         BOTH(a_late_answer_hides_nothing_newer),
         BOTH(an_answer_may_come_when_the_poller_is_gone),
+        BOTH(several_polls_are_under_way_at_once),
+        BOTH(a_poll_may_be_given_up),
         BOTH(nothing_moves_when_all_hang_or_limit_is_0),
         BOTH(scan_ends_a_poll_that_finds_nothing),
         BOTH(shards_are_chosen_by_id),
