@@ -189,7 +189,8 @@ def test_observers_do_not_disturb_each_other(bench, connect):
 def test_a_store_that_is_full_holds_up_no_command(bench, connect):
     live = start(bench, WEDGED)
     client = connect(bench)
-    wait_for(lambda: client.ok("health")["status"] == "degraded", "a full store")
+    wait_for(lambda: all("full" in shard.get("error", "")
+                         for shard in bus(client)["shards"]), "both shards to wait")
     began = time.monotonic()
     done = scale(client, "1")
     assert done["drained"] == [1] and time.monotonic() - began < 1
