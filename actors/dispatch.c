@@ -251,12 +251,13 @@ void weir_dispatch_send(weir_dispatch *self, weir_batch **batch_p, int64_t now_u
 
 /* --- Settling ---------------------------------------------------------------------- */
 
-static void settle(weir_dispatch *self, flight *f, uint32_t count, const char *why)
+static void settle(weir_dispatch *self, flight *f, uint32_t count,
+                   const weir_dispatch_loss *loss)
 {
     if (!count) return;
-    self->config.settled(self->config.arg, f->batch, f->settled, count, why);
+    self->config.settled(self->config.arg, f->batch, f->settled, count, loss);
     f->settled += count;
-    f->stored = f->stored || !why;
+    f->stored = f->stored || !loss;
     self->records -= count;
 }
 
@@ -306,7 +307,9 @@ static void look_at_failure(weir_dispatch *self, int64_t now_us)
         give_up(self, self->error);
     } else {
         pass_on_fences(self, f);
-        settle(self, f, f->batch->records - f->settled, self->error);
+        uint32_t attempts = f->failures < UINT32_MAX ? (uint32_t)f->failures : UINT32_MAX;
+        settle(self, f, f->batch->records - f->settled,
+               &(weir_dispatch_loss){WEIR_DEAD_EXHAUSTED, attempts, f->error});
         end_first(self);
         stall(self, 0, now_us);
     }
@@ -318,7 +321,7 @@ static void settle_refused(weir_dispatch *self, int64_t now_us)
 {
     flight *f = self->first;
     settle(self, f, f->refused, NULL);
-    settle(self, f, 1, f->error);
+    settle(self, f, 1, &(weir_dispatch_loss){WEIR_DEAD_REFUSED, 1, f->error});
     f->state = FAILED;
     f->failures = 0;
     if (f->settled == f->batch->records) end_first(self);

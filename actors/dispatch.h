@@ -11,6 +11,7 @@
     answers in others.                                                              */
 #pragma once
 #include "actors/batcher.h"
+#include "runtime/dead.h"
 
 typedef enum { WEIR_EXHAUSTED_DEAD = 0, WEIR_EXHAUSTED_STOP } weir_exhausted;
 
@@ -33,15 +34,22 @@ typedef struct {
         }                                                                                \
     }
 
+/*  Why records are given up.                                                       */
+typedef struct {
+    weir_dead_reason reason; // REFUSED, EXHAUSTED
+    uint32_t attempts;
+    const char *text; // the store's
+} weir_dispatch_loss;
+
 typedef struct {
     weir_store *store; // lent
     uint32_t shard;
     uint64_t nonce;
     weir_retry_config retry;
     /*  These records of the batch (lent), count from first, are safe; or they are not and
-        become dead letters: why.                                                   */
+        become dead letters: loss. NULL: safe.                                      */
     void (*settled)(void *arg, const weir_batch *batch, uint32_t first, uint32_t count,
-                    const char *why);
+                    const weir_dispatch_loss *loss);
     /*  A batch is settled as a whole: there is room for another.                   */
     void (*ended)(void *arg);
     /*  Nothing behind what is settled may be: fatal, or a stop.                     */

@@ -1,14 +1,7 @@
 #include "actors/reader.h"
 #include <time.h>
 
-const weir_group_options weir_group_options_defaults = {
-    .ack_timeout_us = WEIR_NONE,
-    .retry_first_us = 100000,
-    .retry_max_us = 5000000,
-    .member_timeout_us = 10000000,
-    .max_deliver = 5,
-    .window = 10000,
-};
+const weir_group_options weir_group_options_defaults = WEIR_GROUP_OPTIONS_DEFAULTS;
 
 static const char *const start_words[] = {"start", NULL};
 static const char *const none_word[] = {"none", NULL};

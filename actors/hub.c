@@ -1,4 +1,5 @@
 #include "actors/hub.h"
+#include "runtime/files.h"
 #include <errno.h>
 #include <limits.h>
 #include <sys/stat.h>
@@ -76,23 +77,6 @@ void weir_hub_destroy(weir_hub **self_p)
 
 /* --- Opening ----------------------------------------------------------------------- */
 
-/*  mkdir -p.                                                                       */
-static weir_err make_folder(const char *path, weir_report *report)
-{
-    char text[PATH_MAX];
-    snprintf(text, sizeof text, "%s", path);
-    for (char *at = text + 1;; at++) {
-        char end = *at;
-        if (end && end != '/') continue;
-        *at = 0;
-        if (mkdir(text, 0777) && errno != EEXIST)
-            return weir_report_set(report, WEIR_ESYS, text, "cannot make the folder: %s",
-                                   strerror(errno));
-        if (!end) return WEIR_OK;
-        *at = end;
-    }
-}
-
 static weir_err open_groups(weir_hub *self, weir_report *report)
 {
     return weir_groups_new(&self->groups,
@@ -139,9 +123,10 @@ static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *rep
             snprintf(self->store_path, sizeof self->store_path, "%s/bus/%s", state_dir,
                      self->name);
         if (!state) state = self->store_path;
-        err = make_folder(self->store_path, report);
+        if (weir_make_folders(self->store_path))
+            err = weir_report_set(report, WEIR_ESYS, self->store_path,
+                                  "cannot make the folder: %s", strerror(errno));
     }
-    if (!err && c->state) err = make_folder(c->state, report);
     if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
     bool stores = c->store == WEIR_BUS_DISK || self->lent;
     return err || !stores ? err : open_store(self, report);

@@ -1,97 +1,21 @@
 #include "actors/reader.h"
-#include "actors/group_window.h"
+#include "actors/outstanding.h"
 #include "runtime/clock.h"
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-/*  What was sent and is not safe, for when it is given back.                       */
-typedef struct sent {
-    struct sent *next;
-    weir_entry *entry;
-    weir_position *at; // of each record, owned
-    uint32_t records;
-    bool refused; // given back
-} sent;
-
-typedef struct lane {
-    struct lane *next;
-    uint32_t shard;
-    weir_lane lane; // its owner is this struct
-    sent *first, **end;
-} lane;
 
 typedef struct {
     weir_actor *kit;
     const weir_reader_config *config;
     weir_groups *groups; // the hub's
     weir_member_of *member;
-    lane *lanes;
+    weir_outstanding sent;
     int port;
     int wake_fd; // eventfd
     bool ending;
 } reader;
 
-/* --- Lanes ------------------------------------------------------------------------- */
-
-static lane *lane_of(reader *self, uint32_t shard)
-{
-    lane *l = self->lanes;
-    while (l && l->shard != shard)
-        l = l->next;
-    if (l) return l;
-    l = calloc(1, sizeof *l);
-    if (!l) abort();
-    l->shard = shard;
-    l->lane.owner = l;
-    l->end = &l->first;
-    l->next = self->lanes;
-    return self->lanes = l;
-}
-
-static void drop_first(lane *l)
-{
-    sent *s = l->first;
-    l->first = s->next;
-    if (!l->first) l->end = &l->first;
-    free(s->at);
-    free(s);
-}
-
-static void note_sent(lane *l, weir_entry *entry, weir_delivered *delivered)
-{
-    sent *s = calloc(1, sizeof *s);
-    if (!s) abort();
-    *s = (sent){.entry = entry, .at = delivered->at, .records = delivered->records};
-    delivered->at = NULL;
-    *l->end = s;
-    l->end = &s->next;
-}
-
-static void free_lanes(reader *self)
-{
-    while (self->lanes) {
-        lane *l = self->lanes;
-        self->lanes = l->next;
-        weir_actor_lane_fini(self->kit, &l->lane);
-        while (l->first)
-            drop_first(l);
-        free(l);
-    }
-}
-
 /* --- Reading ----------------------------------------------------------------------- */
-
-static void send_on(reader *self, weir_delivered *delivered)
-{
-    lane *l = lane_of(self, delivered->shard);
-    uint32_t records = delivered->records;
-    weir_entry *entry =
-        weir_actor_open(self->kit, &l->lane, records, delivered->at[records - 1].a, 0);
-    entry->fates.done = records;
-    note_sent(l, entry, delivered);
-    weir_actor_send(self->kit, self->port, &delivered->block, entry);
-    weir_actor_done(self->kit, entry);
-}
 
 /*  A timer makes the next turn come.                                               */
 static void nothing(void *arg)
@@ -115,7 +39,9 @@ static bool read_once(reader *self)
         return false;
     }
     bool some = delivered.block != NULL;
-    if (some) send_on(self, &delivered);
+    if (some)
+        weir_outstanding_send(&self->sent, self->kit, self->port, delivered.shard,
+                              &delivered.block, &delivered.at);
     weir_delivered_fini(&delivered);
     weir_actor_vitals(self->kit)->at_end = !some;
     if (some) return true;
@@ -137,66 +63,38 @@ static void woken(void *arg)
     eventfd_read(self->wake_fd, &(eventfd_t){0});
 }
 
-static void room(void *arg)
-{
-    (void)arg; // the next turn reads on
-}
-
 /* --- What comes back --------------------------------------------------------------- */
 
 /*  The position was set meanwhile, or the shard is another member's: what is read next
     comes from there.                                                               */
-static weir_err ack(reader *self, uint32_t shard, weir_position at, weir_report *report)
+static weir_err ack(void *arg, uint32_t shard, weir_position at, weir_report *report)
 {
+    reader *self = arg;
     weir_err err = weir_groups_ack(self->groups, self->member, shard, at, true, report);
     return err == WEIR_EREFUSED ? WEIR_OK : err;
 }
 
-/*  All up to the entry is safe, or was given back. What came again lies before what was
-    sent ahead of it, so one acknowledgement may not stand for both. Blocks until the
-    commit is durable.                                                              */
-static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
+static weir_err nack(void *arg, uint32_t shard, weir_position at, const char *why)
 {
     reader *self = arg;
-    lane *l = entry->lane->owner;
-    weir_position at = {0};
-    weir_err err = WEIR_OK;
-    bool last = false;
-    while (l->first && !last && !err) {
-        sent *s = l->first;
-        last = s->entry == entry;
-        weir_position next = s->at[s->records - 1];
-        if (s->refused) next = at;
-        if (weir_position_order(next, at) < 0) err = ack(self, l->shard, at, report);
-        at = next;
-        drop_first(l);
-    }
-    return err || !at.a ? err : ack(self, l->shard, at, report);
+    weir_report report = {0};
+    weir_err err =
+        weir_groups_nack(self->groups, self->member, shard, at, -1, why, &report);
+    return err == WEIR_EREFUSED ? WEIR_OK : err;
 }
 
-/*  The records of a block that was refused for good come again one by one, so that only
-    the bad ones are given up.                                                      */
+/*  Blocks until the commit is durable.                                             */
+static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
+{
+    return weir_outstanding_commit(entry, ack, arg, report);
+}
+
 static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
                         const char *text)
 {
     reader *self = arg;
-    lane *l = entry->lane->owner;
-    char why[400];
-    weir_report report = {0};
     (void)block;
-    sent *s = l->first;
-    while (s->entry != entry)
-        s = s->next;
-    snprintf(why, sizeof why, "%s: %s", code, text);
-    s->refused = true;
-    for (uint32_t i = 0; i < s->records; i++) {
-        weir_err err = weir_groups_nack(self->groups, self->member, l->shard, s->at[i],
-                                        -1, why, &report);
-        if (err && err != WEIR_EREFUSED) return err;
-    }
-    entry->fates.done = 0;
-    weir_actor_recall(self->kit, entry);
-    return WEIR_OK;
+    return weir_outstanding_refuse(self->kit, entry, code, text, nack, self);
 }
 
 /* --- Lifecycle --------------------------------------------------------------------- */
@@ -236,7 +134,7 @@ static void fini(void *arg)
 {
     reader *self = arg;
     if (self->member) weir_groups_leave(self->groups, &self->member);
-    free_lanes(self);
+    weir_outstanding_fini(&self->sent, self->kit);
     if (self->wake_fd >= 0) close(self->wake_fd);
 }
 
@@ -276,7 +174,6 @@ const weir_class weir_reader_class = {
     .init = init,
     .fini = fini,
     .turn = turn,
-    .room = room,
     .refused = refused,
     .commit = commit,
     .drain = drain,

@@ -17,6 +17,12 @@ typedef struct {
     int64_t window;
 } weir_group_options;
 
+#define WEIR_GROUP_OPTIONS_DEFAULTS                                                      \
+    {                                                                                    \
+        .ack_timeout_us = WEIR_NONE, .retry_first_us = 100000, .retry_max_us = 5000000,  \
+        .member_timeout_us = 10000000, .max_deliver = 5, .window = 10000                 \
+    }
+
 extern const weir_group_options weir_group_options_defaults;
 extern const weir_option weir_group_option_rows[]; // of weir_group_options
 weir_err weir_group_options_check(const weir_group_options *self, weir_report *report);

@@ -55,30 +55,28 @@ static void ring_left(void *arg, weir_entry *entry, uint32_t records)
 }
 
 static void bury(shard *self, const weir_piece *piece, uint32_t first, uint32_t count,
-                 const char *why)
+                 const weir_dispatch_loss *loss)
 {
     weir_iterator walk = {.block = piece->block};
     weir_record record;
     const weir_run *origin;
-    bool exhausted = self->config->retry.attempts != WEIR_FOREVER;
     for (uint32_t i = 0; weir_iterator_next(&walk, &record, &origin); i++) {
         if (i < first || i >= first + count) continue;
-        weir_dead *dead =
-            weir_dead_new(weir_actor_node(self->kit)->name,
-                          exhausted ? WEIR_DEAD_EXHAUSTED : WEIR_DEAD_REFUSED, why, 1,
-                          &record, origin->source, origin->peer, origin->label);
+        weir_dead *dead = weir_dead_new(weir_actor_node(self->kit)->name, loss->reason,
+                                        loss->text, loss->attempts, &record,
+                                        origin->source, origin->peer, origin->label);
         weir_entry_add_dead(piece->entry, &dead);
     }
 }
 
 static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
-                         uint32_t count, const char *why)
+                         uint32_t count, const weir_dispatch_loss *loss)
 {
     self->under_way -= count;
-    if (why) {
+    if (loss) {
         self->dead += count;
         piece->entry->fates.dead += count;
-        bury(self, piece, first, count, why);
+        bury(self, piece, first, count, loss);
     } else {
         self->safe += count;
         piece->entry->fates.done += count;
@@ -88,7 +86,7 @@ static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
 
 /*  Records first .. first + count - 1 of the batch, piece by piece.                */
 static void settled(void *arg, const weir_batch *batch, uint32_t first, uint32_t count,
-                    const char *why)
+                    const weir_dispatch_loss *loss)
 {
     for (uint32_t i = 0; i < batch->piece_count && count; i++) {
         const weir_piece *piece = &batch->pieces[i];
@@ -98,7 +96,7 @@ static void settled(void *arg, const weir_batch *batch, uint32_t first, uint32_t
             continue;
         }
         uint32_t here = records - first < count ? records - first : count;
-        settle_piece(arg, piece, first, here, why);
+        settle_piece(arg, piece, first, here, loss);
         count -= here;
         first = 0;
     }

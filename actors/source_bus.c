@@ -1,40 +1,19 @@
 #include "actors/source_bus.h"
 #include "actors/bus_client.h"
+#include "actors/outstanding.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/rundir.h"
 #include <sodium.h>
 #include <stdio.h>
 
-static const weir_source_bus_config defaults = {
-    .options = {.ack_timeout_us = WEIR_NONE,
-                .retry_first_us = 100000,
-                .retry_max_us = 5000000,
-                .member_timeout_us = 10000000,
-                .max_deliver = 5,
-                .window = 10000},
-};
+static const weir_source_bus_config defaults = {.options = WEIR_GROUP_OPTIONS_DEFAULTS};
 
 static const int64_t fetch_ms = 1000; // that a fetch waits there
 /*  Without an answer for so long it begins again: a member, and one that is not yet.   */
 static const int64_t answer_us = 5000000, greeting_us = 3000000;
 static const int64_t beat_us = 250000; // how often that is looked at
 static const int64_t again_first_us = 100000, again_max_us = 10000000;
-
-/*  What was sent on and is not safe.                                                   */
-typedef struct sent {
-    struct sent *next;
-    weir_entry *entry;
-    weir_position *at; // of each record, owned
-    uint32_t records;
-} sent;
-
-typedef struct lane {
-    struct lane *next;
-    uint32_t shard;
-    weir_lane lane; // its owner is this struct
-    sent *first, **end;
-} lane;
 
 typedef struct {
     weir_actor *kit;
@@ -48,48 +27,10 @@ typedef struct {
     int64_t asked_us; // when the last request was sent
     int64_t heard_us; // when an answer came, or the attempt began
     int64_t again_us; // wait before the next attempt
-    lane *lanes;
+    weir_outstanding sent;
     int port;
     bool ending;
 } source_bus;
-
-/* --- Lanes ------------------------------------------------------------------------- */
-
-static lane *lane_of(source_bus *self, uint32_t shard)
-{
-    lane *l = self->lanes;
-    while (l && l->shard != shard)
-        l = l->next;
-    if (l) return l;
-    l = calloc(1, sizeof *l);
-    if (!l) abort();
-    l->shard = shard;
-    l->lane.owner = l;
-    l->end = &l->first;
-    l->next = self->lanes;
-    return self->lanes = l;
-}
-
-static void drop_first(lane *l)
-{
-    sent *s = l->first;
-    l->first = s->next;
-    if (!l->first) l->end = &l->first;
-    free(s->at);
-    free(s);
-}
-
-static void free_lanes(source_bus *self)
-{
-    while (self->lanes) {
-        lane *l = self->lanes;
-        self->lanes = l->next;
-        weir_actor_lane_fini(self->kit, &l->lane);
-        while (l->first)
-            drop_first(l);
-        free(l);
-    }
-}
 
 /* --- Connection -------------------------------------------------------------------- */
 
@@ -159,26 +100,6 @@ static void send_join(source_bus *self)
 
 /* --- Records ----------------------------------------------------------------------- */
 
-static void send_on(source_bus *self, uint32_t shard, weir_builder *builder,
-                    weir_position **at_p)
-{
-    lane *l = lane_of(self, shard);
-    sent *s = calloc(1, sizeof *s);
-    if (!s) abort();
-    s->records = builder->records;
-    s->at = *at_p;
-    *at_p = NULL;
-    s->entry =
-        weir_actor_open(self->kit, &l->lane, s->records, s->at[s->records - 1].a, 0);
-    s->entry->fates.done = s->records;
-    *l->end = s;
-    l->end = &s->next;
-    weir_entry *entry = s->entry;
-    weir_block *block = weir_builder_seal(builder);
-    weir_actor_send(self->kit, self->port, &block, entry);
-    weir_actor_done(self->kit, entry);
-}
-
 /*  All records of a fetch are of one shard.                                            */
 static void take_records(source_bus *self, weir_bus_answer *answer)
 {
@@ -200,7 +121,9 @@ static void take_records(source_bus *self, weir_bus_answer *answer)
         at[builder.records] = record.at;
         weir_builder_add(&builder, &record.record, &origin);
     }
-    if (builder.records) send_on(self, shard, &builder, &at);
+    weir_block *block = weir_builder_seal(&builder);
+    if (block)
+        weir_outstanding_send(&self->sent, self->kit, self->port, shard, &block, &at);
     weir_builder_fini(&builder);
     free(at);
     if (err == WEIR_EMALFORMED)
@@ -317,45 +240,35 @@ static bool turn(void *arg)
            !weir_actor_failed(self->kit) && weir_actor_has_room(self->kit);
 }
 
-static void room(void *arg)
-{
-    (void)arg; // the next turn fetches
-}
-
-/*  The answer is not waited for: what it may say makes no difference here.             */
-static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
+/*  The answers are not waited for: what they may say makes no difference here.         */
+static weir_err ack(void *arg, uint32_t shard, weir_position at, weir_report *report)
 {
     source_bus *self = arg;
-    lane *l = entry->lane->owner;
     (void)report;
-    while (l->first && l->first->entry != entry)
-        drop_first(l);
-    weir_position at = l->first->at[l->first->records - 1];
-    drop_first(l);
-    if (self->client && self->joined)
-        weir_bus_client_ack(self->client, l->shard, at, true);
-    weir_actor_timer(self->kit, nothing, 0);
+    if (self->client && self->joined) weir_bus_client_ack(self->client, shard, at, true);
     return WEIR_OK;
 }
 
-/*  The records of a block that was refused for good come again one by one, so that only
-    the bad ones are given up.                                                          */
+static weir_err nack(void *arg, uint32_t shard, weir_position at, const char *why)
+{
+    source_bus *self = arg;
+    if (self->client) weir_bus_client_nack(self->client, shard, at, -1, why);
+    return WEIR_OK;
+}
+
+static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
+{
+    source_bus *self = arg;
+    weir_actor_timer(self->kit, nothing, 0);
+    return weir_outstanding_commit(entry, ack, self, report);
+}
+
 static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
                         const char *text)
 {
     source_bus *self = arg;
-    lane *l = entry->lane->owner;
-    char why[400];
     (void)block;
-    sent *s = l->first;
-    while (s->entry != entry)
-        s = s->next;
-    snprintf(why, sizeof why, "%s: %s", code, text);
-    for (uint32_t i = 0; i < s->records && self->client; i++)
-        weir_bus_client_nack(self->client, l->shard, s->at[i], -1, why);
-    entry->fates.done = 0;
-    weir_actor_recall(self->kit, entry);
-    return WEIR_OK;
+    return weir_outstanding_refuse(self->kit, entry, code, text, nack, self);
 }
 
 static void drain(void *arg)
@@ -447,7 +360,7 @@ static void fini(void *arg)
     source_bus *self = arg;
     if (self->client && self->joined) weir_bus_client_leave(self->client);
     weir_bus_client_destroy(&self->client);
-    free_lanes(self);
+    weir_outstanding_fini(&self->sent, self->kit);
 }
 
 /* --- Tables ------------------------------------------------------------------------ */
@@ -488,7 +401,6 @@ const weir_class weir_source_bus_class = {
     .init = init,
     .fini = fini,
     .turn = turn,
-    .room = room,
     .refused = refused,
     .commit = commit,
     .drain = drain,

@@ -2,12 +2,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 #include "actors/poll.h"
 #include "actors/store_disk.h"
@@ -246,17 +244,6 @@ static weir_err open_store(cat *self, const weir_command_line *line, weir_report
     return WEIR_OK;
 }
 
-static int open_signals(void)
-{
-    sigset_t set;
-    weir_run_block_signals();
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
 static void end(cat *self)
 {
     weir_poller_destroy(&self->poller);
@@ -278,7 +265,7 @@ static int show(const weir_command_line *line)
     weir_report report = {0};
     cat self = {.json = weir_line_flag(line, "--json"),
                 .follow = weir_line_flag(line, "--follow"),
-                .signal_fd = open_signals(),
+                .signal_fd = weir_run_open_signals(),
                 .event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     weir_err err = read_where(&self, weir_line_flag(line, "--where"), &report);
     if (!err) err = read_limit(&self, weir_line_flag(line, "--limit"), &report);

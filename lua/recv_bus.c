@@ -2,9 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 #include "actors/bus_client.h"
 #include "lua/remote.h"
@@ -237,21 +235,10 @@ static weir_err read_flags(recv_bus *self, const weir_command_line *line,
     return WEIR_OK;
 }
 
-static int open_signals(void)
-{
-    sigset_t set;
-    weir_run_block_signals();
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
 int weir_recv_bus(const weir_command_line *line)
 {
     weir_report report = {0};
-    recv_bus self = {.signal_fd = open_signals()};
+    recv_bus self = {.signal_fd = weir_run_open_signals()};
     weir_err err = read_flags(&self, line, &report);
     if (!err) err = find_endpoint(&self, line, &report);
     if (!err) err = weir_realm_new(&self.realm, NULL, &report);

@@ -1,5 +1,6 @@
 /*  run: `weir run`.                                                           */
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,16 +14,29 @@
 #include "runtime/rundir.h"
 #include "runtime/socket.h"
 
-/*  Every thread inherits the mask.                                            */
-void weir_run_block_signals(void)
+static sigset_t handled_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
+    return set;
+}
+
+/*  Every thread inherits the mask.                                            */
+void weir_run_block_signals(void)
+{
+    sigset_t set = handled_signals();
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+}
+
+int weir_run_open_signals(void)
+{
+    sigset_t set = handled_signals();
+    weir_run_block_signals();
+    return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
 static int exit_code(const weir_outcome *outcome)

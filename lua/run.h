@@ -18,5 +18,8 @@ typedef struct {
     is an error of write (2), no death.                                        */
 void weir_run_block_signals(void);
 
+/*  The same, and gives a descriptor that is readable when one of them has come.  */
+int weir_run_open_signals(void);
+
 /*  Blocks until it has ended; gives the exit code.                            */
 int weir_run_topology(weir_topology *topology, const weir_run_options *options);

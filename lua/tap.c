@@ -1,9 +1,7 @@
 /*  tap: `weir tap`: samples of the records that pass a node of a running weir.  */
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 #include "lua/ctl.h"
 #include "lua/remote.h"
@@ -31,16 +29,6 @@ typedef struct {
     uint64_t records, skipped;
     int signal_fd;
 } tap;
-
-static int open_signals(void)
-{
-    sigset_t set;
-    weir_run_block_signals();
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    return signalfd(-1, &set, SFD_CLOEXEC);
-}
 
 /*  The payload alone: as it is where it is JSON or text, else what stands for it. */
 static void print_payload(const weir_value *sample)
@@ -165,7 +153,8 @@ int weir_cmd_tap(const weir_command_line *line)
 {
     weir_target target;
     weir_report report = {0};
-    tap self = {.json = weir_line_flag(line, "--json"), .signal_fd = open_signals()};
+    tap self = {.json = weir_line_flag(line, "--json"),
+                .signal_fd = weir_run_open_signals()};
     weir_err err = read_limits(&self, line, &report);
     if (!err)
         err = weir_remote_open(&self.remote, line, weir_line_operand(line, 0), &target,

@@ -1,11 +1,9 @@
 /*  top: `weir top`: what each node of a running weir does, once a second.      */
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 #include "lua/ctl.h"
@@ -223,21 +221,12 @@ static weir_err run_top(top *self, weir_report *report)
     return err;
 }
 
-static int open_signals(void)
-{
-    sigset_t set;
-    weir_run_block_signals();
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
 int weir_cmd_top(const weir_command_line *line)
 {
     weir_target target;
     weir_report report = {0};
-    top self = {.once = weir_line_flag(line, "--once"), .signal_fd = open_signals()};
+    top self = {.once = weir_line_flag(line, "--once"),
+                .signal_fd = weir_run_open_signals()};
     self.terminal = isatty(STDOUT_FILENO) && !self.once;
     weir_err err = weir_remote_open(&self.remote, line, weir_line_operand(line, 0),
                                     &target, &report);

@@ -86,7 +86,7 @@ static int remove_folder(void **state)
 /*  So many blocks more, each of one record, are safe.                              */
 static void send_blocks(uint64_t count)
 {
-    uint64_t all = b.feed.allowed += count;
+    uint64_t all = atomic_fetch_add(&b.feed.allowed, count) + count;
     weir_actor_ask(b.in.actor, NULL, "LOOK", NULL);
     wait_until(b.feed.committed == all);
 }

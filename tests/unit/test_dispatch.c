@@ -20,6 +20,8 @@ typedef struct {
     uint32_t safe_count, dead_count, ended;
     uint64_t dead[16];
     char why[256], failed[256];
+    weir_dead_reason reason; // of the last loss
+    uint32_t attempts;
     uint32_t writes;     // seen by the store
     uint64_t firsts[64]; // first sequence of each
     uint64_t bytes[64];  // and a sum of its bytes
@@ -27,16 +29,19 @@ typedef struct {
 } bench;
 
 static void settled(void *arg, const weir_batch *batch, uint32_t first, uint32_t count,
-                    const char *why)
+                    const weir_dispatch_loss *loss)
 {
     bench *self = arg;
     for (uint32_t i = first; i < first + count; i++) {
-        if (why)
+        if (loss)
             self->dead[self->dead_count++] = batch->first + i;
         else
             self->safe[self->safe_count++] = batch->first + i;
     }
-    if (why) snprintf(self->why, sizeof self->why, "%s", why);
+    if (!loss) return;
+    snprintf(self->why, sizeof self->why, "%s", loss->text);
+    self->reason = loss->reason;
+    self->attempts = loss->attempts;
 }
 
 static void ended(void *arg)
@@ -223,6 +228,8 @@ static void after_the_last_attempt_the_batch_is_dead_and_the_next_goes_on(void *
     assert_int_equal(self->writes, 4);
     assert_int_equal(self->dead_count, 3);
     assert_string_equal(self->why, "no room");
+    assert_int_equal(self->reason, WEIR_DEAD_EXHAUSTED);
+    assert_int_equal(self->attempts, 4);
     send_batch(self, 3);
     if (weir_dispatch_deadline(self->dispatch) >= 0) step(self);
     assert_int_equal(self->safe_count, 3);
@@ -358,7 +365,9 @@ static void a_stop_settles_nothing(void **state)
 static void a_refused_record_is_dead_and_the_others_are_safe_in_order(void **state)
 {
     (void)state;
-    bench *self = start((weir_retry_config)WEIR_RETRY_DEFAULTS);
+    weir_retry_config retry = WEIR_RETRY_DEFAULTS;
+    retry.attempts = 9; // which makes no record exhausted that the store refuses
+    bench *self = start(retry);
     help_store_refuse(self->store, 0, 40);
     send_batch(self, 100);
     send_batch(self, 10);
@@ -366,6 +375,7 @@ static void a_refused_record_is_dead_and_the_others_are_safe_in_order(void **sta
         step(self);
     assert_int_equal(self->dead_count, 1);
     assert_int_equal(self->dead[0], 40);
+    assert_int_equal(self->reason, WEIR_DEAD_REFUSED);
     assert_int_equal(self->safe_count, 109);
     for (uint32_t i = 0; i < 109; i++)
         assert_int_equal(self->safe[i], i < 39 ? i + 1 : i + 2);
