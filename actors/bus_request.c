@@ -350,7 +350,8 @@ static weir_err read_fields(weir_bus_request *self, weir_reader *reader,
 weir_err weir_bus_request_read(weir_bus_request *self, const void *data, size_t size,
                                weir_report *report)
 {
-    weir_reader reader = {data, (const uint8_t *)data + size};
+    const uint8_t *start = size ? data : (const uint8_t *)""; // of an empty frame: NULL
+    weir_reader reader = {start, start + size};
     uint32_t count;
     *self = defaults;
     if (size > WEIR_BUS_REQUEST_MAX)
