@@ -171,8 +171,8 @@ static void a_folder_that_cannot_be_made_is_told(void **state)
     unlink(parent);
 }
 
-/*  Opens and closes until it is killed, and tells each epoch before it uses it.    */
-/*  Says first that it runs: its kill is timed from then on.                        */
+/*  Opens and closes until it is killed, and tells each epoch before it uses it. It says
+    first that it runs: its kill is timed from then on.                             */
 static void open_forever(int out)
 {
     if (write(out, "", 1) != 1) _exit(2);
@@ -189,28 +189,43 @@ static void open_forever(int out)
     }
 }
 
+/*  A child that opens; what it tells is read from *in. It runs when this returns.  */
+static pid_t start_child(int *in)
+{
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) open_forever(fds[1]);
+    close(fds[1]);
+    *in = fds[0];
+    assert_int_equal(read(*in, &(char){0}, 1), 1);
+    return child;
+}
+
+static void end_child(pid_t child, int in)
+{
+    int status;
+    close(in);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+}
+
 /*  Lets a child open, kills it after so long, and checks what it told.             */
 static void kill_one(long after_ns, uint64_t *nonce, uint64_t *last)
 {
-    int pipe_fds[2], status;
+    int in;
     uint64_t told[2];
-    assert_int_equal(pipe(pipe_fds), 0);
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) open_forever(pipe_fds[1]);
-    close(pipe_fds[1]);
-    assert_int_equal(read(pipe_fds[0], &(char){0}, 1), 1);
+    pid_t child = start_child(&in);
     nanosleep(&(struct timespec){0, after_ns}, NULL);
     kill(child, SIGKILL);
-    while (read(pipe_fds[0], told, sizeof told) == sizeof told) {
+    while (read(in, told, sizeof told) == sizeof told) {
         if (*nonce == 0) *nonce = told[0];
         assert_true(told[0] == *nonce);
         assert_true(told[1] > *last);
         *last = told[1];
     }
-    close(pipe_fds[0]);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status));
+    end_child(child, in);
 }
 
 static long now_ns(void)
@@ -220,13 +235,18 @@ static long now_ns(void)
     return now.tv_sec * 1000000000L + now.tv_nsec;
 }
 
-/*  How long a first start takes here: kills come within twice that.                */
+/*  How long a child's first start takes here: kills come within twice that.        */
 static long measure_start(void)
 {
+    int in;
+    uint64_t told[2];
+    pid_t child = start_child(&in);
     long begun = now_ns();
-    weir_bus_state *bus = open_state();
-    weir_bus_state_close(&bus);
-    return now_ns() - begun;
+    assert_int_equal(read(in, told, sizeof told), sizeof told);
+    long took = now_ns() - begun;
+    kill(child, SIGKILL);
+    end_child(child, in);
+    return took;
 }
 
 /*  Each fifth round begins with nothing, so that first starts are killed, too.     */
