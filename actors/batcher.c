@@ -168,12 +168,13 @@ static bool is_full(const weir_batcher *self)
 }
 
 /*  Takes what still fits into the open batch; a record that fits into none is taken
-    alone into an empty one.                                                        */
+    alone into an empty one. A block is not cut for the target: the parts would cost more
+    than so exact a batch is worth.                                                 */
 static bool take(weir_batcher *self, weir_ring *ring, int64_t now_us, weir_piece *piece)
 {
     uint32_t records = self->open ? self->open->records : 0;
     size_t bytes = self->open ? self->open->bytes : 0;
-    if (weir_ring_take(ring, (uint32_t)self->pace.target - records,
+    if (weir_ring_take(ring, (uint32_t)self->config.max_records - records,
                        (size_t)self->config.max_bytes - bytes, now_us, piece))
         return true;
     size_t next = weir_ring_next_size(ring);

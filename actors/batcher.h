@@ -5,9 +5,10 @@
         goal   = clamp (floor (v * max_delay / 2), min_records, max_records)
         target = target + (goal - target) / 4, the step rounded away from 0, each 10 ms
 
-    v is the rate of arrival over the last window. A batch closes at target records,
-    before a record that would exceed max_bytes, max_delay after its first record, or at
-    a token. A record above max_bytes is a batch of its own.
+    v is the rate of arrival over the last window. A batch closes with the block that
+    brings it to its target, before a record that would exceed max_records or max_bytes,
+    max_delay after its first record, or at a token. A record above max_bytes is a batch
+    of its own.
 
     Work is by pieces, not by records, as long as the ring's blocks fit into batches. */
 #pragma once

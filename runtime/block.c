@@ -14,7 +14,7 @@ struct weir_block {
     const uint8_t *body;
     size_t size;
     weir_run *runs; // one allocation with the texts behind the array
-    size_t run_count;
+    size_t run_count, run_bytes;
     weir_ledger *ledger; // a reference; charged bytes go back here; NULL: none
     size_t charged;
     weir_block *base; // a reference to the block that has the body; NULL: this one has
@@ -58,11 +58,13 @@ static const char *copy_text(char **at, const char *text)
 }
 
 /*  Copies array and texts into one allocation.                                */
-static weir_run *copy_runs(const weir_run *runs, size_t count)
+static void copy_runs(weir_block *self, const weir_run *runs, size_t count)
 {
     static const size_t ends = 3; // a final 0 for each text of a run
-    size_t bytes = count * (sizeof *runs + ends) + bytes_of_runs(runs, count);
-    weir_run *copy = malloc(bytes ? bytes : 1);
+    self->run_count = count;
+    self->run_bytes = bytes_of_runs(runs, count);
+    size_t bytes = count * (sizeof *runs + ends) + self->run_bytes;
+    weir_run *copy = self->runs = malloc(bytes ? bytes : 1);
     if (!copy) abort();
     char *at = (char *)(copy + count);
     for (size_t i = 0; i < count; i++) {
@@ -71,7 +73,6 @@ static weir_run *copy_runs(const weir_run *runs, size_t count)
         copy[i].peer = copy_text(&at, runs[i].peer);
         copy[i].label = copy_text(&at, runs[i].label);
     }
-    return copy;
 }
 
 static bool same_text(const char *a, const char *b)
@@ -96,8 +97,7 @@ static weir_block *block_new(const uint8_t *body, size_t size, uint32_t records,
     self->records = records;
     self->body = body;
     self->size = size;
-    self->runs = copy_runs(runs, run_count);
-    self->run_count = run_count;
+    copy_runs(self, runs, run_count);
     return self;
 }
 
@@ -163,6 +163,11 @@ const weir_run *weir_block_runs(const weir_block *self, size_t *count)
     return self->runs;
 }
 
+size_t weir_block_run_bytes(const weir_block *self)
+{
+    return self->run_bytes;
+}
+
 const weir_place *weir_block_place(const weir_block *self)
 {
     return self->runs[0].place.nonce ? &self->runs[0].place : NULL;
@@ -172,9 +177,8 @@ void weir_block_set_places(weir_block *self, const weir_run *runs, size_t count)
 {
     assert(count > 0 && count <= WEIR_RUNS_MAX);
     free(self->runs);
-    self->runs = copy_runs(runs, count);
-    self->run_count = count;
-    assert(bytes_of_runs(runs, count) == 16 * count);
+    copy_runs(self, runs, count);
+    assert(self->run_bytes == 16 * count);
 }
 
 void weir_block_forget_places(weir_block **self_p)

@@ -42,6 +42,7 @@ uint32_t weir_block_records(const weir_block *self); // number of records
 /*  True: no record has a key, as is known without a look at them; a payload may.   */
 bool weir_block_is_keyless(const weir_block *self);
 const weir_run *weir_block_runs(const weir_block *self, size_t *count);
+size_t weir_block_run_bytes(const weir_block *self); // as WEIR_RUN_BYTES_MAX counts them
 
 /*  The place of the block's first record; NULL: they have none.               */
 const weir_place *weir_block_place(const weir_block *self);

@@ -299,14 +299,15 @@ static void get_block(fields *f, weir_frame *frame, weir_buffer *scratch)
         f->err = weir_read_value(&f->in, &name);
         if (f->err) return;
         if (is_key(&name, 'p')) places = *f;
-        if (is_key(&name, 'o'))
+        if (is_key(&name, 'o') && scratch)
             get_runs(f, frame, scratch);
         else
             f->err = weir_read_skip(&f->in);
     }
     if (!f->err && frame->records == 0) f->err = WEIR_EMALFORMED;
-    if (!f->err && frame->run_count == 0) put_one_run(frame, scratch);
-    if (!f->err && !places.err)
+    if (f->err || !scratch) return;
+    if (frame->run_count == 0) put_one_run(frame, scratch);
+    if (!places.err)
         get_places(places, (weir_run *)scratch->data, frame->run_count);
 }
 
@@ -398,18 +399,11 @@ weir_err weir_frame_read(weir_frame *self, const uint8_t *data, size_t size,
     return f.err;
 }
 
+/*  The header is counted at its largest common size rather than encoded twice: both sides
+    must come to the same figure, so it is derived from what both know, the runs.   */
 size_t weir_block_cost(const weir_block *block)
 {
-    /*  The header is counted at its largest common size rather than encoded twice:
-        both sides must come to the same figure, so it is derived from what both
-        know, the runs.                                                        */
-    size_t count, header = 32;
-    const weir_run *runs = weir_block_runs(block, &count);
-    for (size_t i = 0; i < count; i++) {
-        header += 16;
-        if (runs[i].source) header += strlen(runs[i].source);
-        if (runs[i].peer) header += strlen(runs[i].peer);
-        if (runs[i].label) header += strlen(runs[i].label);
-    }
-    return header + weir_block_size(block) + 512;
+    static const size_t block_bytes = 512, header_bytes = 32;
+    return block_bytes + header_bytes + weir_block_run_bytes(block) +
+           weir_block_size(block);
 }

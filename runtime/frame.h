@@ -63,8 +63,8 @@ typedef struct {
 /*  Appends the encoding. Texts longer than their field were cut by the caller. */
 void weir_frame_put(const weir_frame *self, weir_buffer *out);
 
-/*  Reads frame 0. scratch holds the runs of a BLOCK until it is used again; without
-    runs in it there is one, of which nothing is said. Of a HELLO of another version only
+/*  Reads frame 0. scratch holds the runs of a BLOCK until it is used again (NULL: they are
+    passed over); without runs in it there is one, of which nothing is said. Of a HELLO of another version only
     the version is read. Unknown options and map entries are skipped. Errors:
    WEIR_EMALFORMED and the reader's, WEIR_ETOOBIG above the limits; nothing is allocated
    for claims.  */

@@ -1,4 +1,5 @@
 #include "runtime/socket.h"
+#include "runtime/flight.h"
 #include "runtime/handover.h"
 #include "runtime/log.h"
 #include <czmq.h>
@@ -472,8 +473,8 @@ int weir_socket_sender_fd(weir_socket *self)
 static void release_body(void *data, void *hint)
 {
     weir_handover_take(data);
-    weir_block *block = hint;
-    weir_block_destroy(&block);
+    weir_flight *flight = hint;
+    weir_flight_end(&flight);
 }
 
 static weir_err send_body(weir_socket *self, weir_block *body)
@@ -481,7 +482,7 @@ static weir_err send_body(weir_socket *self, weir_block *body)
     zmq_msg_t message;
     void *data = (void *)weir_block_body(body);
     if (zmq_msg_init_data(&message, data, weir_block_size(body), release_body,
-                          weir_block_dup(body)))
+                          weir_flight_begin(body)))
         abort();
     weir_handover_give(data);
     if (zmq_msg_send(&message, self->handle, ZMQ_DONTWAIT) >= 0) return WEIR_OK;
@@ -524,34 +525,53 @@ static void close_message(void *hint)
     free(message);
 }
 
-static void wrap_body(zmq_msg_t *part, const weir_frame *frame, weir_block **body_p)
+static weir_block *wrap_body(zmq_msg_t *part, const weir_frame *frame)
 {
     zmq_msg_t *message = malloc(sizeof *message);
     if (!message) abort();
     zmq_msg_init(message);
     zmq_msg_move(message, part);
-    weir_handover_take(zmq_msg_data(message));
-    *body_p =
-        weir_block_wrap(zmq_msg_data(message), zmq_msg_size(message), frame->records,
-                        frame->runs, frame->run_count, close_message, message);
+    return weir_block_wrap(zmq_msg_data(message), zmq_msg_size(message), frame->records,
+                           frame->runs, frame->run_count, close_message, message);
 }
 
-/*  Takes the parts behind frame 0. Only a BLOCK has one, and only one.        */
-static weir_err recv_rest(weir_socket *self, weir_err err, const weir_frame *frame,
-                          weir_block **body_p)
+/*  Takes the parts behind frame 0. Gives their number; the first is the caller's.  */
+static int recv_rest(weir_socket *self, zmq_msg_t *first)
 {
     int parts = 0;
+    zmq_msg_init(first);
     for (bool more = zmq_msg_more(&self->head); more; parts++) {
         zmq_msg_t part;
         zmq_msg_init(&part);
         if (zmq_msg_recv(&part, self->handle, ZMQ_DONTWAIT) < 0) break;
         more = zmq_msg_more(&part);
-        if (!err && parts == 0 && frame->type == WEIR_BLOCK)
-            wrap_body(&part, frame, body_p);
+        if (parts == 0) zmq_msg_move(first, &part);
         zmq_msg_close(&part);
     }
+    return parts;
+}
+
+/*  Only a BLOCK has a frame 1, and nothing has more. One that comes from within the
+    process is taken as it is.                                                      */
+static weir_err read_parts(weir_socket *self, weir_frame *frame, zmq_msg_t *first,
+                           int parts, weir_block **body_p)
+{
+    const void *head = zmq_msg_data(&self->head);
+    weir_block *block = NULL;
+    weir_handover_take(head);
+    if (parts) weir_handover_take(zmq_msg_data(first));
+    if (parts && !self->monitor)
+        block = weir_flight_find(zmq_msg_data(first), zmq_msg_size(first));
+    weir_err err = weir_frame_read(frame, head, zmq_msg_size(&self->head),
+                                   block ? NULL : &self->scratch);
     if (!err && parts != (frame->type == WEIR_BLOCK)) err = WEIR_EMALFORMED;
-    if (err) weir_block_destroy(body_p);
+    if (!err && block && weir_block_records(block) != frame->records)
+        err = WEIR_EMALFORMED;
+    if (err)
+        weir_block_destroy(&block);
+    else if (parts && !block)
+        block = wrap_body(first, frame);
+    *body_p = block;
     return err;
 }
 
@@ -566,8 +586,9 @@ weir_err weir_socket_recv(weir_socket *self, weir_message *message, weir_block *
         if (!zmq_msg_more(&self->id)) return WEIR_EMALFORMED;
     }
     if (zmq_msg_recv(&self->head, self->handle, ZMQ_DONTWAIT) < 0) return WEIR_ENOTFOUND;
-    weir_handover_take(zmq_msg_data(&self->head));
-    weir_err err = weir_frame_read(&message->frame, zmq_msg_data(&self->head),
-                                   zmq_msg_size(&self->head), &self->scratch);
-    return recv_rest(self, err, &message->frame, body_p);
+    zmq_msg_t first;
+    int parts = recv_rest(self, &first);
+    weir_err err = read_parts(self, &message->frame, &first, parts, body_p);
+    zmq_msg_close(&first);
+    return err;
 }

@@ -25,7 +25,9 @@ struct weir_splitter {
     weir_buffer scratch;
     part *parts;
     uint32_t part_count;
-    int64_t linger_us; // with so many parts
+    size_t target;     // of a block, and
+    int64_t linger_us; // how long it is open, with so many parts
+    int64_t put_us;    // when something was dealt last
 };
 
 weir_splitter *weir_splitter_new(const weir_splitter_config *config)
@@ -67,10 +69,19 @@ void weir_splitter_destroy(weir_splitter **self_p)
     free(self);
 }
 
-static int64_t linger_factor(uint32_t parts)
+/*  What a block costs on its way does not depend on its size, so with many parts, each of
+    which has few records, it is larger and open for longer.                        */
+static size_t target_of(const weir_splitter_config *config, uint32_t parts)
 {
-    uint32_t factor = (parts + 7) / 8;
-    return factor < 1 ? 1 : factor > 20 ? 20 : factor;
+    size_t target = parts > 16 ? 2 * config->target : config->target;
+    bool bounded = config->block_max && target > config->block_max;
+    return bounded ? config->block_max : target;
+}
+
+static int64_t linger_of(const weir_splitter_config *config, uint32_t parts)
+{
+    uint32_t factor = parts <= 8 ? 1 : parts < 80 ? parts / 2 : 40;
+    return factor * config->linger_us;
 }
 
 void weir_splitter_resize(weir_splitter *self, uint32_t parts)
@@ -78,13 +89,14 @@ void weir_splitter_resize(weir_splitter *self, uint32_t parts)
     weir_splitter_seal_all(self);
     free_parts(self);
     self->part_count = parts;
-    self->linger_us = self->config.linger_us * linger_factor(parts);
+    self->target = target_of(&self->config, parts);
+    self->linger_us = linger_of(&self->config, parts);
     self->parts = calloc(parts, sizeof *self->parts);
     if (!self->parts) abort();
     for (uint32_t i = 0; i < parts; i++) {
         self->parts[i].due_us = -1;
         self->parts[i].builder.ledger = self->config.ledger;
-        self->parts[i].builder.target = self->config.target;
+        self->parts[i].builder.target = self->target;
     }
 }
 
@@ -108,10 +120,17 @@ void weir_splitter_seal_all(weir_splitter *self)
         weir_splitter_seal(self, i);
 }
 
+/*  Nothing waits for more when no more is coming.                                  */
+static bool is_idle(const weir_splitter *self, int64_t now_us)
+{
+    return now_us >= self->put_us + self->config.linger_us;
+}
+
 void weir_splitter_seal_due(weir_splitter *self, int64_t now_us)
 {
+    bool idle = is_idle(self, now_us);
     for (uint32_t i = 0; i < self->part_count; i++)
-        if (self->parts[i].due_us >= 0 && self->parts[i].due_us <= now_us)
+        if (self->parts[i].due_us >= 0 && (idle || self->parts[i].due_us <= now_us))
             weir_splitter_seal(self, i);
 }
 
@@ -120,7 +139,8 @@ int64_t weir_splitter_deadline(const weir_splitter *self)
     int64_t due = -1;
     for (uint32_t i = 0; i < self->part_count; i++)
         due = weir_earlier(due, self->parts[i].due_us);
-    return due;
+    int64_t idle = self->put_us + self->config.linger_us;
+    return due >= 0 && idle < due ? idle : due;
 }
 
 /* --- Dealing ----------------------------------------------------------------------- */
@@ -175,7 +195,7 @@ static void add(weir_splitter *self, uint32_t number, const weir_record *record,
 {
     part *p = &self->parts[number];
     size_t size = record->encoded ? record->encoded_size : record->size;
-    if (p->builder.records && p->builder.body.size + size > self->config.target)
+    if (p->builder.records && p->builder.body.size + size > self->target)
         weir_splitter_seal(self, number);
     if (p->due_us < 0) p->due_us = from->now_us + self->linger_us;
     keep_block(p, from->block);
@@ -206,6 +226,7 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
     weir_record record;
     const weir_run *origin;
     uint64_t before = self->doc.parses;
+    self->put_us = now_us;
     while (weir_iterator_next(&walk, &record, &origin)) {
         char number[24];
         const uint8_t *data;

@@ -16,9 +16,9 @@ typedef struct {
     size_t target;        // bytes of an open block
     size_t block_max;     // bytes of a block that goes on as it is; 0: any number
     uint32_t records_max; // of a block; 0: any number
-    int64_t linger_us;   // longest that it is open, with up to 8 parts; with more of them
-                         // longer, to 20 times, for else blocks were as small as parts
-                         // are many
+    int64_t linger_us;   // longest that it is open with up to 8 parts; with more of them
+                         // longer, to 40 times, but never when nothing more comes for so
+                         // long; and above 16 parts its target is twice as large
     weir_ledger *ledger; // lent; NULL: none
     /*  An open block is complete: *block_p may be taken, and the holds of the shares
         are the callee's.                                                           */
@@ -49,6 +49,6 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
 void weir_splitter_seal(weir_splitter *self, uint32_t part); // if it is open
 void weir_splitter_seal_all(weir_splitter *self);
 
-/*  Seals what has been open for linger_us. When the next is due; -1: nothing is open. */
+/*  Seals what has been open for so long. When the next is due; -1: nothing is open. */
 void weir_splitter_seal_due(weir_splitter *self, int64_t now_us);
 int64_t weir_splitter_deadline(const weir_splitter *self);

@@ -177,10 +177,24 @@ static void silence_lowers_the_target_by_at_most_32_steps(void **state)
     weir_batcher_destroy(&batcher);
 }
 
-static void the_target_bounds_the_batch(void **state)
+static void a_batch_closes_with_the_block_that_reaches_the_target(void **state)
 {
     (void)state;
     weir_batch_config config = WEIR_BATCH_DEFAULTS;
+    rig *self = rig_new(&config);
+    for (int i = 0; i < 3; i++)
+        offer(self, 50, 20, 0);
+    assert_next(self, 0, 100, 1); // the target is 64
+    assert_null(next(self, 0));
+    assert_int_equal(weir_batcher_open_records(self->batcher), 50);
+    rig_destroy(self);
+}
+
+static void the_most_records_cut_a_block(void **state)
+{
+    (void)state;
+    weir_batch_config config = WEIR_BATCH_DEFAULTS;
+    config.max_records = 64;
     rig *self = rig_new(&config);
     offer(self, 150, 20, 0);
     assert_next(self, 0, 64, 1);
@@ -349,6 +363,7 @@ static void at_most_in_flight_are_out(void **state)
     (void)state;
     weir_batch_config config = WEIR_BATCH_DEFAULTS;
     config.in_flight = 2;
+    config.max_records = 64;
     rig *self = rig_new(&config);
     offer(self, 3 * 64 + 10, 20, 0);
     weir_batch *one = next(self, 0), *two = next(self, 0);
@@ -483,6 +498,7 @@ static void nothing_is_copied(void **state)
 {
     (void)state;
     weir_batch_config config = WEIR_BATCH_DEFAULTS;
+    config.max_records = 64;
     rig *self = rig_new(&config);
     uint32_t number = 0;
     weir_block *block = block_of(100, 200, &number);
@@ -607,7 +623,8 @@ int main(void)
         cmocka_unit_test(the_target_reaches_1000_in_22_steps),
         cmocka_unit_test(the_rate_is_that_of_the_window),
         cmocka_unit_test(silence_lowers_the_target_by_at_most_32_steps),
-        cmocka_unit_test(the_target_bounds_the_batch),
+        cmocka_unit_test(a_batch_closes_with_the_block_that_reaches_the_target),
+        cmocka_unit_test(the_most_records_cut_a_block),
         cmocka_unit_test(a_lower_target_closes_the_open_batch),
         cmocka_unit_test(a_lone_record_waits_for_max_delay),
         cmocka_unit_test(sequences_begin_at_1_and_have_no_gaps),

@@ -180,6 +180,34 @@ static void a_block_is_open_for_no_longer_than_its_linger(void **state)
     rig_destroy(self);
 }
 
+/*  What each of many parts gets is little: it waits for more as long as more comes.    */
+static void with_many_parts_blocks_are_open_longer_unless_nothing_more_comes(void **state)
+{
+    (void)state;
+    rig *self = rig_new("k", 4096);
+    weir_builder builder = {.target = 1 << 16};
+    weir_splitter_resize(self->splitter, 64);
+    add(&builder, "x", NULL);
+    put(self, &builder, 0, 5000);
+    assert_int_equal(weir_splitter_deadline(self->splitter), 6000);
+    add(&builder, "x", NULL);
+    put(self, &builder, 0, 5900);
+    assert_int_equal(weir_splitter_deadline(self->splitter), 6900);
+    weir_splitter_seal_due(self->splitter, 6899);
+    assert_int_equal(self->blocks, 0);
+    weir_splitter_seal_due(self->splitter, 6900);
+    assert_int_equal(self->blocks, 1);
+    for (int64_t now_us = 10000; self->blocks == 1; now_us += 900) {
+        assert_true(now_us <= 10000 + 33000); // 32 times as long, to the next put
+        add(&builder, "x", NULL);
+        put(self, &builder, 0, now_us);
+        weir_splitter_seal_due(self->splitter, now_us);
+    }
+    assert_int_equal(self->got_count, 2 + 37);
+    weir_builder_fini(&builder);
+    rig_destroy(self);
+}
+
 /* --- Route ------------------------------------------------------------------------- */
 
 static bool is_woken(int fd)
@@ -248,6 +276,8 @@ int main(void)
             the_field_wins_over_the_own_key_which_serves_where_it_is_missing),
         cmocka_unit_test(blocks_without_keys_need_no_splitting),
         cmocka_unit_test(a_block_is_open_for_no_longer_than_its_linger),
+        cmocka_unit_test(
+            with_many_parts_blocks_are_open_longer_unless_nothing_more_comes),
         cmocka_unit_test(a_version_is_marked_when_every_user_says_so_or_has_left),
         cmocka_unit_test(who_joins_later_owes_nothing),
     };
