@@ -307,8 +307,7 @@ static void get_block(fields *f, weir_frame *frame, weir_buffer *scratch)
     if (!f->err && frame->records == 0) f->err = WEIR_EMALFORMED;
     if (f->err || !scratch) return;
     if (frame->run_count == 0) put_one_run(frame, scratch);
-    if (!places.err)
-        get_places(places, (weir_run *)scratch->data, frame->run_count);
+    if (!places.err) get_places(places, (weir_run *)scratch->data, frame->run_count);
 }
 
 static void get_refusal(fields *f, weir_frame *frame)

@@ -63,11 +63,11 @@ typedef struct {
 /*  Appends the encoding. Texts longer than their field were cut by the caller. */
 void weir_frame_put(const weir_frame *self, weir_buffer *out);
 
-/*  Reads frame 0. scratch holds the runs of a BLOCK until it is used again (NULL: they are
-    passed over); without runs in it there is one, of which nothing is said. Of a HELLO of another version only
-    the version is read. Unknown options and map entries are skipped. Errors:
-   WEIR_EMALFORMED and the reader's, WEIR_ETOOBIG above the limits; nothing is allocated
-   for claims.  */
+/*  Reads frame 0. scratch holds the runs of a BLOCK until it is used again (NULL: they
+   are passed over); without runs in it there is one, of which nothing is said. Of a HELLO
+   of another version only the version is read. Unknown options and map entries are
+   skipped. Errors: WEIR_EMALFORMED and the reader's, WEIR_ETOOBIG above the limits;
+   nothing is allocated for claims.  */
 weir_err weir_frame_read(weir_frame *self, const uint8_t *data, size_t size,
                          weir_buffer *scratch);
 

@@ -16,10 +16,10 @@ typedef struct {
     size_t target;        // bytes of an open block
     size_t block_max;     // bytes of a block that goes on as it is; 0: any number
     uint32_t records_max; // of a block; 0: any number
-    int64_t linger_us;   // longest that it is open with up to 8 parts; with more of them
-                         // longer, to 40 times, but never when nothing more comes for so
-                         // long; and above 16 parts its target is twice as large
-    weir_ledger *ledger; // lent; NULL: none
+    int64_t linger_us;    // longest that it is open with up to 8 parts; with more of them
+                          // longer, to 40 times, but never when nothing more comes for so
+                          // long; and above 16 parts its target is twice as large
+    weir_ledger *ledger;  // lent; NULL: none
     /*  An open block is complete: *block_p may be taken, and the holds of the shares
         are the callee's.                                                           */
     void (*sealed)(void *arg, uint32_t part, weir_block **block_p,
