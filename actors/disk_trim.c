@@ -91,6 +91,7 @@ static int drop_some(const trim *self, weir_disk_env *env, weir_disk_row *row, b
         if (!*more) break;
         rc = weir_disk_drop_oldest(env, txn, row);
     }
+    if (!rc) rc = weir_disk_row_put(env, txn, row);
     if (!rc) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc;
@@ -111,10 +112,10 @@ static int trim_shard(const trim *self, weir_disk_env *env, weir_disk_row *row, 
 {
     bool more = weir_disk_row_drops(row, &self->keep, self->now_ms);
     while (more) {
-        uint64_t before = row->trimmed;
+        uint64_t before = row->has.trimmed;
         int rc = drop_some(self, env, row, &more);
         if (rc) return rc;
-        told->trimmed += row->trimmed - before;
+        told->trimmed += row->has.trimmed - before;
         weir_disk_child_tell(fd, told, sizeof *told);
     }
     return 0;
