@@ -61,7 +61,7 @@ static int read_all(fences *self, const weir_disk_env *env, MDB_txn *txn)
 
 int weir_disk_fences_sum(const weir_disk_env *env, MDB_txn *txn, uint64_t *sum)
 {
-    fences all = {NULL};
+    fences all = {.items = NULL};
     int rc = read_all(&all, env, txn);
     free(all.items);
     *sum = all.sum;
@@ -73,7 +73,7 @@ weir_err weir_disk_list_fences(weir_store *store, weir_fence **list, size_t *cou
 {
     weir_disk *self = (weir_disk *)store;
     MDB_txn *txn;
-    fences all = {NULL};
+    fences all = {.items = NULL};
     *list = NULL;
     *count = 0;
     weir_err err = weir_disk_read_begin(self, &txn, report);
