@@ -288,7 +288,7 @@ def rows_of_the_bus(table):
               ratio >= 0.7, detail)
     ratio, detail = row_of(ACK)
     table.row("append until safe, p99, durable bus at half of its full load (2 shards, "
-              "batch.max_delay 1ms, batch.min_records 1, linger 0.5 ms), against 2 syncs of "
+              "batch.max_delay 1ms, linger 0.5 ms), against 2 syncs of "
               "as many bytes as a transaction has (p99 of the same run) + 2 ms",
               "%.2f" % ratio, "1", ratio <= 1, detail)
     ratio, detail = row_of(OPEN)
