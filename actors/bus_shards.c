@@ -392,46 +392,53 @@ static weir_err release_all(weir_bus_shards *self, weir_report *report)
     return err;
 }
 
-static weir_err retire_drained(weir_bus_shards *self, weir_report *report)
+/*  What they still hold, of outlets that have left, goes first.                     */
+static weir_err end_drained(weir_bus_shards *self, weir_report *report)
 {
-    bool retired = false;
-    for (member **at = &self->members; *at;) {
-        member *m = *at;
-        if (m->state != WEIR_SHARD_DRAINING) {
-            at = &m->next;
-            continue;
-        }
-        set_state(self, m->id, WEIR_SHARD_RETIRED);
-        retired = true;
-        weir_log(WEIR_INFO, "shard retired bus=%s shard=%" PRIu32,
-                 weir_hub_name(self->config.hub), m->id);
-        if (stop_member(at))
-            return weir_report_set(report, WEIR_ETIMEOUT, NULL,
-                                   "shard %" PRIu32 " does not end", m->id);
-    }
-    if (retired) publish(self);
-    return WEIR_OK;
+    weir_err err = WEIR_OK;
+    for (member *m = self->members; m && !err; m = m->next)
+        if (m->state == WEIR_SHARD_DRAINING) err = tell(m, "RETIRE", report);
+    return err;
 }
 
 /*  What the losers had of the vnodes that moved is safe.                           */
-static weir_err finish_change(weir_bus_shards *self, weir_report *report)
+static weir_err finish_moves(weir_bus_shards *self, weir_report *report)
 {
     self->version = 0;
     weir_err err = release_all(self, report);
-    if (!err) err = retire_drained(self, report);
+    if (!err) err = end_drained(self, report);
     return err ? err : store_table(self, report);
 }
 
-/*  The table is durable before anybody acts on it.                                 */
-static weir_err move_vnodes(weir_bus_shards *self, weir_report *report)
+static weir_err retire(weir_bus_shards *self, member **at, weir_report *report)
 {
-    assign(self);
-    weir_err err = store_table(self, report);
-    for (member *m = self->members; m && !err; m = m->next)
-        err = park(self, m, report);
-    if (err) return err;
-    self->version = publish(self);
-    return weir_bus_shards_go_on(self, report);
+    uint32_t id = (*at)->id;
+    set_state(self, id, WEIR_SHARD_RETIRED);
+    weir_log(WEIR_INFO, "shard retired bus=%s shard=%" PRIu32,
+             weir_hub_name(self->config.hub), id);
+    return stop_member(at) ? weir_report_set(report, WEIR_ETIMEOUT, NULL,
+                                             "shard %" PRIu32 " does not end", id)
+                           : WEIR_OK;
+}
+
+/*  Those that drained and have nothing left.                                       */
+static weir_err retire_ended(weir_bus_shards *self, weir_report *report)
+{
+    bool retired = false;
+    weir_err err = WEIR_OK;
+    for (member **at = &self->members; *at && !err;) {
+        member *m = *at;
+        if (m->state == WEIR_SHARD_DRAINING &&
+            m->shared->vitals.state == WEIR_STATE_ENDED) {
+            retired = true;
+            err = retire(self, at, report);
+        } else {
+            at = &m->next;
+        }
+    }
+    if (err || !retired) return err;
+    publish(self);
+    return store_table(self, report);
 }
 
 /* --- Changing ---------------------------------------------------------------------- */
@@ -445,75 +452,111 @@ static void note_changed(weir_bus_shards *self, uint32_t id)
 }
 
 /*  They have no records.                                                           */
-static void take_back_added(weir_bus_shards *self)
+static void stop_added(weir_bus_shards *self)
 {
     for (uint32_t i = 0; i < self->changed_count; i++) {
         member **at = &self->members;
         while (*at && (*at)->id != self->changed[i])
             at = &(*at)->next;
-        set_state(self, self->changed[i], WEIR_SHARD_RETIRED);
-        if (*at) stop_member(at);
+        if (!*at || (*at)->state != WEIR_SHARD_STARTING) continue;
+        atomic_store(&(*at)->shared->state, WEIR_SHARD_RETIRED);
+        stop_member(at);
     }
-    self->changed_count = 0;
 }
 
-/*  One that cannot start is retired, with those that came with it, and the map unchanged.
- */
 static weir_err add_shards(weir_bus_shards *self, uint32_t count, weir_report *report)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    weir_err err = WEIR_OK;
+    for (uint32_t i = 0; i < count && !err; i++) {
         uint32_t id = add_row(self);
         note_changed(self, id);
-        weir_err err = start_member(self, id, report);
-        if (!err) continue;
-        take_back_added(self);
-        return err;
+        err = start_member(self, id, report);
     }
-    for (uint32_t i = 0; i < self->changed_count; i++)
-        set_state(self, self->changed[i], WEIR_SHARD_ACTIVE);
-    return WEIR_OK;
+    return err;
 }
 
-static void drain_shards(weir_bus_shards *self, uint32_t count, const uint32_t *order)
+static void choose_drained(weir_bus_shards *self, uint32_t count, const uint32_t *order)
 {
     uint32_t *ids, active = active_ids(self, &ids);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t id = order ? order[i] : ids[active - 1 - i];
-        set_state(self, id, WEIR_SHARD_DRAINING);
-        note_changed(self, id);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        note_changed(self, order ? order[i] : ids[active - 1 - i]);
     free(ids);
+}
+
+/*  The rows of those that change, as they are to be stored.                        */
+static void set_rows(weir_bus_shards *self, weir_shard_state state)
+{
+    for (uint32_t i = 0; i < self->changed_count; i++)
+        find_row(self, self->changed[i])->state = state;
+}
+
+static void set_changed(weir_bus_shards *self, weir_shard_state state)
+{
+    for (uint32_t i = 0; i < self->changed_count; i++)
+        set_state(self, self->changed[i], state);
+}
+
+/*  A table that has the change in it; nothing else has begun.                      */
+static weir_err plan_change(weir_bus_shards *self, uint32_t active, const uint32_t *order,
+                            weir_report *report)
+{
+    uint32_t now = weir_bus_shards_active(self);
+    bool grows = active > now;
+    weir_err err = WEIR_OK;
+    if (grows)
+        err = add_shards(self, active - now, report);
+    else
+        choose_drained(self, now - active, order);
+    if (err) return err;
+    set_rows(self, grows ? WEIR_SHARD_ACTIVE : WEIR_SHARD_DRAINING);
+    assign(self);
+    return store_table(self, report);
+}
+
+/*  The table is durable before anybody acts on it.                                 */
+static weir_err move_vnodes(weir_bus_shards *self, weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    for (member *m = self->members; m && !err; m = m->next)
+        err = park(self, m, report);
+    if (!err) self->version = publish(self);
+    return err;
 }
 
 weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
                                 const uint32_t *order, weir_report *report)
 {
-    uint32_t now = weir_bus_shards_active(self);
-    if (self->version)
+    if (weir_bus_shards_is_changing(self))
         return weir_report_set(report, WEIR_EFULL, NULL, "a change is under way already");
     self->changed_count = 0;
-    if (active == now) return WEIR_OK;
+    if (active == weir_bus_shards_active(self)) return WEIR_OK;
     forget_moves(self);
-    if (active > now) {
-        weir_err err = add_shards(self, active - now, report);
-        if (err) return err;
-    } else {
-        drain_shards(self, now - active, order);
+    weir_shard_table before = weir_shard_table_copy(&self->table);
+    weir_err err = plan_change(self, active, order, report);
+    if (err) {
+        stop_added(self);
+        self->changed_count = 0;
+        weir_shard_table_fini(&self->table);
+        self->table = before;
+        return err;
     }
-    return move_vnodes(self, report);
+    weir_shard_table_fini(&before);
+    set_changed(self, find_row(self, self->changed[0])->state);
+    return move_vnodes(self, report) ? WEIR_ECLOSED : WEIR_OK;
 }
 
 weir_err weir_bus_shards_go_on(weir_bus_shards *self, weir_report *report)
 {
+    weir_err err = WEIR_OK;
     for (member *m = self->members; m; m = m->next) {
         if (m->shared->vitals.state != WEIR_STATE_FAILED) continue;
         weir_vitals_reason(&m->shared->vitals, report);
         return report->err;
     }
-    if (!self->version ||
-        !weir_route_is_marked(weir_hub_route(self->config.hub), self->version))
-        return WEIR_OK;
-    return finish_change(self, report);
+    if (self->version &&
+        weir_route_is_marked(weir_hub_route(self->config.hub), self->version))
+        err = finish_moves(self, report);
+    return err ? err : retire_ended(self, report);
 }
 
 const uint32_t *weir_bus_shards_changed(const weir_bus_shards *self, uint32_t *count)
@@ -524,7 +567,10 @@ const uint32_t *weir_bus_shards_changed(const weir_bus_shards *self, uint32_t *c
 
 bool weir_bus_shards_is_changing(const weir_bus_shards *self)
 {
-    return self->version != 0;
+    bool changing = self->version != 0;
+    for (const member *m = self->members; m; m = m->next)
+        changing |= m->state == WEIR_SHARD_DRAINING;
+    return changing;
 }
 
 /* --- All of them ------------------------------------------------------------------- */

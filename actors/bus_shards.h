@@ -2,10 +2,11 @@
     shards and moves vnodes between them without losing the order of a key.
 
         change --> STARTING ones start, map + 1 is durable, gainers park, map is published
-               --> all markers acknowledged --> gainers release, losers retire
+               --> all markers acknowledged --> gainers release
+               --> who drained has nothing left --> it is retired
 
     One change at a time. Belongs to the thread of the bus's node; it waits for the
-   shards' threads to answer commands, never for the store. */
+    shards' threads to answer commands, never for the store.                        */
 #pragma once
 #include "actors/hub.h"
 
@@ -39,7 +40,9 @@ uint32_t weir_bus_shards_active(const weir_bus_shards *self); // their number
 bool weir_bus_shards_is_changing(const weir_bus_shards *self);
 
 /*  Changes the number of active shards. order: ids of active ones, those to drain first;
-    NULL: the youngest first. WEIR_EFULL: another change is under way.              */
+    NULL: the youngest first. Errors: WEIR_EFULL, another change is under way;
+    WEIR_ECLOSED, a shard is gone, a failure of the bus; any other: a shard could not
+    start, or the state not be written, and all is as before.                       */
 weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
                                 const uint32_t *order, weir_report *report);
 

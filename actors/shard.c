@@ -500,6 +500,16 @@ static weir_err cmd_fenced(void *arg, zmsg_t *args, zmsg_t *reply)
     return WEIR_OK;
 }
 
+static weir_err cmd_retire(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    shard *self = arg;
+    (void)args;
+    (void)reply;
+    weir_batcher_hurry(self->batcher);
+    weir_actor_end(self->kit);
+    return WEIR_OK;
+}
+
 static weir_err cmd_hurry(void *arg, zmsg_t *args, zmsg_t *reply)
 {
     shard *self = arg;
@@ -534,6 +544,7 @@ static const weir_command commands[] = {
      "[from:last_offset]... -> records ; parked records go on, their first batch with "
      "these fences"},
     {"FENCED", cmd_fenced, "-> 1 | 0 ; whether all fences are stored"},
+    {"RETIRE", cmd_retire, "-> ; ends when all that it has is safe"},
     {"HURRY", cmd_hurry, "-> ; no record waits for others any more"},
     {"CLOSE", cmd_close, "-> ; blocks are refused as closed"},
     {NULL, NULL, NULL},

@@ -211,6 +211,11 @@ void weir_actor_end(weir_actor *self);
 /*  The same, but at once: what is not safe by then is given up and never acknowledged. */
 void weir_actor_leave(weir_actor *self);
 
+/*  For fini: a thread that the actor started does not end, and goes on using what it was
+    lent. So the actor counts as one that does not end, either: who stops it gets
+    WEIR_ETIMEOUT, and frees nothing of that.                                  */
+void weir_actor_stuck(weir_actor *self);
+
 /*  The ack barrier: nothing more is taken, sent or acknowledged; the supervisor is
     told why and decides.                                                      */
 void weir_actor_fail(weir_actor *self, weir_err err, const char *where,

@@ -89,6 +89,7 @@ struct weir_actor {
     weir_book book;
     weir_dead_file *dead_file; // opened with the first dead letter
     bool started, draining, ending, leaving, failed, terminated, paused;
+    bool stuck;   // a thread of its own does not end
     bool starved; // weir_actor_has_room was false and room () is owed
 };
 

@@ -41,7 +41,8 @@ typedef enum {
 typedef enum {
     WEIR_STATE_NEW = 0,
     WEIR_STATE_RUNNING,
-    WEIR_STATE_ENDED,  // a source that will never read again, all of it safe
+    WEIR_STATE_ENDED,  // a source that will never read again, a shard that takes no more:
+                       // all that it had is safe
     WEIR_STATE_FAILED, // stopped at its ack barrier; reason says why
 } weir_state;
 

@@ -1,6 +1,8 @@
 /*  The shards of a bus with a store, while vnodes move between them.               */
 #include "tests/unit/help_actor.h"
 #include <ftw.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include "actors/bus_node.h"
 #include "actors/bus_shards.h"
 #include "actors/hub.h"
@@ -37,7 +39,8 @@ static void open_feed(void)
     start(&b.in);
 }
 
-static void open_bus(uint32_t shards)
+/*  With this store, or on disk.                                                    */
+static void open_bus_on(weir_store *store, uint32_t shards)
 {
     weir_options_copy(weir_bus_node_options, &b.bus, &weir_bus_node_defaults,
                       sizeof b.bus);
@@ -46,15 +49,21 @@ static void open_bus(uint32_t shards)
     b.bus.bus.store = WEIR_BUS_DISK;
     b.bus.bus.path = strdup(b.folder);
     b.bus.hub = b.hub = weir_hub_new("events", &b.bus.bus);
+    if (store) weir_hub_lend_store(b.hub, store);
     fill_node(&b.node, &b.bus.node, "events");
     open_member(&b.node, weir_bus_node, &b.bus);
     start(&b.node);
     open_feed();
 }
 
+static void open_bus(uint32_t shards)
+{
+    open_bus_on(NULL, shards);
+}
+
 static void close_bus(void)
 {
-    stop(&b.in);
+    if (b.in.actor) stop(&b.in);
     stop(&b.node);
     assert_balanced(&b.in);
     assert_balanced(&b.node);
@@ -155,12 +164,18 @@ static void a_fence_that_is_stored_is_not_stored_again(void **state)
     close_bus();
 }
 
-static bool is_paused(uint32_t id)
+static weir_hub_shard *find_shard(uint32_t id)
 {
-    weir_wait waits[WEIR_WAITS_MAX];
     weir_hub_shard *shard = weir_hub_shards(b.hub);
     while (shard->id != id)
         shard = shard->next;
+    return shard;
+}
+
+static bool is_paused(uint32_t id)
+{
+    weir_wait waits[WEIR_WAITS_MAX];
+    weir_hub_shard *shard = find_shard(id);
     size_t count = weir_vitals_waits(&shard->vitals, waits);
     for (size_t i = 0; i < count; i++)
         if (waits[i].kind == WEIR_WAIT_PAUSED) return true;
@@ -222,6 +237,92 @@ static void a_shard_without_a_turn_is_as_full_as_it_was(void **state)
     store->class->close(&store);
 }
 
+static uint64_t resident(uint32_t id)
+{
+    weir_shard_stats stats;
+    weir_hub_look(find_shard(id), &stats);
+    return weir_shard_resident(&stats);
+}
+
+/*  Its outlet, which has left, has no marker to send behind it.                    */
+static void a_shard_retires_when_what_an_outlet_left_in_it_is_safe(void **state)
+{
+    (void)state;
+    weir_store *store = help_store_new(true, NULL);
+    open_bus_on(store, 2);
+    help_store_wedge(store, 1, true);
+    atomic_fetch_add(&b.feed.allowed, 6);
+    weir_actor_ask(b.in.actor, NULL, "LOOK", NULL);
+    wait_until(b.feed.committed >= 1 && resident(1) == 3);
+    stop(&b.in);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "SCALE", "1", NULL), WEIR_OK);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "MOVED", NULL), WEIR_EFULL);
+    assert_int_equal(find_shard(1)->state, WEIR_SHARD_DRAINING);
+    assert_int_equal(resident(1), 3);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "SCALE", "2", NULL), WEIR_EFULL);
+    help_store_wedge(store, 1, false);
+    wait_until(find_shard(1)->state == WEIR_SHARD_RETIRED);
+    wait_until(weir_actor_ask(b.node.actor, NULL, "MOVED", NULL) == WEIR_OK);
+    assert_int_equal(resident(1), 0);
+    assert_int_equal(help_store_last(store, 1), 3);
+    close_bus();
+    store->class->close(&store);
+}
+
+/*  Nothing can be written to any file until it is lifted.                          */
+static void limit_files(bool on)
+{
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = on ? 0 : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static weir_err scale_on_a_full_disk(const char *shards)
+{
+    limit_files(true);
+    weir_err err = weir_actor_ask(b.node.actor, NULL, "SCALE", shards, NULL);
+    limit_files(false);
+    return err;
+}
+
+static void a_change_that_cannot_be_stored_changes_nothing(void **state)
+{
+    (void)state;
+    weir_store *store = help_store_new(true, NULL);
+    open_bus_on(store, 2);
+    send_blocks(4);
+    fflush(NULL);
+    assert_int_equal(scale_on_a_full_disk("3"), WEIR_ESYS);
+    assert_int_equal(scale_on_a_full_disk("1"), WEIR_ESYS);
+    assert_int_equal(b.node.vitals.state, WEIR_STATE_RUNNING);
+    send_blocks(4);
+    assert_int_equal(help_store_last(store, 0) + help_store_last(store, 1), 8);
+    scale_to("3");
+    send_blocks(6);
+    assert_int_equal(help_store_last(store, 2), 2);
+    scale_to("1");
+    send_blocks(2);
+    close_bus();
+    store->class->close(&store);
+}
+
+static void a_bus_that_closes_is_not_scaled(void **state)
+{
+    (void)state;
+    open_bus(1);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "CLOSE", NULL), WEIR_OK);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "SCALE", "2", NULL),
+                     WEIR_ECLOSED);
+    close_bus();
+    open_bus(1);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "DRAIN", NULL), WEIR_OK);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "SCALE", "2", NULL),
+                     WEIR_ECLOSED);
+    close_bus();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +335,13 @@ int main(void)
                                         make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_shard_without_a_turn_is_as_full_as_it_was,
                                         make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(
+            a_shard_retires_when_what_an_outlet_left_in_it_is_safe, make_folder,
+            remove_folder),
+        cmocka_unit_test_setup_teardown(a_change_that_cannot_be_stored_changes_nothing,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_bus_that_closes_is_not_scaled, make_folder,
+                                        remove_folder),
         cmocka_unit_test_setup_teardown(a_fence_that_is_stored_is_not_stored_again,
                                         make_folder, remove_folder),
     };
