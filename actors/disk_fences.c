@@ -13,9 +13,9 @@ typedef struct {
 
 typedef struct {
     weir_disk_sweep *sweep;
-    MDB_cursor *walk;           // over the fences
+    MDB_cursor *walk;            // over the fences
     MDB_cursor *fences, *blocks; // for looking
-    fence *found;               // to be deleted; owned
+    fence *found;                // to be deleted; owned
     size_t count, room;
 } sweeper;
 
@@ -46,7 +46,7 @@ static int judge_records(const sweeper *self, weir_disk_key before, bool *gone)
         return *gone ? 0 : rc;
     }
     *gone = !weir_disk_head_read(&head, at, value.mv_data, value.mv_size, NULL) &&
-        head.first > before.last;
+            head.first > before.last;
     return 0;
 }
 
@@ -127,7 +127,8 @@ static int delete_found(const sweeper *self, MDB_txn *txn, MDB_dbi fences)
     int rc = 0;
     for (size_t i = 0; i < self->count && !rc; i++) {
         fence *one = &self->found[i];
-        MDB_val key = {sizeof one->key, one->key}, value = {sizeof one->value, one->value};
+        MDB_val key = {sizeof one->key, one->key},
+                value = {sizeof one->value, one->value};
         rc = mdb_del(txn, fences, &key, &value);
     }
     return rc;

@@ -101,8 +101,8 @@ static void poll_all(weir_store *store, weir_page *page)
 
 /*  A vnode went from 0 to 1 and on to 2. Of 1 nothing of it is left, and still what 0 has
     of it is older than what 2 has.                                                 */
-static void what_waited_for_a_shard_that_is_trimmed_waits_for_those_before_it(
-    void **state)
+static void
+what_waited_for_a_shard_that_is_trimmed_waits_for_those_before_it(void **state)
 {
     (void)state;
     weir_store *store = open_keeping(30);

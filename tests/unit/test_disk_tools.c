@@ -619,8 +619,8 @@ static void put_fence(weir_disk_fill *fill, weir_disk_key to, weir_disk_key from
     assert_int_equal(weir_disk_fill_fence(fill, key, value, NULL), WEIR_OK);
 }
 
-/*  Of each shard the offsets from 109 on stay. Shard 5 waits for nothing that is left, but
-    only once shard 1 does not either.                                              */
+/*  Of each shard the offsets from 109 on stay. Shard 5 waits for nothing that is left,
+   but only once shard 1 does not either.                                              */
 static void trim_takes_fences_with_what_they_wait_for(void **state)
 {
     (void)state;
