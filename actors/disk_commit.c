@@ -260,7 +260,7 @@ static int fill(weir_disk *self, MDB_txn *txn)
         rc = put_node(self, txn, node, &budget);
     for (size_t i = 0; i < self->shard_count && !rc; i++)
         rc = weir_disk_keep_shard(self, txn, self->shards[i], &budget);
-    return rc;
+    return rc ? rc : weir_disk_sweep_fences(&self->sweep, &self->env, txn);
 }
 
 static uint64_t count_bytes(const weir_disk *self)

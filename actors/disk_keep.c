@@ -39,6 +39,22 @@ static bool is_needed(weir_disk *self, const weir_disk_row *row)
     return row->oldest_end > offset;
 }
 
+/*  What was trimmed and a group has read before may be under way in it. One that is as
+    long silent as the longest timeouts is not at work, and reads it no more.       */
+bool weir_disk_is_awaited(void *arg, uint32_t shard, uint64_t last)
+{
+    static const int64_t silent_us = 3600000000;
+    weir_disk *self = arg;
+    int64_t since_us = weir_clock_now_us() - silent_us;
+    bool is = false;
+    pthread_mutex_lock(&self->mutex);
+    for (size_t i = 0; i < self->group_count && !is; i++)
+        is = self->groups[i].seen_us > since_us &&
+             committed(&self->groups[i], shard) < last;
+    pthread_mutex_unlock(&self->mutex);
+    return is;
+}
+
 static weir_disk_group *group_of(weir_disk *self, const char *name)
 {
     for (size_t i = 0; i < self->group_count; i++)
@@ -74,7 +90,9 @@ void weir_disk_group_commit(weir_store *store, const char *group, uint32_t shard
 {
     weir_disk *self = (weir_disk *)store;
     pthread_mutex_lock(&self->mutex);
-    set_commit(group_of(self, group), shard, offset);
+    weir_disk_group *one = group_of(self, group);
+    set_commit(one, shard, offset);
+    one->seen_us = weir_clock_now_us();
     bool wake = self->holding;
     pthread_mutex_unlock(&self->mutex);
     if (wake) weir_disk_wake(self);
@@ -125,6 +143,7 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
         }
         int rc = weir_disk_drop_oldest(&self->env, txn, &shard->next.row);
         if (rc) return rc;
+        self->sweep.changed = true;
         --*budget;
     }
     return 0;

@@ -9,7 +9,8 @@
         blocks   (shard, last offset)      -> header and records
         gaps     (shard, last offset)      -> first offset, kind
         fences   (to, first offset)        -> (from, last offset), packed as keys are;
-                 MDB_DUPSORT: a batch may end the moves of several shards
+                 MDB_DUPSORT: a batch may end the moves of several shards; they go
+                 when nothing is left of what they wait for
         meta     "version"                 -> 4 bytes, big-endian: 1
                  "superseded"              -> any: CURRENT names another one
 

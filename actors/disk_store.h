@@ -7,6 +7,7 @@
         disk_flusher.c  the thread that writes: queue and answers
         disk_commit.c   one transaction of it
         disk_keep.c     bounds, and what groups hold
+        disk_fences.c   fences that hold nobody up any more
         disk_compact.c  compaction, in a thread of its own until its last round
         disk_since.c    where a time begins
         disk_trim.c     a tool of its own
@@ -114,6 +115,29 @@ static inline bool weir_disk_unpack(weir_disk_key *self, const MDB_val *val)
     return weir_disk_key_read(self, val->mv_data, val->mv_size);
 }
 
+/* --- Fences (disk_fences.c) -------------------------------------------------------- */
+
+/*  A walk over the fences, a part of it in each transaction, round after round as long as
+    something changes.                                                              */
+typedef struct {
+    weir_disk_key next; // where it goes on; zeroes: a round begins
+    bool changed;       // blocks or fences went since the round began, or may go later
+    /*  Whether somebody may still have records of the shard up to that offset, though
+        they are not stored any more; NULL: nobody has.                             */
+    bool (*is_awaited)(void *arg, uint32_t shard, uint64_t last);
+    void *arg;
+} weir_disk_sweep;
+
+/*  Deletes, of a bounded number that it looks at, the fences that hold nobody up: of what
+    they wait for nothing is left, and it waited for nothing that is. (For what waited for
+    it waits for that, too.) No fence is void because the records behind it were trimmed:
+    those that come later are behind it all the same.                               */
+int weir_disk_sweep_fences(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn *txn);
+static inline bool weir_disk_sweep_is_over(const weir_disk_sweep *self)
+{
+    return !self->changed && !self->next.shard && !self->next.last;
+}
+
 /* --- The store --------------------------------------------------------------------- */
 
 /*  After an answer other than SAFE, until what follows may be stored again.         */
@@ -162,6 +186,7 @@ typedef struct {
     char *name; // owned
     weir_disk_commit *commits;
     size_t count;
+    int64_t seen_us; // its last commit
 } weir_disk_group;
 
 typedef enum {
@@ -204,6 +229,7 @@ typedef struct weir_disk {
     bool stalled;         // the last transaction failed
     int64_t held_told_us; // when a holder was logged last; 0: never
     size_t transaction;   // id of the last one that was begun
+    weir_disk_sweep sweep;
     weir_disk_compact compact;
     int wake; // eventfd
 
@@ -273,6 +299,8 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
                          uint32_t *budget);
 /*  Whether a block has to go, and may; one that this transaction stores never.      */
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard);
+/*  Whether a group that is at work has not committed all of the shard up to there.  */
+bool weir_disk_is_awaited(void *self, uint32_t shard, uint64_t last);
 /*  Whether a shard, as the row says, is full and held.                             */
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row);
 bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold);

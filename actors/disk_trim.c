@@ -96,6 +96,24 @@ static int drop_some(const trim *self, weir_disk_env *env, weir_disk_row *row, b
     return rc;
 }
 
+/*  Fences that wait for what was trimmed, in transactions as short.                */
+static int drop_fences(weir_disk_env *env)
+{
+    weir_disk_sweep sweep = {.changed = true};
+    MDB_txn *txn;
+    int rc = 0;
+    while (!rc && !weir_disk_sweep_is_over(&sweep)) {
+        rc = mdb_txn_begin(env->env, NULL, 0, &txn);
+        if (rc) return rc;
+        rc = weir_disk_sweep_fences(&sweep, env, txn);
+        if (rc)
+            mdb_txn_abort(txn);
+        else
+            rc = mdb_txn_commit(txn);
+    }
+    return rc;
+}
+
 static int load_rows(weir_disk_env *env, weir_disk_rows *rows)
 {
     MDB_txn *txn;
@@ -131,6 +149,7 @@ static void run_trim(void *arg, int fd)
         rc = load_rows(&env, &rows);
         for (size_t i = 0; i < rows.count && !rc; i++)
             rc = trim_shard(self, &env, &rows.items[i], fd, &told);
+        if (!rc) rc = drop_fences(&env);
         if (rc) fail(self, rc, &told.report);
         free(rows.items);
         weir_disk_env_close(&env);

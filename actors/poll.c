@@ -211,16 +211,55 @@ static weir_err add_lanes(task *self, bool is_new)
 
 /* --- Fences ------------------------------------------------------------------------ */
 
+static int by_place(const void *a, const void *b)
+{
+    const weir_fence *x = a, *y = b;
+    if (x->to != y->to) return x->to < y->to ? -1 : 1;
+    if (x->first_offset != y->first_offset)
+        return x->first_offset < y->first_offset ? -1 : 1;
+    if (x->from != y->from) return x->from < y->from ? -1 : 1;
+    return (x->last_offset > y->last_offset) - (x->last_offset < y->last_offset);
+}
+
+static bool are_known(const task *self, const weir_fence *list, size_t count)
+{
+    bool are = count == self->fence_count;
+    for (size_t i = 0; i < count && are; i++)
+        are = by_place(&list[i], &self->fences[i]) == 0;
+    return are;
+}
+
+/*  Takes the list, with those of before that have gone meanwhile.                  */
+static void add_fences(task *self, weir_fence *list, size_t count)
+{
+    size_t listed = count;
+    list = realloc(list, (count + self->fence_count + 1) * sizeof *list);
+    if (!list) abort();
+    qsort(list, count, sizeof *list, by_place);
+    for (size_t i = 0; i < self->fence_count; i++)
+        if (!bsearch(&self->fences[i], list, listed, sizeof *list, by_place))
+            list[count++] = self->fences[i];
+    qsort(list, count, sizeof *list, by_place);
+    free(self->fences);
+    self->fences = list;
+    self->fence_count = count;
+}
+
 /*  A fence is stored with the first batch behind it: what a read has brought from behind
-    a fence, a list made afterwards tells.                                          */
+    a fence, a list made afterwards tells. It goes with the last record that it waits for:
+    so does a list made before, when a read has brought that.                       */
 static weir_err load_fences(task *self)
 {
     weir_store *store = self->poller->store;
+    weir_fence *list = NULL;
+    size_t count;
     if (self->lane_count < 2) return WEIR_OK;
-    free(self->fences);
-    self->fences = NULL;
-    self->fence_count = 0;
-    return store->class->fences(store, &self->fences, &self->fence_count, self->report);
+    weir_err err = store->class->fences(store, &list, &count, self->report);
+    if (err || are_known(self, list, count))
+        free(list);
+    else
+        add_fences(self, list, count);
+    return err;
 }
 
 /*  Whether `from` still has records before the fence. If it had none left when it was
@@ -240,6 +279,7 @@ static bool stands(weir_poll_lane *from, const weir_fence *fence)
     return true;
 }
 
+/*  Who has not told whether it has more is asked all the same: it has brought nothing. */
 static void apply_fences(task *self)
 {
     for (size_t i = 0; i < self->lane_count; i++)
@@ -247,7 +287,7 @@ static void apply_fences(task *self)
     for (size_t i = 0; i < self->fence_count; i++) {
         const weir_fence *fence = &self->fences[i];
         weir_poll_lane *to = find(self, fence->to), *from = find(self, fence->from);
-        if (!to || !from || fence->first_offset >= to->barrier) continue;
+        if (!to || !from || !to->answered || fence->first_offset >= to->barrier) continue;
         if (fence->first_offset > to->at.a && stands(from, fence))
             to->barrier = fence->first_offset;
     }
@@ -433,6 +473,7 @@ static weir_err begin_round(task *self)
 {
     self->news = false;
     weir_err err = add_lanes(self, self->is_late);
+    if (!err) err = load_fences(self);
     if (err) return err;
     for (size_t i = 0; self->is_late && i < self->lane_count; i++)
         self->lanes[i].due = true;

@@ -13,6 +13,7 @@ typedef struct {
     weir_entry *offered;     // whose block the ring is taking in now
     weir_fence *fences;      // for the first batch behind a release
     uint32_t fence_count;
+    bool fences_due;   // the bus's node is to be woken when none is left to be stored
     struct sent *sent; // list of the batches that readers have not acknowledged
     uint64_t safe, dead, under_way, batches;
     bool closed;
@@ -202,6 +203,19 @@ static void dispatch(shard *self, weir_batch *batch, int64_t now_us)
     weir_dispatch_send(self->dispatch, &batch, now_us);
 }
 
+static bool has_fences(const shard *self)
+{
+    return self->fence_count ||
+           (self->dispatch && weir_dispatch_has_fences(self->dispatch));
+}
+
+static void tell_fences(shard *self)
+{
+    if (!self->fences_due || has_fences(self)) return;
+    self->fences_due = false;
+    weir_vitals_wake(weir_actor_vitals(self->kit));
+}
+
 /*  All that came before it is in a batch: it is answered when that is settled.     */
 static void token_passed(void *arg, weir_entry *entry)
 {
@@ -388,6 +402,7 @@ static bool turn(void *arg)
     int64_t now = weir_clock_now_us();
     if (self->dispatch) weir_dispatch_run_due(self->dispatch, now);
     dispatch_what_is_due(self, now);
+    tell_fences(self);
     bool blocks = self->config->ring.overflow == WEIR_OVERFLOW_BLOCK;
     weir_actor_hold(self->kit, blocks && weir_ring_is_full(self->ring));
     bool may_send = self->dispatch || weir_actor_has_room(self->kit);
@@ -486,6 +501,7 @@ static weir_err cmd_release(void *arg, zmsg_t *args, zmsg_t *reply)
     weir_err err = WEIR_OK;
     for (char *text; !err && (text = zmsg_popstr(args)); zstr_free(&text))
         err = add_fence(self, text);
+    self->fences_due = self->fences_due || self->fence_count;
     if (!err) zmsg_addstrf(reply, "%" PRIu64, weir_ring_release(self->ring));
     return err;
 }
@@ -494,9 +510,7 @@ static weir_err cmd_fenced(void *arg, zmsg_t *args, zmsg_t *reply)
 {
     shard *self = arg;
     (void)args;
-    bool due =
-        self->fence_count || (self->dispatch && weir_dispatch_has_fences(self->dispatch));
-    zmsg_addstr(reply, due ? "0" : "1");
+    zmsg_addstr(reply, has_fences(self) ? "0" : "1");
     return WEIR_OK;
 }
 

@@ -98,6 +98,8 @@ static weir_disk *make(const weir_disk_config *config, const char *path)
         (weir_disk_keep){config->keep_age_us, config->keep_bytes, config->keep_records};
     self->lock = self->wake = self->inotify_fd = self->watch_end = -1;
     self->commit = mdb_txn_commit;
+    self->sweep = (weir_disk_sweep){
+        .changed = true, .is_awaited = weir_disk_is_awaited, .arg = self};
     init_locks(self);
     return self;
 }
@@ -311,6 +313,7 @@ static int read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list
     MDB_cursor *cursor;
     MDB_val key, value;
     weir_disk_key to, from;
+    size_t room = 0;
     int rc = mdb_cursor_open(txn, env->fences, &cursor);
     if (rc) return rc;
     while (!(rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
@@ -318,8 +321,11 @@ static int read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list
             rc = MDB_CORRUPTED;
             break;
         }
-        *list = realloc(*list, (*count + 1) * sizeof **list);
-        if (!*list) abort();
+        if (*count == room) {
+            room = room ? 2 * room : 16;
+            *list = realloc(*list, room * sizeof **list);
+            if (!*list) abort();
+        }
         (*list)[(*count)++] = (weir_fence){from.shard, from.last, to.shard, to.last};
     }
     mdb_cursor_close(cursor);

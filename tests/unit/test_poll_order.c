@@ -102,6 +102,27 @@ static void a_fence_that_comes_during_the_poll_is_seen(void **state)
     weir_page_fini(&made_beside);
 }
 
+/*  Shard 1 has been read when its records and their fence go, as retention does.     */
+static void a_fence_that_goes_during_the_poll_stands(void **state)
+{
+    (void)state;
+    put_moves();
+    weir_poll_request request = patient();
+    request.timeout_us = 10000000;
+    help_store_hang(store, 0, true);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, poll_beside, &request), 0);
+    wait_for_reads(2);
+    help_store_remove(store, 1, 1, 20, false);
+    help_store_forget_fences(store);
+    help_store_hang(store, 0, false);
+    pthread_join(thread, NULL);
+    assert_int_equal(made_beside.count, 65);
+    for (int i = 0; i < 65; i++)
+        assert_int_equal(number_of(&made_beside.records[i]), i);
+    weir_page_fini(&made_beside);
+}
+
 /* --- Waiting -----------------------------------------------------------------------
  */
 
@@ -340,6 +361,7 @@ int main(void)
         BOTH(a_fence_stands_while_the_other_shard_cannot_be_read),
         BOTH(a_fence_does_not_wait_for_what_is_not_there),
         BOTH(a_fence_that_comes_during_the_poll_is_seen),
+        BOTH(a_fence_that_goes_during_the_poll_stands),
         BOTH(a_poll_waits_for_a_record_without_polling),
         BOTH(a_poll_that_finds_nothing_ends_by_the_timeout),
         BOTH(a_poll_begins_at_the_end),
