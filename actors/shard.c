@@ -400,7 +400,16 @@ static bool turn(void *arg)
 
 /* --- Messages ---------------------------------------------------------------------- */
 
-static void refuse(shard *self, weir_entry *entry, weir_err err)
+static size_t largest_record(const weir_block *block)
+{
+    weir_iterator walk = {.block = block};
+    size_t largest = 0;
+    for (size_t size; (size = weir_iterator_skip(&walk));)
+        if (size > largest) largest = size;
+    return largest;
+}
+
+static void refuse(shard *self, weir_entry *entry, const weir_block *block, weir_err err)
 {
     char text[160];
     if (err == WEIR_EFULL) {
@@ -408,8 +417,8 @@ static void refuse(shard *self, weir_entry *entry, weir_err err)
         return;
     }
     snprintf(text, sizeof text,
-             "a record is larger than half of ring_bytes, %" PRId64 " bytes",
-             self->config->ring.bytes / 2);
+             "a record of %zu bytes is larger than half of ring_bytes, %" PRId64 " bytes",
+             largest_record(block), self->config->ring.bytes / 2);
     weir_actor_refuse(self->kit, entry, "too_large", text, false);
 }
 
@@ -427,7 +436,7 @@ static void recv_block(void *arg, weir_entry *entry, weir_block *block)
     weir_err err = weir_ring_offer(self->ring, block, entry, now);
     self->offered = NULL;
     if (err) {
-        refuse(self, entry, err);
+        refuse(self, entry, block, err);
         return;
     }
     weir_batcher_arrived(self->batcher, entry->records, now);

@@ -107,9 +107,10 @@ typedef struct {
     bool (*turn)(void *self);
     /*  There is room again on all links, after weir_actor_has_room was false. */
     void (*room)(void *self);
-    /*  A reader in another process has refused a block of this entry for good: decide
-        what becomes of its records, which count as done so far. An error, or no such
-        function, is a stop.                                                   */
+    /*  A reader has refused a block of this entry for good: decide what becomes of its
+        records, which count as done so far. An error is a stop. So it is without such a
+        function, but for records that are too large for a bus: these become dead letters.
+     */
     weir_err (*refused)(void *self, weir_entry *entry, weir_block *block,
                         const char *code, const char *text);
     /*  The actor has failed (weir_actor_fail) and no other function but fini is called

@@ -78,19 +78,48 @@ static under_way *under_way_at(const weir_output *l, size_t i)
     return &l->sent[(l->first + i) & (l->capacity - 1)];
 }
 
+/*  What is too large for a bus would be so again, and comes alone in its block: it is a
+    dead letter, and all else goes on.                                         */
+static weir_err bury(weir_output *l, weir_entry *entry, weir_block *block,
+                     const char *text)
+{
+    char error[320];
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    const weir_run *origin;
+    snprintf(error, sizeof error, "%s refuses it: %s", l->reader, text);
+    while (weir_iterator_next(&walk, &record, &origin)) {
+        weir_dead *dead =
+            weir_dead_new(l->kit->node.name, WEIR_DEAD_TOO_LARGE, error, 1, &record,
+                          origin->source, origin->peer, origin->label);
+        weir_entry_add_dead(entry, &dead);
+        entry->lost++;
+    }
+    return WEIR_OK;
+}
+
+static weir_err decide_refused(weir_output *l, weir_entry *entry, weir_block *block,
+                               const char *code, const char *text)
+{
+    weir_actor *kit = l->kit;
+    if (kit->class->refused)
+        return kit->class->refused(kit->self, entry, block, code, text);
+    bool too_large = l->routing && entry->lane && streq(code, "too_large");
+    return too_large ? bury(l, entry, block, text) : WEIR_EREFUSED;
+}
+
 /*  Each entry decides about its own records of the block, in the order in which they were
     put into it. The actor may send more meanwhile.                            */
 static weir_err refuse_shares(weir_output *l, uint64_t sequence, weir_block *block,
                               const char *code, const char *text)
 {
-    weir_actor *kit = l->kit;
     weir_iterator walk = {.block = block};
-    weir_err err = kit->class->refused && block ? WEIR_OK : WEIR_EREFUSED;
+    weir_err err = block ? WEIR_OK : WEIR_EREFUSED;
     for (size_t i = 0; i < l->count && !err; i++) {
         under_way what = *under_way_at(l, i);
         if (what.sequence != sequence) continue;
         weir_block *part = weir_iterator_cut(&walk, what.records, SIZE_MAX);
-        err = kit->class->refused(kit->self, what.entry, part, code, text);
+        err = decide_refused(l, what.entry, part, code, text);
         weir_block_destroy(&part);
         under_way_at(l, i)->records = 0; // the reader has acknowledged none of them
     }

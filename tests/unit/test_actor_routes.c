@@ -14,12 +14,13 @@ static weir_err refuser_init(void *arg, weir_actor *kit, const void *config,
 }
 
 static atomic_uint refused_blocks;
+static const char *refused_code = "closed";
 
 static void refuse_block(void *arg, weir_entry *entry, weir_block *block)
 {
     (void)block;
     refused_blocks++;
-    weir_actor_refuse(*(weir_actor **)arg, entry, "closed", "not here", false);
+    weir_actor_refuse(*(weir_actor **)arg, entry, refused_code, "not here", false);
 }
 
 static void refuser_actor(zsock_t *pipe, void *config);
@@ -118,10 +119,65 @@ static void each_entry_hears_what_was_refused_of_its_own_records(void **state)
     weir_route_destroy(&route);
 }
 
+static unsigned count_letters(const char *path, const char *reason)
+{
+    char *line = NULL;
+    size_t size = 0;
+    unsigned count = 0;
+    FILE *file = fopen(path, "re");
+    while (file && getline(&line, &size, file) > 0)
+        count += strstr(line, reason) != NULL;
+    free(line);
+    if (file) fclose(file);
+    return count;
+}
+
+/*  A source that says nothing of what is refused is no reason to stop.                 */
+static void what_is_too_large_for_a_bus_is_a_dead_letter_of_its_sender(void **state)
+{
+    (void)state;
+    member refuser, source;
+    weir_node node = {0};
+    char folder[] = "/tmp/weir-routes-XXXXXX", path[64], address[32];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/dead.ndjson", folder);
+    feed_config feed_settings = {.make = make,
+                                 .block_records = EACH,
+                                 .allowed = BLOCKS,
+                                 .node = {.state_dir = folder}};
+    weir_route *route = make_route("inproc://too-small");
+    refused_code = "too_large";
+    fill_node(&refuser, &node, "refuser");
+    open_member(&refuser, refuser_actor, &node);
+    listen_at(&refuser, "inproc://too-small");
+    start(&refuser);
+    fill_node(&source, &feed_settings.node, "source");
+    open_member(&source, feed_actor, &feed_settings);
+    snprintf(address, sizeof address, "%p", (void *)route);
+    assert_int_equal(
+        weir_actor_ask(source.actor, NULL, "ROUTE", "source", address, "bus", NULL),
+        WEIR_OK);
+    start(&source);
+    wait_until(feed_settings.committed == BLOCKS);
+    assert_int_equal(source.vitals.state, WEIR_STATE_RUNNING);
+    assert_int_equal(count_of(&source, WEIR_COUNT_DEAD), BLOCKS * EACH);
+    assert_int_equal(count_of(&source, WEIR_COUNT_OUT), 0);
+    assert_balanced(&source);
+    stop(&source);
+    stop(&refuser);
+    assert_int_equal(count_letters(path, "\"reason\":\"too_large\",\"error\":\"bus "
+                                         "refuses it: not here\""),
+                     BLOCKS * EACH);
+    unlink(path);
+    rmdir(folder);
+    weir_route_destroy(&route);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_entry_hears_what_was_refused_of_its_own_records),
+        cmocka_unit_test(what_is_too_large_for_a_bus_is_a_dead_letter_of_its_sender),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
