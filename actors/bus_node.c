@@ -182,6 +182,7 @@ static void fini(void *arg)
     bool stuck = weir_actor_stop(&self->server, &self->server_ended, stop_timeout_ms);
     stuck |= weir_bus_shards_destroy(&self->shards) != WEIR_OK;
     if (stuck) return;
+    if (self->hub) weir_hub_leave(self->hub, self->node.vitals);
     weir_hub_destroy(&self->own_hub);
     if (self->wake_fd >= 0) close(self->wake_fd);
 }
