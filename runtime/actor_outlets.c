@@ -244,35 +244,68 @@ static bool is_notable(int64_t since_us, int64_t now_us)
     return since_us && now_us - since_us >= notable_us;
 }
 
+static bool has_wait(const weir_output *l, weir_wait_kind kind)
+{
+    return l->waits & 1u << kind;
+}
+
+static void begin_wait(weir_output *l, weir_wait_kind kind, const char *text)
+{
+    l->waits |= 1u << kind;
+    weir_vitals_wait(l->kit->node.vitals, kind, l->reader, "%s", text);
+}
+
+/*  A reader may have several links, as a bus has one to each shard: it is waited for
+   until the last of them has this wait no more.                                    */
+static void end_wait(weir_output *l, weir_wait_kind kind)
+{
+    if (!has_wait(l, kind)) return;
+    l->waits &= ~(1u << kind);
+    const weir_output *other = l->kit->links;
+    while (other && (!has_wait(other, kind) || !streq(other->reader, l->reader)))
+        other = other->next;
+    if (!other)
+        weir_vitals_flow(l->kit->node.vitals, kind, l->reader);
+    else if (kind == WEIR_WAIT_LINK)
+        weir_vitals_wait(l->kit->node.vitals, kind, l->reader, "%s", other->told);
+}
+
+static void end_waits(weir_output *l)
+{
+    end_wait(l, WEIR_WAIT_LINK);
+    end_wait(l, WEIR_WAIT_CREDIT);
+    end_wait(l, WEIR_WAIT_ACK);
+}
+
 static void tell_waits(weir_output *l, int64_t now_us)
 {
-    weir_vitals *vitals = l->kit->node.vitals;
-    if (is_notable(l->starved_us, now_us))
-        weir_vitals_wait(vitals, WEIR_WAIT_CREDIT, l->reader, "%s", "");
+    if (is_notable(l->starved_us, now_us)) begin_wait(l, WEIR_WAIT_CREDIT, "");
     if (is_notable(l->full_us, now_us) && !l->starved_us)
-        weir_vitals_wait(vitals, WEIR_WAIT_ACK, l->reader, "%s", "");
+        begin_wait(l, WEIR_WAIT_ACK, "");
+}
+
+static void note_trouble(weir_output *l)
+{
+    const char *trouble = weir_uplink_trouble(l->uplink);
+    if (strncmp(trouble, l->told, sizeof l->told - 1) == 0) return;
+    snprintf(l->told, sizeof l->told, "%s", trouble);
+    if (*trouble)
+        begin_wait(l, WEIR_WAIT_LINK, trouble);
+    else
+        end_wait(l, WEIR_WAIT_LINK);
 }
 
 /*  The state of the connection is told at once, lack of credit when it lasts.  */
 static void note_state(weir_output *l)
 {
     weir_actor *kit = l->kit;
-    weir_vitals *vitals = kit->node.vitals;
-    const char *trouble = weir_uplink_trouble(l->uplink);
-    if (strncmp(trouble, l->told, sizeof l->told - 1)) {
-        snprintf(l->told, sizeof l->told, "%s", trouble);
-        if (*trouble)
-            weir_vitals_wait(vitals, WEIR_WAIT_LINK, l->reader, "%s", trouble);
-        else
-            weir_vitals_flow(vitals, WEIR_WAIT_LINK, l->reader);
-    }
+    note_trouble(l);
     bool starved = weir_outlet_is_starved(weir_uplink_outlet(l->uplink));
-    if (!starved && l->starved_us) {
+    if (!starved) {
         l->starved_us = 0;
-        weir_vitals_flow(vitals, WEIR_WAIT_CREDIT, l->reader);
+        end_wait(l, WEIR_WAIT_CREDIT);
     }
-    if (!l->full && vitals->wait_count)
-        weir_vitals_flow(vitals, WEIR_WAIT_ACK, l->reader);
+    if (!l->full) end_wait(l, WEIR_WAIT_ACK);
     if (starved && !l->starved_us) l->starved_us = weir_clock_now_us();
     if ((l->starved_us || l->full_us) && kit->look_us < 0)
         kit->look_us = weir_clock_now_us() + notable_us;
@@ -299,8 +332,10 @@ static uint64_t random_session(void)
     return session;
 }
 
+/*  It is not on the list of links any more. */
 static void free_link(weir_output *l)
 {
+    end_waits(l);
     weir_uplink_destroy(&l->uplink);
     free(l->endpoint);
     free(l->server);

@@ -61,8 +61,8 @@ typedef enum {
 typedef struct {
     weir_wait_kind kind;
     int64_t since_us;
-    char subject[192]; // of LINK: the endpoint; of CREDIT and ACK: the reader, or the
-                       // endpoint of a reader in another process; of HELD: the group
+    char subject[192]; // of LINK, CREDIT and ACK: the reader, or the endpoint of one in
+                       // another process; of HELD: the group
     char text[256];    // a sentence that names the cause, or ""
 } weir_wait;
 
