@@ -69,6 +69,24 @@ static void bury(shard *self, const weir_piece *piece, uint32_t first, uint32_t 
     }
 }
 
+/*  Readers of a store read what is in it; those of a bus without one are shown what they
+    are sent, by the kit.                                                           */
+static void show_stored(shard *self, const weir_piece *piece, uint32_t first,
+                        uint32_t count)
+{
+    const weir_node *node = weir_actor_node(self->kit);
+    weir_iterator walk = {.block = piece->block};
+    if (count == weir_block_records(piece->block)) {
+        weir_tap_look(node->tap, node->name, piece->block);
+        return;
+    }
+    while (first--)
+        weir_iterator_skip(&walk);
+    weir_block *part = weir_iterator_cut(&walk, count, SIZE_MAX);
+    weir_tap_look(node->tap, node->name, part);
+    weir_block_destroy(&part);
+}
+
 static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
                          uint32_t count, const weir_dispatch_loss *loss)
 {
@@ -78,6 +96,7 @@ static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
         piece->entry->fates.dead += count;
         bury(self, piece, first, count, loss);
     } else {
+        if (self->dispatch) show_stored(self, piece, first, count);
         self->safe += count;
         piece->entry->fates.done += count;
     }

@@ -29,6 +29,7 @@ typedef struct {
     const char *name;      // of the node; default: the class's name
     weir_ledger *ledger;   // default: an own one without limit
     weir_vitals *vitals;   // default: own
+    weir_tap *tap;         // samples what it sends; default: that of its vitals
     const char *topology;  // whose node it is; default: none
     const char *run_dir;   // folder for local endpoints; default: none
     const char *state_dir; // folder for durable things; default: "."
