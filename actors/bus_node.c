@@ -12,7 +12,7 @@
 typedef struct {
     weir_actor *kit;
     const weir_bus_node_config *config;
-    weir_node node; // what shards inherit
+    weir_node node; // what shards inherit, its tap, too
     weir_hub *hub, *own_hub;
     weir_bus_shards *shards;
     weir_scaling *scaling; // NULL: no policy
@@ -138,6 +138,7 @@ static weir_err open_server(bus_node *self, weir_report *report)
     self->server_config = (weir_bus_server_config){
         .node = self->node, .hub = self->hub, .bus_vitals = self->node.vitals};
     self->server_config.node.vitals = NULL;
+    self->server_config.node.tap = NULL;
     self->server_config.node.report = &self->server_report;
     self->server_config.node.ended = &self->server_ended;
     self->server = zactor_new(weir_bus_server, &self->server_config);
@@ -200,6 +201,7 @@ static void fini(void *arg)
         weir_actor_stuck(self->kit);
         return;
     }
+    if (self->hub) weir_hub_leave(self->hub, self->node.vitals);
     weir_hub_destroy(&self->own_hub);
     if (self->wake_fd >= 0) close(self->wake_fd);
 }

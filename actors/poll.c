@@ -1,4 +1,5 @@
 #include "actors/poll.h"
+#include "actors/late_reads.h"
 #include "actors/poll_lane.h"
 #include "actors/read_box.h"
 #include "runtime/clock.h"
@@ -36,6 +37,7 @@ struct weir_poller {
        before it comes, so that a shard that hangs does not gather them. */
     uint32_t *late;
     size_t late_count;
+    weir_late_reads kept; // what came when nobody waited for it any more
 };
 
 /*  ROUND: shards are to be looked at. ANSWERS: reads are out. NEWS: nothing was found. */
@@ -100,6 +102,7 @@ void weir_poller_destroy(weir_poller **self_p)
     weir_clock_unwatch(weir_read_box_fd(self->box));
     weir_read_box_destroy(&self->box);
     weir_doc_fini(&self->doc);
+    weir_late_reads_fini(&self->kept);
     free(self->late);
     free(self);
 }
@@ -310,8 +313,34 @@ static void send(task *self, weir_poll_lane *lane)
     weir_read_box_ask(self->poller->box, self->poller->store, question, self->tag);
 }
 
+/*  An answer to an earlier poll is of use when it begins where we do; if none were, a
+    timeout shorter than a read takes would never get on.                           */
+static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
+{
+    return read && !read->err && weir_position_equal(read->after, lane->at) &&
+           read->since_ms == lane->since_ms;
+}
+
+/*  What has come since it was made is asked for later.                             */
+static void answer_late(task *self, weir_poll_lane *lane, weir_read **read_p)
+{
+    self->ready = true;
+    weir_poll_lane_answer(lane, &self->fill, read_p);
+    lane->due = true;
+}
+
+static bool has_kept(task *self, weir_poll_lane *lane)
+{
+    weir_read *read = weir_late_reads_take(&self->poller->kept, lane->shard, lane->at,
+                                           lane->since_ms, weir_clock_now_us());
+    if (!read) return false;
+    answer_late(self, lane, &read);
+    return true;
+}
+
 static void ask(task *self, weir_poll_lane *lane)
 {
+    if (has_kept(self, lane)) return;
     lane->waiting = true;
     lane->asked = false;
     self->waiting++;
@@ -348,15 +377,6 @@ static void ask_all(task *self)
         if (has_to_ask(&self->lanes[i])) ask(self, &self->lanes[i]);
 }
 
-/*  An answer to an earlier poll is of use when it begins where we do; if none were, a
-    timeout shorter than a read takes would never get on. What has come since it was made
-    is asked for later.                                                             */
-static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
-{
-    return read && !read->err && weir_position_equal(read->after, lane->at) &&
-           read->since_ms == lane->since_ms;
-}
-
 static task *find_task(const weir_poller *self, uint64_t tag)
 {
     task *one = self->first;
@@ -366,7 +386,7 @@ static task *find_task(const weir_poller *self, uint64_t tag)
 }
 
 /*  The answer to a poll that has ended: whoever waits for that shard takes it, or may ask
-    now.                                                                            */
+    now. When nobody does it is kept.                                               */
 static void take_late(weir_poller *self, weir_read **read_p)
 {
     uint32_t shard = (*read_p)->shard;
@@ -376,14 +396,12 @@ static void take_late(weir_poller *self, weir_read **read_p)
         if (!lane || !lane->waiting || lane->asked || lane->slow) continue;
         if (is_of_use(lane, *read_p)) {
             one->waiting--;
-            one->ready = true;
-            weir_poll_lane_answer(lane, &one->fill, read_p);
-            lane->due = true;
+            answer_late(one, lane, read_p);
         } else if (!is_over(one) && !is_late(self, shard)) {
             send(one, lane);
         }
     }
-    weir_read_destroy(read_p);
+    if (*read_p) weir_late_reads_add(&self->kept, read_p, weir_clock_now_us());
 }
 
 static void take_answer(task *self, weir_read **read_p)
@@ -391,7 +409,7 @@ static void take_answer(task *self, weir_read **read_p)
     weir_poll_lane *lane = find(self, (*read_p)->shard);
     if (lane->slow) { // it was given up
         lane->waiting = false;
-        weir_read_destroy(read_p);
+        weir_late_reads_add(&self->poller->kept, read_p, weir_clock_now_us());
         return;
     }
     self->waiting--;

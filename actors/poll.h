@@ -1,7 +1,8 @@
 /*  poll: reads a page of records across the shards of a bus, fairly: one request, one
     reply. Shards are read in parallel, and one that hangs costs the others only the
-    timeout. A shard that took over vnodes is read beyond its fence only behind what the
-    other shard has of them. Used by one thread; the store may answer in others.    */
+    timeout; what it answers later is for the next poll from the same place. A shard that
+    took over vnodes is read beyond its fence only behind what the other has of them. Used
+    by one thread; the store may answer in others.                                  */
 #pragma once
 #include "actors/cursor.h"
 #include "runtime/filter.h"

@@ -70,6 +70,24 @@ static void bury(shard *self, const weir_piece *piece, uint32_t first, uint32_t 
     }
 }
 
+/*  Readers of a store read what is in it; those of a bus without one are shown what they
+    are sent, by the kit.                                                           */
+static void show_stored(shard *self, const weir_piece *piece, uint32_t first,
+                        uint32_t count)
+{
+    const weir_node *node = weir_actor_node(self->kit);
+    weir_iterator walk = {.block = piece->block};
+    if (count == weir_block_records(piece->block)) {
+        weir_tap_look(node->tap, node->name, piece->block);
+        return;
+    }
+    while (first--)
+        weir_iterator_skip(&walk);
+    weir_block *part = weir_iterator_cut(&walk, count, SIZE_MAX);
+    weir_tap_look(node->tap, node->name, part);
+    weir_block_destroy(&part);
+}
+
 static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
                          uint32_t count, const weir_dispatch_loss *loss)
 {
@@ -79,6 +97,7 @@ static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
         piece->entry->fates.dead += count;
         bury(self, piece, first, count, loss);
     } else {
+        if (self->dispatch) show_stored(self, piece, first, count);
         self->safe += count;
         piece->entry->fates.done += count;
     }
@@ -415,7 +434,16 @@ static bool turn(void *arg)
 
 /* --- Messages ---------------------------------------------------------------------- */
 
-static void refuse(shard *self, weir_entry *entry, weir_err err)
+static size_t largest_record(const weir_block *block)
+{
+    weir_iterator walk = {.block = block};
+    size_t largest = 0;
+    for (size_t size; (size = weir_iterator_skip(&walk));)
+        if (size > largest) largest = size;
+    return largest;
+}
+
+static void refuse(shard *self, weir_entry *entry, const weir_block *block, weir_err err)
 {
     char text[160];
     if (err == WEIR_EFULL) {
@@ -423,8 +451,8 @@ static void refuse(shard *self, weir_entry *entry, weir_err err)
         return;
     }
     snprintf(text, sizeof text,
-             "a record is larger than half of ring_bytes, %" PRId64 " bytes",
-             self->config->ring.bytes / 2);
+             "a record of %zu bytes is larger than half of ring_bytes, %" PRId64 " bytes",
+             largest_record(block), self->config->ring.bytes / 2);
     weir_actor_refuse(self->kit, entry, "too_large", text, false);
 }
 
@@ -442,7 +470,7 @@ static void recv_block(void *arg, weir_entry *entry, weir_block *block)
     weir_err err = weir_ring_offer(self->ring, block, entry, now);
     self->offered = NULL;
     if (err) {
-        refuse(self, entry, err);
+        refuse(self, entry, block, err);
         return;
     }
     weir_batcher_arrived(self->batcher, entry->records, now);

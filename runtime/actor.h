@@ -29,6 +29,7 @@ typedef struct {
     const char *name;      // of the node; default: the class's name
     weir_ledger *ledger;   // default: an own one without limit
     weir_vitals *vitals;   // default: own
+    weir_tap *tap;         // samples what it sends; default: that of its vitals
     const char *topology;  // whose node it is; default: none
     const char *run_dir;   // folder for local endpoints; default: none
     const char *state_dir; // folder for durable things; default: "."
@@ -107,9 +108,10 @@ typedef struct {
     bool (*turn)(void *self);
     /*  There is room again on all links, after weir_actor_has_room was false. */
     void (*room)(void *self);
-    /*  A reader in another process has refused a block of this entry for good: decide
-        what becomes of its records, which count as done so far. An error, or no such
-        function, is a stop.                                                   */
+    /*  A reader has refused a block of this entry for good: decide what becomes of its
+        records, which count as done so far. An error is a stop. So it is without such a
+        function, but for records that are too large for a bus: these become dead letters.
+     */
     weir_err (*refused)(void *self, weir_entry *entry, weir_block *block,
                         const char *code, const char *text);
     /*  The actor has failed (weir_actor_fail) and no other function but fini is called

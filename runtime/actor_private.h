@@ -34,7 +34,8 @@ typedef struct weir_output {
     bool full;          // its window
     int64_t starved_us; // since when it lacks credit; 0: it does not
     int64_t full_us;    // since when its window is full; 0: it is not
-    char told[160];     // the trouble that vitals tell
+    unsigned waits;     // that it has told, a bit for each weir_wait_kind
+    char told[160];     // its trouble
     under_way *sent;    // ring, capacity a power of two
     size_t first, count, capacity;
     uint64_t replayed; // of the outlet, as counted so far

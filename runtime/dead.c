@@ -24,6 +24,7 @@ static const char *const reason_names[] = {
     [WEIR_DEAD_UNROUTED] = "unrouted",   [WEIR_DEAD_SINK] = "sink",
     [WEIR_DEAD_OVERSIZE] = "oversize",   [WEIR_DEAD_REFUSED] = "refused",
     [WEIR_DEAD_EXHAUSTED] = "exhausted", [WEIR_DEAD_MAX_DELIVER] = "max_deliver",
+    [WEIR_DEAD_TOO_LARGE] = "too_large",
 };
 
 /* --- Line -------------------------------------------------------------------------- */

@@ -525,6 +525,57 @@ static void a_start_fails_while_the_store_does_not_store_that(void **state)
     slow.store->class->close(&slow.store);
 }
 
+/* --- Vitals ------------------------------------------------------------------------ */
+
+/*  Looks at all that vitals tell: at freed memory, if a part is left that is no more. */
+static uint64_t look_at_all(member *m)
+{
+    uint64_t counts[WEIR_COUNTS];
+    weir_wait waits[WEIR_WAITS_MAX];
+    weir_vitals_counts(&m->vitals, counts);
+    weir_vitals_step_us(&m->vitals);
+    assert_int_equal(weir_vitals_waits(&m->vitals, waits), 0);
+    assert_int_equal(weir_vitals_open(&m->vitals), 0);
+    assert_int_equal(weir_vitals_entered(&m->vitals), counts[WEIR_COUNT_IN]);
+    return counts[WEIR_COUNT_DONE];
+}
+
+static void the_sums_of_a_bus_outlive_its_hub_and_its_restarts(void **state)
+{
+    (void)state;
+    open_bus(3);
+    send_blocks(10);
+    stop(&b.in);
+    stop(&b.node);
+    assert_int_equal(look_at_all(&b.node), 10);
+    weir_vitals_recall(&b.node.vitals);
+    sem_init(&b.node.ended, 0, 0);
+    open_member(&b.node, weir_bus_node, &b.bus);
+    start(&b.node);
+    open_feed();
+    send_blocks(5);
+    assert_int_equal(count_of(&b.node, WEIR_COUNT_DONE), 15);
+    close_bus();
+    assert_int_equal(look_at_all(&b.node), 15);
+}
+
+static void a_bus_without_a_hub_makes_one_that_nobody_looks_at_later(void **state)
+{
+    (void)state;
+    weir_options_copy(weir_bus_node_options, &b.bus, &weir_bus_node_defaults,
+                      sizeof b.bus);
+    b.bus.bus.shards = 2;
+    b.bus.bus.store = WEIR_BUS_DISK;
+    b.bus.bus.path = strdup(b.folder);
+    fill_node(&b.node, &b.bus.node, "events");
+    open_member(&b.node, weir_bus_node, &b.bus);
+    start(&b.node);
+    assert_int_equal(b.node.vitals.state, WEIR_STATE_RUNNING);
+    stop(&b.node);
+    assert_int_equal(look_at_all(&b.node), 0);
+    weir_options_free(weir_bus_node_options, &b.bus);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -558,6 +609,12 @@ int main(void)
             remove_folder),
         cmocka_unit_test_setup_teardown(a_start_fails_while_the_store_does_not_store_that,
                                         make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(
+            the_sums_of_a_bus_outlive_its_hub_and_its_restarts, make_folder,
+            remove_folder),
+        cmocka_unit_test_setup_teardown(
+            a_bus_without_a_hub_makes_one_that_nobody_looks_at_later, make_folder,
+            remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
