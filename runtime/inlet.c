@@ -62,7 +62,7 @@ struct weir_inlet {
     bool crowded;         // others wait for that
     uint64_t asks;        // NEEDs so far
     weir_inlet_stats stats;
-    uint64_t ended[ENDED_MAX]; // ring of hashes of their ids
+    uint64_t *ended; // ring of hashes of their ids, ENDED_MAX; NULL: none has ended
     size_t ended_count;
     weir_once complaints;
 };
@@ -92,6 +92,7 @@ void weir_inlet_destroy(weir_inlet **self_p)
         self->peers = peer->next;
         free_peer(peer);
     }
+    free(self->ended);
     free(self);
 }
 
@@ -353,6 +354,8 @@ static bool has_ended(const weir_inlet *self, const void *id, size_t id_size)
 
 static void note_ended(weir_inlet *self, const void *id, size_t id_size)
 {
+    if (!self->ended) self->ended = calloc(ENDED_MAX, sizeof *self->ended);
+    if (!self->ended) abort();
     self->ended[self->ended_count++ % ENDED_MAX] = XXH3_64bits(id, id_size);
 }
 

@@ -1,119 +1,6 @@
-#include "tests/unit/help_actor.h"
-#include "tests/unit/help_store.h"
-#include "actors/bus.h"
+#include "tests/unit/help_bus.h"
 #include "actors/groups.h"
 #include "actors/poll.h"
-#include "runtime/block.h"
-#include <pthread.h>
-
-/* --- Set-up ------------------------------------------------------------------------ */
-
-#define SHARDS_MAX 64
-#define OPTIONS_MAX 40
-
-static weir_bus_config config;
-static const char *options[OPTIONS_MAX];
-static size_t option_count;
-static weir_bus *bus;
-static weir_report report;
-static weir_store *store;
-static help_store_counts counts;
-
-static void set(const char *name, const char *value)
-{
-    assert_true(option_count + 2 < OPTIONS_MAX);
-    options[option_count++] = name;
-    options[option_count++] = value;
-    options[option_count] = NULL;
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    config = weir_bus_defaults;
-    config.name = "host";
-    config.options = options;
-    option_count = 0;
-    options[0] = NULL;
-    memset(&counts, 0, sizeof counts);
-    store = NULL;
-    return 0;
-}
-
-static int begin_with_store(void **state)
-{
-    begin(state);
-    store = config.store = help_store_new(true, &counts);
-    return 0;
-}
-
-static void open_bus(void)
-{
-    weir_err err = weir_bus_new(&bus, &config, &report);
-    if (err) fail_msg("%s: %s", report.where, report.text);
-}
-
-static void append(uint64_t count, size_t size)
-{
-    char text[8192];
-    memset(text, 'x', sizeof text);
-    for (uint64_t i = 0; i < count; i++)
-        assert_int_equal(weir_bus_append_payload(bus, WEIR_TEXT, text, size, NULL),
-                         WEIR_OK);
-}
-
-static weir_err append_keyed(unsigned key, unsigned number)
-{
-    char name[16], text[64];
-    int name_size = snprintf(name, sizeof name, "k%u", key);
-    int size = snprintf(text, sizeof text, "{\"k\":%u,\"n\":%u}", key, number);
-    weir_record record = {
-        .format = WEIR_JSON,
-        .key = {.type = WEIR_STR,
-                .data = (const uint8_t *)name,
-                .size = (size_t)name_size},
-        .data = (const uint8_t *)text,
-        .size = (size_t)size,
-    };
-    return weir_bus_append(bus, &record, NULL);
-}
-
-static weir_bus_sums audit(void)
-{
-    weir_bus_sums s;
-    weir_bus_audit(bus, &s);
-    assert_int_equal(s.offered, s.accepted + s.full + s.sampled + s.too_large +
-                                    s.invalid + s.closed);
-    assert_int_equal(s.accepted, s.safe + s.evicted + s.dead + s.resident);
-    return s;
-}
-
-static void flush(void)
-{
-    assert_int_equal(weir_bus_flush(bus, 20000), WEIR_OK);
-}
-
-static void wedge(uint32_t shards, bool on)
-{
-    for (uint32_t i = 0; i < shards; i++)
-        help_store_wedge(store, i, on);
-}
-
-static uint64_t unsafe_in_shards(void)
-{
-    weir_bus_shard shards[SHARDS_MAX];
-    uint64_t sum = 0;
-    size_t count = weir_bus_look(bus, shards, SHARDS_MAX);
-    for (size_t i = 0; i < count; i++)
-        sum += shards[i].unsafe;
-    return sum;
-}
-
-static void close_clean(void)
-{
-    assert_int_equal(weir_bus_destroy(&bus, 20000), 0);
-    assert_null(bus);
-}
 
 /* --- Options ----------------------------------------------------------------------- */
 
@@ -202,8 +89,6 @@ static void a_store_that_was_not_taken_is_still_the_callers(void **state)
 }
 
 /* --- In memory --------------------------------------------------------------------- */
-
-#define KEYS 100
 
 /*  What came, written by the bus's thread, read when all is safe.                  */
 static struct {
@@ -394,41 +279,6 @@ static void under_fail_a_full_ring_sends_blocks_back_until_there_is_room(void **
     close_clean();
 }
 
-typedef struct {
-    atomic_bool stop;
-    bool keyed;
-    pthread_t thread;
-    unsigned appended;
-} load;
-
-static void *append_until_stopped(void *arg)
-{
-    load *self = arg;
-    char text[200];
-    memset(text, 'x', sizeof text);
-    while (!self->stop) {
-        unsigned n = self->appended;
-        weir_err err = self->keyed
-                           ? append_keyed(n % KEYS, n / KEYS)
-                           : weir_bus_append_payload(bus, WEIR_TEXT, text, 200, NULL);
-        if (err) break;
-        self->appended++;
-    }
-    return NULL;
-}
-
-static void load_start(load *self, bool keyed)
-{
-    *self = (load){.keyed = keyed};
-    pthread_create(&self->thread, NULL, append_until_stopped, self);
-}
-
-static void load_stop(load *self)
-{
-    self->stop = true;
-    pthread_join(self->thread, NULL);
-}
-
 /*  With faults of the store and moves of vnodes.                                   */
 static void audit_under(const char *overflow)
 {
@@ -602,17 +452,6 @@ static void the_last_error_of_a_failing_store_is_told(void **state)
 }
 
 /* --- Failures ---------------------------------------------------------------------- */
-
-/*  In all shards but the first.                                                    */
-static uint64_t others_unsafe(void)
-{
-    weir_bus_shard shards[SHARDS_MAX];
-    uint64_t sum = 0;
-    size_t count = weir_bus_look(bus, shards, SHARDS_MAX);
-    for (size_t i = 1; i < count; i++)
-        sum += shards[i].unsafe;
-    return sum;
-}
 
 static void shards_whose_store_works_go_on_beside_one_that_fails(void **state)
 {
