@@ -27,9 +27,9 @@ pytestmark = [
 ]
 
 
-def build(program, *sources):
+def build(program, *sources, flags=("-Wshadow",)):
     """A host program from C files."""
-    subprocess.run(["gcc", "-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Wshadow",
+    subprocess.run(["gcc", "-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", *flags,
                     "-Werror", "-g", "-I%s" % ROOT, *map(str, sources), "-o", str(program),
                     str(LIBRARY), *LIBRARIES], check=True, timeout=120)
     return program
@@ -173,6 +173,39 @@ def test_example_notices_output_that_is_not_expected(example, tmp_path):
                           check=False, timeout=4 * PATIENCE)
     assert done.returncode == 1
     assert "differs from expected/readings.ndjson" in done.stderr
+
+
+# --- A bus that others read ------------------------------------------------------------
+
+def test_bus_of_a_host_that_listens_is_read_by_a_topology(bench, host):
+    live = Live(bench, [str(host), "serve", "ipc://bus.sock", "10000"], stdin=subprocess.PIPE)
+    reader = bench.start("""
+        source.bus "in" { connect = "ipc://bus.sock" }
+        sink.file "out" { from = "in", path = "out.ndjson" }
+        """)
+    wait_for(lambda: count_rows(bench.path("out.ndjson")) == 10000, "the host's records")
+    reader.stop()
+    live.child.stdin.close()
+    assert live.child.wait(PATIENCE) == 0, live.text()
+    read = {json.loads(row)["n"] for row in rows(bench.path("out.ndjson"))}
+    assert read == set(range(1, 10001))
+
+
+# --- The page --------------------------------------------------------------------------
+
+def test_listings_of_the_page_run(tmp_path):
+    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    listings = re.findall(r"^```c\n(.*?)^```$", page, re.M | re.S)
+    assert len(listings) >= 8
+    for i, listing in enumerate(listings):
+        if not listing.startswith("static "):
+            listings[i] = "static void listing_%d(void)\n{\n%s}\n" % (i, listing)
+    text = "\n".join(listings).replace("/var/lib/billing", "state")
+    (tmp_path / "listings.h").write_text(text, encoding="utf-8")
+    program = build(tmp_path / "docs", HERE / "embed_docs.c",
+                    flags=("-I%s" % tmp_path, "-Wno-unused-function", "-Wno-unused-variable",
+                           "-Wno-unused-but-set-variable"))
+    assert said(program, cwd=tmp_path) == "as the page says\n"
 
 
 # --- Nothing is lost -------------------------------------------------------------------
