@@ -6,7 +6,6 @@
     given when one of its options is. What only Lua has, a function, is refused.      */
 #pragma once
 #include "actors/bus_config.h"
-#include "actors/bus_node.h"
 
 /*  Sets them (NULL: none) in a config that holds the defaults, and checks the whole. The
     report's where is the option. WEIR_ENOTFOUND: there is none of that name; WEIR_EINVAL.
