@@ -198,9 +198,9 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor actor_routes block bus bus_failing bus_local bus_shards bus_state \
-           clock engine groups_random help_store ledger link poll poll_order realm \
-           sandbox sink_file source_file store_disk store_disk_keep tap uplink
+THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_shards \
+           bus_state clock engine groups_random help_store ledger link poll poll_order \
+           realm sandbox sink_file source_file store_disk store_disk_keep tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

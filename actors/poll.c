@@ -91,6 +91,12 @@ no_news:
     return NULL;
 }
 
+weir_err weir_poller_resume(const weir_poller *self, const char *text, size_t size,
+                            weir_cursor *cursor, weir_report *report)
+{
+    return weir_cursor_read(cursor, text, size, self->nonce, report);
+}
+
 void weir_poller_destroy(weir_poller **self_p)
 {
     weir_poller *self = *self_p;

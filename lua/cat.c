@@ -163,14 +163,6 @@ static bool wait_for_more(const cat *self)
     return !fds[1].revents;
 }
 
-static void take_cursor(cat *self, weir_page *page)
-{
-    weir_cursor_fini(&self->cursor);
-    self->cursor = page->cursor;
-    page->cursor = (weir_cursor){0};
-    self->begun = true;
-}
-
 /*  One page. *more: there is more now. WEIR_ESTOP: stdout cannot be written.         */
 static weir_err show_page(cat *self, bool *more, weir_report *report)
 {
@@ -181,7 +173,8 @@ static weir_err show_page(cat *self, bool *more, weir_report *report)
         put_records(self, &page);
         tell(self, &page);
         *more = page.more;
-        take_cursor(self, &page);
+        weir_cursor_move(&self->cursor, &page.cursor);
+        self->begun = true;
         if (!write_out(self)) err = WEIR_ESTOP;
     }
     weir_page_fini(&page);

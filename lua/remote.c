@@ -9,8 +9,8 @@
 #include <unistd.h>
 #include <zmq.h>
 #include "lua/keys.h"
-#include "lua/nearest.h"
 #include "runtime/clock.h"
+#include "runtime/nearest.h"
 #include "runtime/rundir.h"
 #include "runtime/socket.h"
 

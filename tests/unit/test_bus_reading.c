@@ -1,0 +1,148 @@
+#include "tests/unit/help_bus.h"
+#include "actors/groups.h"
+#include "actors/poll.h"
+
+static void read_page(weir_cursor *cursor, uint64_t expected)
+{
+    weir_page page;
+    weir_poller *poller = weir_bus_poller(bus);
+    weir_poll_request request = weir_poll_defaults;
+    if (cursor) request.cursor = *cursor;
+    request.limit = 100;
+    assert_int_equal(weir_poller_poll(poller, &request, &page, &report), WEIR_OK);
+    assert_int_equal(page.count, expected);
+    weir_page_fini(&page);
+    weir_poller_destroy(&poller);
+}
+
+static void read_as_member(uint64_t expected)
+{
+    weir_member_of *reader;
+    weir_groups *groups = weir_bus_groups(bus);
+    weir_delivered got = {0};
+    int64_t deadline;
+    uint64_t records = 0;
+    assert_int_equal(weir_groups_join(groups, "g", "m", &weir_group_defaults, NULL, -1,
+                                      &reader, &report),
+                     WEIR_OK);
+    int64_t give_up_ms = zclock_mono() + 10000;
+    while (records < expected && zclock_mono() < give_up_ms) {
+        assert_int_equal(weir_groups_fetch(groups, reader, 10, 1 << 20, &got, &deadline),
+                         WEIR_OK);
+        if (!got.block) continue;
+        records += got.records;
+        assert_int_equal(weir_groups_ack(groups, reader, got.shard,
+                                         got.at[got.records - 1], true, &report),
+                         WEIR_OK);
+        weir_delivered_fini(&got);
+    }
+    assert_int_equal(records, expected);
+    weir_groups_leave(groups, &reader);
+}
+
+static void open_on_disk(char *folder)
+{
+    begin(NULL);
+    config.state_dir = folder;
+    set("store", "disk");
+    set("disk.keep", "all");
+    set("shards", "2");
+    open_bus();
+}
+
+static void a_bus_on_disk_is_read_and_goes_on_after_a_restart(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
+    assert_non_null(mkdtemp(folder));
+    open_on_disk(folder);
+    append(20, 10);
+    flush();
+    read_page(NULL, 20);
+    read_as_member(20);
+    close_clean();
+    open_on_disk(folder);
+    append(3, 10);
+    flush();
+    read_page(NULL, 23);
+    read_as_member(3);
+    close_clean();
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+/*  A page of at most so many, from the cursor on, which moves behind it.           */
+static size_t read_on(weir_poller *poller, weir_cursor *cursor, uint32_t limit)
+{
+    weir_page page;
+    weir_poll_request request = weir_poll_defaults;
+    request.cursor = *cursor;
+    request.limit = limit;
+    request.timeout_us = 50000;
+    assert_int_equal(weir_poller_poll(poller, &request, &page, &report), WEIR_OK);
+    size_t count = page.count;
+    weir_cursor_move(cursor, &page.cursor);
+    assert_null(page.cursor.marks);
+    weir_page_fini(&page);
+    return count;
+}
+
+static void a_cursor_that_was_kept_as_text_goes_on(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
+    weir_cursor cursor = {0};
+    weir_buffer text = {0};
+    assert_non_null(mkdtemp(folder));
+    open_on_disk(folder);
+    append(20, 10);
+    flush();
+    weir_poller *poller = weir_bus_poller(bus);
+    assert_int_equal(read_on(poller, &cursor, 12), 12);
+    weir_cursor_put(&cursor, &text);
+    weir_poller_destroy(&poller);
+    close_clean();
+    open_on_disk(folder);
+    poller = weir_bus_poller(bus);
+    weir_cursor_fini(&cursor);
+    assert_int_equal(
+        weir_poller_resume(poller, (char *)text.data, text.size - 1, &cursor, &report),
+        WEIR_EINVAL);
+    assert_non_null(strstr(report.text, "bad_cursor"));
+    assert_int_equal(
+        weir_poller_resume(poller, (char *)text.data, text.size, &cursor, &report),
+        WEIR_OK);
+    assert_int_equal(read_on(poller, &cursor, 100), 8);
+    assert_int_equal(read_on(poller, &cursor, 100), 0);
+    weir_poller_destroy(&poller);
+    weir_buffer_fini(&text);
+    weir_cursor_fini(&cursor);
+    close_clean();
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+static void two_buses_share_no_folder(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
+    weir_bus *other;
+    assert_non_null(mkdtemp(folder));
+    open_on_disk(folder);
+    assert_int_not_equal(weir_bus_new(&other, &config, &report), WEIR_OK);
+    assert_null(other);
+    assert_non_null(strstr(report.text, "in_use"));
+    close_clean();
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bus_on_disk_is_read_and_goes_on_after_a_restart),
+        cmocka_unit_test(a_cursor_that_was_kept_as_text_goes_on),
+        cmocka_unit_test(two_buses_share_no_folder),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
