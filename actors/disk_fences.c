@@ -1,170 +1,209 @@
-/*  Fences of the disk store that hold nobody up any more.                          */
+/*  Fences of the disk store: reading them, and those that hold nobody up any more.  */
 #include <stdlib.h>
 #include <string.h>
 #include "actors/disk_store.h"
 
 /*  So that a transaction stays short, however many there are.                      */
-enum { looked_at_max = 64 };
+enum { deleted_max = 64 };
 
-/*  A fence as it is stored.                                                        */
-typedef struct {
-    uint8_t key[WEIR_DISK_KEY_SIZE], value[WEIR_DISK_KEY_SIZE];
-} fence;
-
-typedef struct {
-    weir_disk_sweep *sweep;
-    MDB_cursor *walk;            // over the fences
-    MDB_cursor *fences, *blocks; // for looking
-    fence *found;                // to be deleted; owned
-    size_t count, room;
-} sweeper;
-
-/* --- Judging ----------------------------------------------------------------------- */
-
-/*  The first of a shard's keys in a database. MDB_NOTFOUND: it has none there.      */
-static int find_first(MDB_cursor *cursor, uint32_t shard, weir_disk_key *at,
-                      MDB_val *value)
+int weir_disk_read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list,
+                          size_t *count)
 {
-    weir_disk_packed packed;
-    MDB_val key = *weir_disk_pack(&packed, shard, 0);
-    int rc = mdb_cursor_get(cursor, &key, value, MDB_SET_RANGE);
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    weir_disk_key to, from;
+    size_t room = 0;
+    int rc = mdb_cursor_open(txn, env->fences, &cursor);
     if (rc) return rc;
-    if (!weir_disk_unpack(at, &key)) return MDB_CORRUPTED;
-    return at->shard == shard ? 0 : MDB_NOTFOUND;
+    while (!(rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        if (!weir_disk_unpack(&to, &key) || !weir_disk_unpack(&from, &value)) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        if (*count == room) {
+            room = room ? 2 * room : 16;
+            *list = realloc(*list, room * sizeof **list);
+            if (!*list) abort();
+        }
+        (*list)[(*count)++] = (weir_fence){from.shard, from.last, to.shard, to.last};
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-/*  No record is there at or before the offset. A block whose header is damaged counts as
-    one that begins there.                                                          */
-static int judge_records(const sweeper *self, weir_disk_key before, bool *gone)
+/* --- Finding ----------------------------------------------------------------------- */
+
+/*  A shard, and from which offset on it holds up who waits for it: one of its own records
+    that is there, or one behind a fence that holds it up itself.                   */
+typedef struct {
+    uint32_t id;
+    uint64_t holds_from;
+} holder;
+
+typedef struct {
+    weir_fence *fences; // by shard that is waited for and offset up to which
+    bool *stands;       // of each
+    size_t fence_count;
+    holder *holders; // by id
+    size_t holder_count;
+    size_t *todo; // a stack of holders
+    size_t todo_count, todo_room;
+} search;
+
+static void *allocate(size_t count, size_t size)
 {
-    weir_disk_key at;
-    weir_disk_head head;
-    MDB_val value;
-    int rc = find_first(self->blocks, before.shard, &at, &value);
-    if (rc) {
-        *gone = rc == MDB_NOTFOUND;
-        return *gone ? 0 : rc;
+    void *items = calloc(count + 1, size);
+    if (!items) abort();
+    return items;
+}
+
+static int by_from(const void *a, const void *b)
+{
+    const weir_fence *x = a, *y = b;
+    if (x->from != y->from) return x->from < y->from ? -1 : 1;
+    return (x->last_offset > y->last_offset) - (x->last_offset < y->last_offset);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    uint32_t x = ((const holder *)a)->id, y = ((const holder *)b)->id;
+    return (x > y) - (x < y);
+}
+
+static void search_init(search *self, weir_fence *fences, size_t count,
+                        const weir_disk_sweep *sweep)
+{
+    *self = (search){.fences = fences, .fence_count = count};
+    self->stands = allocate(count, sizeof *self->stands);
+    self->holders = allocate(count, sizeof *self->holders);
+    qsort(fences, count, sizeof *fences, by_from);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t id = fences[i].from;
+        if (i && fences[i - 1].from == id) continue;
+        self->holders[self->holder_count++] =
+            (holder){id, sweep->first_of(sweep->arg, id)};
     }
-    *gone = !weir_disk_head_read(&head, at, value.mv_data, value.mv_size, NULL) &&
-            head.first > before.last;
+}
+
+static void search_fini(search *self)
+{
+    free(self->fences);
+    free(self->stands);
+    free(self->holders);
+    free(self->todo);
+}
+
+static void look_at(search *self, size_t at)
+{
+    if (self->todo_count == self->todo_room) {
+        self->todo_room = self->todo_room ? 2 * self->todo_room : 64;
+        self->todo = realloc(self->todo, self->todo_room * sizeof *self->todo);
+        if (!self->todo) abort();
+    }
+    self->todo[self->todo_count++] = at;
+}
+
+/*  The first of the fences that wait for this shard, or for a later one.           */
+static size_t fences_of(const search *self, uint32_t from)
+{
+    size_t low = 0, high = self->fence_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (self->fences[middle].from < from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/*  Who stands behind a fence holds up, from there on, who waits for it.             */
+static void hold_behind(search *self, const weir_fence *fence)
+{
+    if (!self->holder_count) return;
+    holder *to = bsearch(&(holder){.id = fence->to}, self->holders, self->holder_count,
+                         sizeof *to, by_id);
+    if (!to || fence->first_offset >= to->holds_from) return;
+    to->holds_from = fence->first_offset;
+    look_at(self, (size_t)(to - self->holders));
+}
+
+static void find_standing(search *self, const holder *from)
+{
+    for (size_t i = fences_of(self, from->id);
+         i < self->fence_count && self->fences[i].from == from->id; i++) {
+        if (self->stands[i] || self->fences[i].last_offset < from->holds_from) continue;
+        self->stands[i] = true;
+        hold_behind(self, &self->fences[i]);
+    }
+}
+
+static void find_all_standing(search *self)
+{
+    for (size_t i = 0; i < self->holder_count; i++)
+        look_at(self, i);
+    while (self->todo_count)
+        find_standing(self, &self->holders[self->todo[--self->todo_count]]);
+}
+
+/*  Fences that cannot be read are left to those who read them.                      */
+static int find_void(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn *txn)
+{
+    search is;
+    weir_fence *fences = NULL;
+    size_t count = 0;
+    int rc = weir_disk_read_fences(env, txn, &fences, &count);
+    if (rc || !count) {
+        free(fences);
+        return rc == MDB_CORRUPTED ? 0 : rc;
+    }
+    search_init(&is, fences, count, self);
+    find_all_standing(&is);
+    free(self->found);
+    self->found = allocate(count, sizeof *self->found);
+    for (size_t i = 0; i < count; i++)
+        if (!is.stands[i]) self->found[self->count++] = fences[i];
+    self->pause = count / deleted_max;
+    search_fini(&is);
     return 0;
 }
 
-/*  Whether what is before the offset stands behind a fence of its own.             */
-static bool is_behind(const sweeper *self, weir_disk_key before)
-{
-    weir_disk_key at;
-    MDB_val value;
-    int rc = find_first(self->fences, before.shard, &at, &value);
-    return rc != MDB_NOTFOUND && (rc || at.last <= before.last);
-}
+/* --- Deleting ---------------------------------------------------------------------- */
 
-/*  One that somebody waits for is looked at again.                                 */
-static bool is_awaited(const sweeper *self, weir_disk_key before)
+/*  In no order: what one waited for that is void is void, too.                      */
+static int delete_some(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn *txn)
 {
-    weir_disk_sweep *sweep = self->sweep;
-    bool is =
-        sweep->is_awaited && sweep->is_awaited(sweep->arg, before.shard, before.last);
-    sweep->changed = sweep->changed || is;
-    return is;
-}
-
-static int judge(const sweeper *self, weir_disk_key before, bool *is_void)
-{
-    bool gone;
-    int rc = judge_records(self, before, &gone);
-    *is_void = !rc && gone && !is_behind(self, before) && !is_awaited(self, before);
-    return rc;
-}
-
-/* --- Walking ----------------------------------------------------------------------- */
-
-static void note(sweeper *self, const MDB_val *key, const MDB_val *value)
-{
-    if (self->count == self->room) {
-        self->room = self->room ? 2 * self->room : 16;
-        self->found = realloc(self->found, self->room * sizeof *self->found);
-        if (!self->found) abort();
-    }
-    fence *one = &self->found[self->count++];
-    memcpy(one->key, key->mv_data, sizeof one->key);
-    memcpy(one->value, value->mv_data, sizeof one->value);
-}
-
-/*  What is no fence is left to those who read it.                                  */
-static int look_at(sweeper *self, const MDB_val *key, const MDB_val *value)
-{
-    weir_disk_key from;
-    bool is_void;
-    if (!weir_disk_unpack(&from, value)) return 0;
-    int rc = judge(self, from, &is_void);
-    if (!rc && is_void) note(self, key, value);
-    return rc;
-}
-
-/*  Goes on from `next`; all the fences of one place are looked at together.
-    MDB_NOTFOUND: behind the last one.                                              */
-static int walk(sweeper *self)
-{
-    weir_disk_key at, *next = &self->sweep->next;
-    weir_disk_packed packed;
-    MDB_val value, key = *weir_disk_pack(&packed, next->shard, next->last);
-    int rc = mdb_cursor_get(self->walk, &key, &value, MDB_SET_RANGE);
-    for (unsigned count = 0; !rc; count++) {
-        if (weir_disk_unpack(&at, &key)) {
-            bool same = at.shard == next->shard && at.last == next->last;
-            *next = at;
-            if (count >= looked_at_max && !same) return 0;
-            rc = look_at(self, &key, &value);
-        }
-        if (!rc) rc = mdb_cursor_get(self->walk, &key, &value, MDB_NEXT);
-    }
-    return rc;
-}
-
-static int delete_found(const sweeper *self, MDB_txn *txn, MDB_dbi fences)
-{
+    weir_disk_packed to, from;
     int rc = 0;
-    for (size_t i = 0; i < self->count && !rc; i++) {
-        fence *one = &self->found[i];
-        MDB_val key = {sizeof one->key, one->key},
-                value = {sizeof one->value, one->value};
-        rc = mdb_del(txn, fences, &key, &value);
+    for (int i = 0; i < deleted_max && self->count && !rc; i++) {
+        const weir_fence *fence = &self->found[--self->count];
+        weir_disk_pack(&to, fence->to, fence->first_offset);
+        weir_disk_pack(&from, fence->from, fence->last_offset);
+        rc = mdb_del(txn, env->fences, &to.val, &from.val);
+        if (rc == MDB_NOTFOUND) rc = 0;
     }
     return rc;
 }
 
-static int open_cursors(sweeper *self, const weir_disk_env *env, MDB_txn *txn)
-{
-    int rc = mdb_cursor_open(txn, env->fences, &self->walk);
-    if (!rc) rc = mdb_cursor_open(txn, env->fences, &self->fences);
-    if (!rc) rc = mdb_cursor_open(txn, env->blocks, &self->blocks);
-    return rc;
-}
-
-static void close_cursors(sweeper *self)
-{
-    if (self->walk) mdb_cursor_close(self->walk);
-    if (self->fences) mdb_cursor_close(self->fences);
-    if (self->blocks) mdb_cursor_close(self->blocks);
-}
-
-/*  A round is clean when nothing has gone since it began. One whose transaction fails
-    after all has only looked: what it found is found again, since blocks go again.  */
+/*  What is found is void for ever. What a transaction deletes that fails after all is
+    found when it is looked for again, which `changed` sees to.                      */
 int weir_disk_sweep_fences(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn *txn)
 {
-    sweeper is = {.sweep = self};
-    if (weir_disk_sweep_is_over(self)) return 0;
-    if (!self->next.shard && !self->next.last) self->changed = false;
-    int rc = open_cursors(&is, env, txn);
-    if (!rc) rc = walk(&is);
-    close_cursors(&is);
-    if (rc == MDB_NOTFOUND) {
-        self->next = (weir_disk_key){0, 0};
-        rc = 0;
+    int rc = 0;
+    if (!self->count) {
+        if (!self->changed) return 0;
+        if (self->pause) {
+            self->pause--;
+            return 0;
+        }
+        self->changed = false;
+        rc = find_void(self, env, txn);
     }
-    if (!rc) rc = delete_found(&is, txn, env->fences);
-    if (is.count) self->changed = true;
-    free(is.found);
-    return rc;
+    if (self->count) self->changed = true;
+    return rc ? rc : delete_some(self, env, txn);
+}
+
+void weir_disk_sweep_fini(weir_disk_sweep *self)
+{
+    free(self->found);
 }

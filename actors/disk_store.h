@@ -7,7 +7,7 @@
         disk_flusher.c  the thread that writes: queue and answers
         disk_commit.c   one transaction of it
         disk_keep.c     bounds, and what groups hold
-        disk_fences.c   fences that hold nobody up any more
+        disk_fences.c   fences, and those that hold nobody up any more
         disk_compact.c  compaction, in a thread of its own until its last round
         disk_since.c    where a time begins
         disk_trim.c     a tool of its own
@@ -117,26 +117,28 @@ static inline bool weir_disk_unpack(weir_disk_key *self, const MDB_val *val)
 
 /* --- Fences (disk_fences.c) -------------------------------------------------------- */
 
-/*  A walk over the fences, a part of it in each transaction, round after round as long as
-    something changes.                                                              */
+/*  All of them; *list is the caller's. MDB codes.                                  */
+int weir_disk_read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list,
+                          size_t *count);
+
+/*  Looks for fences that hold nobody up any more, and deletes them little by little. Of
+    what such a fence waits for nothing is left, and all that this waited for itself is
+    gone, too: who waits for it would still wait for that. That the records behind it were
+    trimmed makes no fence void: those that come later are behind it all the same.  */
 typedef struct {
-    weir_disk_key next; // where it goes on; zeroes: a round begins
-    bool changed;       // blocks or fences went since the round began, or may go later
-    /*  Whether somebody may still have records of the shard up to that offset, though
-        they are not stored any more; NULL: nobody has.                             */
-    bool (*is_awaited)(void *arg, uint32_t shard, uint64_t last);
+    bool changed;      // since they were looked for; they are looked for again
+    size_t pause;      // transactions until then, in proportion to what a look costs
+    weir_fence *found; // owned
+    size_t count;      // of found
+    /*  The lowest offset of a shard whose record is there, or was read and may be under
+        way still; UINT64_MAX: there is none.                                       */
+    uint64_t (*first_of)(void *arg, uint32_t shard);
     void *arg;
 } weir_disk_sweep;
 
-/*  Deletes, of a bounded number that it looks at, the fences that hold nobody up: of what
-    they wait for nothing is left, and it waited for nothing that is. (For what waited for
-    it waits for that, too.) No fence is void because the records behind it were trimmed:
-    those that come later are behind it all the same.                               */
+/*  A part of it, in each transaction; it is over when nothing has changed.          */
 int weir_disk_sweep_fences(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn *txn);
-static inline bool weir_disk_sweep_is_over(const weir_disk_sweep *self)
-{
-    return !self->changed && !self->next.shard && !self->next.last;
-}
+void weir_disk_sweep_fini(weir_disk_sweep *self);
 
 /* --- The store --------------------------------------------------------------------- */
 
@@ -183,8 +185,8 @@ typedef struct {
 } weir_disk_commit;
 
 typedef struct {
-    char *name; // owned
-    weir_disk_commit *commits;
+    char *name;                // owned
+    weir_disk_commit *commits; // by rising shard
     size_t count;
     int64_t seen_us; // its last commit
 } weir_disk_group;
@@ -299,8 +301,8 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
                          uint32_t *budget);
 /*  Whether a block has to go, and may; one that this transaction stores never.      */
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard);
-/*  Whether a group that is at work has not committed all of the shard up to there.  */
-bool weir_disk_is_awaited(void *self, uint32_t shard, uint64_t last);
+/*  Of a sweep of this store.                                                        */
+uint64_t weir_disk_first_of(void *self, uint32_t shard);
 /*  Whether a shard, as the row says, is full and held.                             */
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row);
 bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold);

@@ -96,21 +96,32 @@ static int drop_some(const trim *self, weir_disk_env *env, weir_disk_row *row, b
     return rc;
 }
 
-/*  Fences that wait for what was trimmed, in transactions as short.                */
-static int drop_fences(weir_disk_env *env)
+static uint64_t first_of(void *arg, uint32_t shard)
 {
-    weir_disk_sweep sweep = {.changed = true};
+    const weir_disk_rows *rows = arg;
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->items[i].id == shard && rows->items[i].oldest_end)
+            return rows->items[i].oldest_first;
+    return UINT64_MAX;
+}
+
+/*  Fences that wait for what was trimmed, in transactions as short.                */
+static int drop_fences(weir_disk_env *env, weir_disk_rows *rows)
+{
+    weir_disk_sweep sweep = {.changed = true, .first_of = first_of, .arg = rows};
     MDB_txn *txn;
     int rc = 0;
-    while (!rc && !weir_disk_sweep_is_over(&sweep)) {
+    while (!rc && sweep.changed) {
+        sweep.pause = 0;
         rc = mdb_txn_begin(env->env, NULL, 0, &txn);
-        if (rc) return rc;
+        if (rc) break;
         rc = weir_disk_sweep_fences(&sweep, env, txn);
         if (rc)
             mdb_txn_abort(txn);
         else
             rc = mdb_txn_commit(txn);
     }
+    weir_disk_sweep_fini(&sweep);
     return rc;
 }
 
@@ -149,7 +160,7 @@ static void run_trim(void *arg, int fd)
         rc = load_rows(&env, &rows);
         for (size_t i = 0; i < rows.count && !rc; i++)
             rc = trim_shard(self, &env, &rows.items[i], fd, &told);
-        if (!rc) rc = drop_fences(&env);
+        if (!rc) rc = drop_fences(&env, &rows);
         if (rc) fail(self, rc, &told.report);
         free(rows.items);
         weir_disk_env_close(&env);

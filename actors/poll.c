@@ -230,6 +230,15 @@ static int by_place(const void *a, const void *b)
     return (x->last_offset > y->last_offset) - (x->last_offset < y->last_offset);
 }
 
+/*  A store may have them in order already.                                         */
+static void sort_fences(weir_fence *list, size_t count)
+{
+    size_t i = 1;
+    while (i < count && by_place(&list[i - 1], &list[i]) <= 0)
+        i++;
+    if (i < count) qsort(list, count, sizeof *list, by_place);
+}
+
 static bool are_known(const task *self, const weir_fence *list, size_t count)
 {
     bool are = count == self->fence_count;
@@ -244,11 +253,10 @@ static void add_fences(task *self, weir_fence *list, size_t count)
     size_t listed = count;
     list = realloc(list, (count + self->fence_count + 1) * sizeof *list);
     if (!list) abort();
-    qsort(list, count, sizeof *list, by_place);
     for (size_t i = 0; i < self->fence_count; i++)
         if (!bsearch(&self->fences[i], list, listed, sizeof *list, by_place))
             list[count++] = self->fences[i];
-    qsort(list, count, sizeof *list, by_place);
+    sort_fences(list, count);
     free(self->fences);
     self->fences = list;
     self->fence_count = count;
@@ -264,6 +272,7 @@ static weir_err load_fences(task *self)
     size_t count;
     if (self->lane_count < 2) return WEIR_OK;
     weir_err err = store->class->fences(store, &list, &count, self->report);
+    if (!err) sort_fences(list, count);
     if (err || are_known(self, list, count))
         free(list);
     else
@@ -289,7 +298,7 @@ static bool stands(weir_poll_lane *from, const weir_fence *fence)
 }
 
 /*  Who has not told whether it has more is asked all the same: it has brought nothing. */
-static void apply_fences(task *self)
+static void set_barriers(task *self)
 {
     for (size_t i = 0; i < self->lane_count; i++)
         self->lanes[i].barrier = UINT64_MAX;
@@ -299,6 +308,18 @@ static void apply_fences(task *self)
         if (!to || !from || !to->answered || fence->first_offset >= to->barrier) continue;
         if (fence->first_offset > to->at.a && stands(from, fence))
             to->barrier = fence->first_offset;
+    }
+}
+
+/*  What cannot be read is passed up to a fence, and so others may open.             */
+static void apply_fences(task *self)
+{
+    bool moved = true;
+    while (moved) {
+        set_barriers(self);
+        moved = false;
+        for (size_t i = 0; i < self->lane_count; i++)
+            moved |= weir_poll_lane_pass(&self->lanes[i], self->fill.page);
     }
 }
 

@@ -98,8 +98,8 @@ static weir_disk *make(const weir_disk_config *config, const char *path)
         (weir_disk_keep){config->keep_age_us, config->keep_bytes, config->keep_records};
     self->lock = self->wake = self->inotify_fd = self->watch_end = -1;
     self->commit = mdb_txn_commit;
-    self->sweep = (weir_disk_sweep){
-        .changed = true, .is_awaited = weir_disk_is_awaited, .arg = self};
+    self->sweep =
+        (weir_disk_sweep){.changed = true, .first_of = weir_disk_first_of, .arg = self};
     init_locks(self);
     return self;
 }
@@ -109,6 +109,7 @@ static void destroy(weir_disk *self)
 {
     weir_disk_watch_fini(self);
     weir_disk_groups_fini(self);
+    weir_disk_sweep_fini(&self->sweep);
     weir_disk_env_close(&self->env);
     leave(self);
     for (size_t i = 0; i < self->shard_count; i++)
@@ -307,31 +308,6 @@ static weir_err list_shards(weir_store *store, weir_store_shard **list, size_t *
                            mdb_strerror(rc));
 }
 
-static int read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list,
-                       size_t *count)
-{
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    weir_disk_key to, from;
-    size_t room = 0;
-    int rc = mdb_cursor_open(txn, env->fences, &cursor);
-    if (rc) return rc;
-    while (!(rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
-        if (!weir_disk_unpack(&to, &key) || !weir_disk_unpack(&from, &value)) {
-            rc = MDB_CORRUPTED;
-            break;
-        }
-        if (*count == room) {
-            room = room ? 2 * room : 16;
-            *list = realloc(*list, room * sizeof **list);
-            if (!*list) abort();
-        }
-        (*list)[(*count)++] = (weir_fence){from.shard, from.last, to.shard, to.last};
-    }
-    mdb_cursor_close(cursor);
-    return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
 static weir_err list_fences(weir_store *store, weir_fence **list, size_t *count,
                             weir_report *report)
 {
@@ -341,7 +317,7 @@ static weir_err list_fences(weir_store *store, weir_fence **list, size_t *count,
     *count = 0;
     weir_err err = weir_disk_read_begin(self, &txn, report);
     if (err) return err;
-    int rc = read_fences(&self->env, txn, list, count);
+    int rc = weir_disk_read_fences(&self->env, txn, list, count);
     weir_disk_read_end(self, &txn);
     if (!rc) return WEIR_OK;
     return weir_report_set(report, WEIR_EMALFORMED, self->path,

@@ -121,8 +121,6 @@ what_waited_for_a_shard_that_is_trimmed_waits_for_those_before_it(void **state)
     }
     weir_page_fini(&page);
     put_blocks(store, 0, 21, 3);
-    assert_true(!has_fence(store, 0, 1) && has_fence(store, 1, 2));
-    put(store, 9, 1, 1, 1, 10); // the next transaction
     assert_int_equal(count_fences(store), 0);
     close_store(&store);
 }
