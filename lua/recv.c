@@ -1,6 +1,5 @@
 #include "lua/recv.h"
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 #include "lua/keys.h"
@@ -8,6 +7,7 @@
 #include "lua/recv_bus.h"
 #include "lua/remote.h"
 #include "runtime/delivery.h"
+#include "runtime/files.h"
 
 static const weir_recv_config defaults = {.limit = WEIR_NONE};
 
@@ -100,18 +100,9 @@ static void recv_block(void *arg, weir_entry *entry, weir_block *block)
     if (entry->fates.done == entry->records) add_rendered(self, entry);
 }
 
-static bool write_all(recv_actor *self)
+static bool write_out(recv_actor *self)
 {
-    for (size_t done = 0; done < self->output.size;) {
-        ssize_t n =
-            write(STDOUT_FILENO, self->output.data + done, self->output.size - done);
-        if (n < 0 && errno == EAGAIN)
-            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            return false;
-        else if (n > 0)
-            done += (size_t)n;
-    }
+    if (weir_write_all(STDOUT_FILENO, self->output.data, self->output.size)) return false;
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_BYTES_OUT, self->output.size);
     self->output.size = 0;
     return true;
@@ -120,7 +111,7 @@ static bool write_all(recv_actor *self)
 static bool turn(void *arg)
 {
     recv_actor *self = arg;
-    if (!write_all(self)) {
+    if (!write_out(self)) {
         weir_actor_fail(self->kit, WEIR_ESYS, "stdout", "cannot write: %s",
                         strerror(errno));
         return false;

@@ -1,7 +1,6 @@
 #include "lua/recv_bus.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 #include "actors/bus_client.h"
@@ -11,6 +10,7 @@
 #include "lua/stored.h"
 #include "runtime/clock.h"
 #include "runtime/delivery.h"
+#include "runtime/files.h"
 #include "runtime/rundir.h"
 
 static const uint32_t page_records = 1000;
@@ -114,19 +114,11 @@ static void render(recv_bus *self, const weir_bus_record *r)
     weir_put_stored(&self->output, &place, &r->record);
 }
 
-static weir_err write_all(recv_bus *self, weir_report *report)
+static weir_err write_out(recv_bus *self, weir_report *report)
 {
-    for (size_t done = 0; done < self->output.size;) {
-        ssize_t n =
-            write(STDOUT_FILENO, self->output.data + done, self->output.size - done);
-        if (n < 0 && errno == EAGAIN)
-            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            return weir_report_set(report, WEIR_ESYS, "stdout", "cannot write: %s",
-                                   strerror(errno));
-        else if (n > 0)
-            done += (size_t)n;
-    }
+    if (weir_write_all(STDOUT_FILENO, self->output.data, self->output.size))
+        return weir_report_set(report, WEIR_ESYS, "stdout", "cannot write: %s",
+                               strerror(errno));
     self->output.size = 0;
     return WEIR_OK;
 }
@@ -173,7 +165,7 @@ static weir_err take_page(recv_bus *self, bool *some, weir_report *report)
     if (!is(&answer, "ok")) return refused(self, &answer, report);
     *some = take_records(self, &answer, &last);
     if (!*some) return WEIR_OK;
-    err = write_all(self, report);
+    err = write_out(self, report);
     return err ? err : acknowledge(self, &last, report);
 }
 

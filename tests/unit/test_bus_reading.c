@@ -1,4 +1,5 @@
 #include "tests/unit/help_bus.h"
+#include "tests/unit/help_folder.h"
 #include "actors/groups.h"
 #include "actors/poll.h"
 
@@ -40,7 +41,7 @@ static void read_as_member(uint64_t expected)
     weir_groups_leave(groups, &reader);
 }
 
-static void open_on_disk(char *folder)
+static void open_on_disk(void)
 {
     begin(NULL);
     config.state_dir = folder;
@@ -53,22 +54,18 @@ static void open_on_disk(char *folder)
 static void a_bus_on_disk_is_read_and_goes_on_after_a_restart(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
-    assert_non_null(mkdtemp(folder));
-    open_on_disk(folder);
+    open_on_disk();
     append(20, 10);
     flush();
     read_page(NULL, 20);
     read_as_member(20);
     close_clean();
-    open_on_disk(folder);
+    open_on_disk();
     append(3, 10);
     flush();
     read_page(NULL, 23);
     read_as_member(3);
     close_clean();
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
 }
 
 /*  A page of at most so many, from the cursor on, which moves behind it.           */
@@ -90,11 +87,9 @@ static size_t read_on(weir_poller *poller, weir_cursor *cursor, uint32_t limit)
 static void a_cursor_that_was_kept_as_text_goes_on(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
     weir_cursor cursor = {0};
     weir_buffer text = {0};
-    assert_non_null(mkdtemp(folder));
-    open_on_disk(folder);
+    open_on_disk();
     append(20, 10);
     flush();
     weir_poller *poller = weir_bus_poller(bus);
@@ -102,7 +97,7 @@ static void a_cursor_that_was_kept_as_text_goes_on(void **state)
     weir_cursor_put(&cursor, &text);
     weir_poller_destroy(&poller);
     close_clean();
-    open_on_disk(folder);
+    open_on_disk();
     poller = weir_bus_poller(bus);
     weir_cursor_fini(&cursor);
     assert_int_equal(
@@ -118,31 +113,27 @@ static void a_cursor_that_was_kept_as_text_goes_on(void **state)
     weir_buffer_fini(&text);
     weir_cursor_fini(&cursor);
     close_clean();
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
 }
 
 static void two_buses_share_no_folder(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
     weir_bus *other;
-    assert_non_null(mkdtemp(folder));
-    open_on_disk(folder);
+    open_on_disk();
     assert_int_not_equal(weir_bus_new(&other, &config, &report), WEIR_OK);
     assert_null(other);
     assert_non_null(strstr(report.text, "in_use"));
     close_clean();
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
 }
+
+#define DISK(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_bus_on_disk_is_read_and_goes_on_after_a_restart),
-        cmocka_unit_test(a_cursor_that_was_kept_as_text_goes_on),
-        cmocka_unit_test(two_buses_share_no_folder),
+        DISK(a_bus_on_disk_is_read_and_goes_on_after_a_restart),
+        DISK(a_cursor_that_was_kept_as_text_goes_on),
+        DISK(two_buses_share_no_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
