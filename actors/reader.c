@@ -89,12 +89,10 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return weir_outstanding_commit(entry, ack, arg, report);
 }
 
-static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
-                        const char *text)
+static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     reader *self = arg;
-    (void)block;
-    return weir_outstanding_refuse(self->kit, entry, code, text, nack, self);
+    return weir_outstanding_refuse(self->kit, entry, refusal, nack, self);
 }
 
 /* --- Lifecycle --------------------------------------------------------------------- */
@@ -170,6 +168,7 @@ const weir_class weir_reader_class = {
     .defaults = &defaults,
     .options = options,
     .source = true,
+    .tracks = true,
     .follows = true,
     .init = init,
     .fini = fini,

@@ -263,12 +263,10 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return weir_outstanding_commit(entry, ack, self, report);
 }
 
-static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
-                        const char *text)
+static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     source_bus *self = arg;
-    (void)block;
-    return weir_outstanding_refuse(self->kit, entry, code, text, nack, self);
+    return weir_outstanding_refuse(self->kit, entry, refusal, nack, self);
 }
 
 static void drain(void *arg)
@@ -397,6 +395,7 @@ const weir_class weir_source_bus_class = {
     .defaults = &defaults,
     .options = options,
     .source = true,
+    .tracks = true,
     .check = check,
     .init = init,
     .fini = fini,

@@ -52,6 +52,14 @@ typedef struct {
     const char *help; // "arguments -> reply ; what it does"
 } weir_command;
 
+/*  What a reader has refused for good: records of one entry.                 */
+typedef struct {
+    weir_block *block;     // as they were sent, lent
+    const uint32_t *which; // of a class that `tracks`: their indices in the block that
+                           // weir_actor_send was given, ascending; NULL: all of it
+    const char *code, *text;
+} weir_refused;
+
 typedef struct {
     const char *name;             // "sink.file"
     const char *help;             // one sentence
@@ -68,6 +76,8 @@ typedef struct {
                   // end of its own
     bool forgets; // a source that cannot go back, and whose path restarts
                   // all the same: what was not safe is shed
+    bool tracks;  // sends one block an entry, and wants to know which of its records
+                  // were refused
     /*  The way into a node that is no single actor, for those that write to it; NULL:
         it has an inlet of its own.                                            */
     weir_route *(*route)(const void *config);
@@ -107,11 +117,10 @@ typedef struct {
     bool (*turn)(void *self);
     /*  There is room again on all links, after weir_actor_has_room was false. */
     void (*room)(void *self);
-    /*  A reader in another process has refused a block of this entry for good: decide
-        what becomes of its records, which count as done so far. An error, or no such
-        function, is a stop.                                                   */
-    weir_err (*refused)(void *self, weir_entry *entry, weir_block *block,
-                        const char *code, const char *text);
+    /*  A reader has refused records of this entry for good: decide what becomes of them,
+        which count as done so far. It is called for each block that they were sent in,
+        and for each reader. An error, or no such function, is a stop.         */
+    weir_err (*refused)(void *self, weir_entry *entry, const weir_refused *refusal);
     /*  The actor has failed (weir_actor_fail) and no other function but fini is called
         any more: for those who wait in other threads.                         */
     void (*failed)(void *self);
@@ -194,8 +203,9 @@ void weir_actor_grant(weir_actor *self, weir_entry *entry);
 void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
                        const char *text, bool retryable);
 
-/*  The records of an entry count as if they had not come: they will again.     */
-void weir_actor_recall(weir_actor *self, weir_entry *entry);
+/*  So many records of an entry count as if they had not come: they will again. No fate of
+    it may count them any more.                                                */
+void weir_actor_recall(weir_actor *self, weir_entry *entry, uint32_t records);
 
 /*  While held the inlet grants nothing.                                       */
 void weir_actor_hold(weir_actor *self, bool held);

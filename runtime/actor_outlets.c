@@ -61,6 +61,7 @@ static void settle_first(weir_output *l)
         token_answered(l, first.token);
         return;
     }
+    free(first.which);
     weir_count_add(l->kit->node.vitals, WEIR_COUNT_OUT, first.records);
     weir_book_release(&l->kit->book, first.entry);
 }
@@ -90,7 +91,9 @@ static weir_err refuse_shares(weir_output *l, uint64_t sequence, weir_block *blo
         under_way what = *under_way_at(l, i);
         if (what.sequence != sequence) continue;
         weir_block *part = weir_iterator_cut(&walk, what.records, SIZE_MAX);
-        err = kit->class->refused(kit->self, what.entry, part, code, text);
+        weir_refused refusal = {
+            .block = part, .which = what.which, .code = code, .text = text};
+        err = kit->class->refused(kit->self, what.entry, &refusal);
         weir_block_destroy(&part);
         under_way_at(l, i)->records = 0; // the reader has acknowledged none of them
     }
@@ -145,7 +148,8 @@ void weir_output_send(weir_output *l, weir_block *block, const weir_share *share
     for (size_t i = 0; i < count; i++)
         note_under_way(l, (under_way){.sequence = sequence,
                                       .entry = shares[i].entry,
-                                      .records = shares[i].records});
+                                      .records = shares[i].records,
+                                      .which = shares[i].which});
     note_room(l);
     activate(l);
 }
@@ -165,7 +169,7 @@ void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entr
 {
     weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
     if (!self->class->follows) weir_block_forget_places(block_p);
-    weir_share share = {entry, weir_block_records(*block_p)};
+    weir_share share = {.entry = entry, .records = weir_block_records(*block_p)};
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
         weir_entry_hold(entry);
@@ -273,6 +277,8 @@ static uint64_t random_session(void)
 static void free_link(weir_output *l)
 {
     weir_uplink_destroy(&l->uplink);
+    for (size_t i = 0; i < l->count; i++)
+        free(under_way_at(l, i)->which);
     free(l->endpoint);
     free(l->server);
     free(l->reader);
