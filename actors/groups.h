@@ -108,7 +108,9 @@ weir_err weir_groups_look(weir_groups *self, weir_group_look **list, size_t *cou
 void weir_group_looks_free(weir_group_look **list, size_t count);
 
 /*  Moves the commits of all shards (of those that the cursor names); what members hold is
-    void. Errors: WEIR_ENOTFOUND, WEIR_EINVAL (cursor).                             */
+    void. END undoes no commit that was made meanwhile; a record that the group had
+    committed and that is removed is behind no other position, and never shed. Blocks on
+    disk. Errors: WEIR_ENOTFOUND, WEIR_EINVAL (cursor), WEIR_ESYS.                  */
 weir_err weir_groups_set(weir_groups *self, const char *group,
                          const weir_group_config *where_to, weir_report *report);
 /*  Forgets a group without members: WEIR_EREFUSED when it has some.                */

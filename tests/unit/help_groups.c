@@ -59,6 +59,25 @@ unsigned help_groups_gate(bool shut)
     return times;
 }
 
+static unsigned asks_left;
+static void (*act_then)(void);
+static weir_err (*ask_shards)(weir_store *store, weir_store_shard **list, size_t *count,
+                              weir_report *report);
+
+void help_groups_meanwhile(unsigned times, void (*act)(void))
+{
+    asks_left = times;
+    act_then = act;
+}
+
+static weir_err hear_shards(weir_store *store, weir_store_shard **list, size_t *count,
+                            weir_report *report)
+{
+    void (*act)(void) = asks_left && --asks_left == 0 ? act_then : NULL;
+    if (act) act();
+    return ask_shards(store, list, count, report);
+}
+
 uint64_t help_groups_told(const char *group, uint32_t shard)
 {
     uint64_t offset = UINT64_MAX;
@@ -98,6 +117,8 @@ void help_groups_begin(help_groups *self, bool threaded)
     class = *self->store->class;
     class.commit = hear_commit;
     class.forget = hear_forget;
+    ask_shards = class.shards;
+    class.shards = hear_shards;
     self->store->class = &class;
     commit_count = 0;
     open_groups(self);

@@ -30,6 +30,10 @@ uint64_t help_groups_told(const char *group, uint32_t shard);
     was told.                                                                       */
 unsigned help_groups_gate(bool shut);
 
+/*  Is called once, when the store has been asked so many times for its shards, before it
+    answers; in the thread that asks.                                               */
+void help_groups_meanwhile(unsigned times, void (*act)(void));
+
 weir_member_of *help_groups_join(help_groups *self, const char *group,
                                  const weir_group_config *config);
 /*  Adds n records with this key (NULL: none), each a batch.                        */

@@ -744,6 +744,132 @@ static void setting_a_position_makes_void_what_is_held(void **state)
     assert_int_equal(commit("g"), 0);
 }
 
+static weir_member_of *busy; // what does something while a position is set
+
+static void read_on(void)
+{
+    put("ab");
+    help_expect(&bench, busy, 4, 5);
+    ack(busy, 4);
+    assert_int_equal(help_groups_ack_up_to(&bench, busy, 0, 5), WEIR_OK);
+}
+
+/*  Where the end was is known before the group has come further than that.         */
+static void an_end_undoes_no_later_commit(void **state)
+{
+    (void)state;
+    put("abc");
+    busy = join("g");
+    help_expect(&bench, busy, 1, 2, 3);
+    ack(busy, 1);
+    assert_int_equal(help_groups_ack_up_to(&bench, busy, 0, 3), WEIR_OK);
+    help_groups_meanwhile(2, read_on);
+    assert_int_equal(set("g", WEIR_GROUP_END), WEIR_OK);
+    help_store_remove(bench.store, 0, 1, 5, false); // all of it was committed
+    assert_int_equal(help_groups_told("g", 0), 5);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 5 && look.shed == 0 && look.lag == 0);
+    help_expect_none(&bench, busy);
+    put("a");
+    help_expect(&bench, busy, 6);
+    assert_int_equal(help_groups_look(&bench, "g", 0).shed, 0);
+    leave(&busy);
+    help_groups_restart(&bench);
+    assert_int_equal(commit("g"), 5);
+}
+
+/*  It goes back all the same where that is what was asked for.                     */
+static void an_explicit_position_undoes_a_later_commit(void **state)
+{
+    (void)state;
+    help_store_arrive(bench.store, 1000);
+    put("ab");
+    help_store_arrive(bench.store, 4000);
+    put("c");
+    busy = join("g");
+    help_expect(&bench, busy, 1, 2, 3);
+    assert_int_equal(help_groups_ack_up_to(&bench, busy, 0, 3), WEIR_OK);
+    help_groups_meanwhile(2, read_on);
+    assert_int_equal(set("g", WEIR_GROUP_TIME), WEIR_OK);
+    assert_int_equal(help_groups_told("g", 0), 2);
+    help_expect(&bench, busy, 3, 4, 5);
+    leave(&busy);
+}
+
+static void remove_what_is_committed(void)
+{
+    help_store_remove(bench.store, 0, 1, 4, false);
+}
+
+static weir_err set_cursor(const char *group, uint64_t offset)
+{
+    weir_buffer text = {0};
+    weir_cursor cursor = {.nonce = weir_bus_state_nonce(bench.state)};
+    weir_cursor_set(&cursor, 0, (weir_position){offset, 0});
+    weir_cursor_put(&cursor, &text);
+    weir_buffer_put_byte(&text, 0);
+    weir_group_config to = {.start = WEIR_GROUP_CURSOR,
+                            .start_cursor = (const char *)text.data};
+    weir_err err = weir_groups_set(bench.groups, group, &to, NULL);
+    weir_cursor_fini(&cursor);
+    weir_buffer_fini(&text);
+    return err;
+}
+
+/*  The group had it: it is done, not shed.                                         */
+static void what_was_committed_and_removed_is_not_shed_by_going_back(void **state)
+{
+    (void)state;
+    put("abcabc");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4, 5, 6);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 5), WEIR_OK);
+    help_groups_meanwhile(3, remove_what_is_committed);
+    assert_int_equal(set("g", WEIR_GROUP_START), WEIR_OK);
+    help_expect(&bench, m, 5, 6);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.start.a == 4 && look.commit.a == 4 && look.shed == 0);
+    assert_int_equal(help_groups_told("g", 0), 4);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 5), WEIR_OK);
+    help_store_remove(bench.store, 0, 1, 6, false); // one of them without an ack
+    assert_int_equal(set_cursor("g", 2), WEIR_OK);
+    help_expect_none(&bench, m);
+    look = help_groups_look(&bench, "g", 0);
+    assert_true(look.start.a == 5 && look.commit.a == 6 && look.shed == 1);
+    leave(&m);
+}
+
+/*  What would come first must not go while that is written down.                   */
+static uint64_t told_early;
+
+static void note_told(void)
+{
+    told_early = help_groups_told("g", 0);
+}
+
+static void nothing_goes_while_a_group_looks_for_its_place(void **state)
+{
+    (void)state;
+    put("abc");
+    help_groups_meanwhile(2, note_told); // once it is held, the place is looked for
+    weir_member_of *m = join("g");
+    assert_int_equal(told_early, 0);
+    assert_int_equal(help_groups_told("g", 0), 0);
+    help_expect(&bench, m, 1, 2, 3);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 3), WEIR_OK);
+    help_groups_meanwhile(3, note_told);
+    assert_int_equal(set_cursor("g", 1), WEIR_OK);
+    assert_int_equal(told_early, 1);
+    help_store_fail_reads(bench.store, 0, "broken");
+    config.start = WEIR_GROUP_END;
+    weir_member_of *none;
+    assert_int_not_equal(
+        weir_groups_join(bench.groups, "h", "m", &config, NULL, -1, &none, NULL),
+        WEIR_OK);
+    assert_int_equal(help_groups_told("h", 0), UINT64_MAX); // it holds nothing
+    leave(&m);
+}
+
 static void a_group_without_members_can_be_removed(void **state)
 {
     (void)state;
@@ -1044,6 +1170,10 @@ int main(void)
         test(a_new_group_begins_where_it_is_told),
         test(a_cursor_is_a_place_to_begin),
         test(setting_a_position_makes_void_what_is_held),
+        test(an_end_undoes_no_later_commit),
+        test(an_explicit_position_undoes_a_later_commit),
+        test(what_was_committed_and_removed_is_not_shed_by_going_back),
+        test(nothing_goes_while_a_group_looks_for_its_place),
         test(a_group_without_members_can_be_removed),
         test(commits_and_failures_survive_a_restart),
         test(a_group_of_an_empty_bus_is_known_after_a_restart),

@@ -423,6 +423,75 @@ static void changes_from_all_sides_harm_nothing(void **state)
     help_groups_end(&bench);
 }
 
+/* --- A position that is set while members acknowledge ------------------------------ */
+
+enum { moves = 1000 };
+
+static atomic_ullong known;  // commit that was durable when an ack returned
+static atomic_uint repeated; // records that came after that
+
+static void *read_along(void *arg)
+{
+    int fd = *(int *)arg;
+    weir_member_of *of;
+    weir_group_config with = weir_group_defaults;
+    with.member_timeout_us = WEIR_NONE;
+    weir_groups_join(bench.groups, "g", "w", &with, NULL, fd, &of, NULL);
+    while (!atomic_load(&over)) {
+        weir_delivered got;
+        int64_t deadline_us;
+        help_groups_put(&bench, 0, "k", 1);
+        weir_groups_fetch(bench.groups, of, 4, 1 << 20, &got, &deadline_us);
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        eventfd_t value;
+        if (!got.block && poll(&wait, 1, 1) > 0) eventfd_read(fd, &value);
+        for (uint32_t i = 0; i < got.records; i++) {
+            repeated += got.at[i].a <= atomic_load(&known);
+            if (!weir_groups_ack(bench.groups, of, 0, got.at[i], false, NULL))
+                atomic_store(&known, got.at[i].a);
+        }
+        weir_delivered_fini(&got);
+    }
+    weir_groups_leave(bench.groups, &of);
+    return NULL;
+}
+
+/*  The store keeps nothing that is committed, as with hold and a small bound.      */
+static void ends_that_are_set_undo_no_commit(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    int fd = eventfd(0, EFD_NONBLOCK);
+    weir_group_look *look;
+    size_t count;
+    weir_group_config to = {.start = WEIR_GROUP_END};
+    help_groups_begin(&bench, true);
+    atomic_store(&over, false);
+    atomic_store(&known, 0);
+    atomic_store(&repeated, 0);
+    pthread_create(&thread, NULL, read_along, &fd);
+    time_t give_up = time(NULL) + 30;
+    while (!atomic_load(&known) && time(NULL) < give_up)
+        usleep(100);
+    for (int i = 0; i < moves; i++) {
+        uint64_t committed = atomic_load(&known);
+        assert_int_equal(weir_groups_set(bench.groups, "g", &to, NULL), WEIR_OK);
+        assert_true(help_groups_told("g", 0) >= committed);
+        help_store_remove(bench.store, 0, 1, committed, false);
+        assert_int_equal(weir_groups_look(bench.groups, &look, &count, NULL), WEIR_OK);
+        assert_int_equal(count, 1);
+        assert_true(look->commit.a >= committed);
+        assert_int_equal(look->shed, 0);
+        assert_int_equal(look->last.a, look->start.a + look->done + look->lag);
+        weir_group_looks_free(&look, count);
+    }
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&repeated), 0);
+    close(fd);
+    help_groups_end(&bench);
+}
+
 /* --- Commits that share a sync ----------------------------------------------------- */
 
 enum { ackers = 8 };
@@ -470,6 +539,7 @@ int main(void)
         cmocka_unit_test(each_record_is_done_once_or_shed),
         cmocka_unit_test(members_in_threads_miss_nothing),
         cmocka_unit_test(changes_from_all_sides_harm_nothing),
+        cmocka_unit_test(ends_that_are_set_undo_no_commit),
         cmocka_unit_test(acks_of_several_threads_share_a_sync),
     };
     return cmocka_run_group_tests_name("groups, at random", tests, NULL, NULL);
