@@ -407,7 +407,14 @@ static void do_fetch(const call *c)
         enqueue(self, w);
 }
 
-static weir_group_config config_of(const weir_bus_request *r)
+/*  No node here has had it.                                                            */
+static void buried(void *arg)
+{
+    bus_server *self = arg;
+    weir_count_add(self->config->bus_vitals, WEIR_COUNT_GIVEN_UP, 1);
+}
+
+static weir_group_config config_of(bus_server *self, const weir_bus_request *r)
 {
     static const int starts[] = {
         [WEIR_AT_START] = WEIR_GROUP_START,
@@ -419,6 +426,8 @@ static weir_group_config config_of(const weir_bus_request *r)
     bool timed = r->ack_timeout_ms != WEIR_NONE;
     config.ack_timeout_us = timed ? r->ack_timeout_ms * 1000 : WEIR_NONE;
     config.member_timeout_us = WEIR_NONE; // only we know when it spoke last
+    config.buried = buried;
+    config.arg = self;
     config.retry.first_us = (int64_t)r->retry_first_ms * 1000;
     config.retry.max_us = (int64_t)r->retry_max_ms * 1000;
     config.max_deliver = r->max_deliver;
@@ -460,7 +469,7 @@ static membership *membership_new(const call *c)
 static void do_join(const call *c)
 {
     bus_server *self = c->server;
-    weir_group_config config = config_of(c->request);
+    weir_group_config config = config_of(self, c->request);
     weir_report report = {0};
     leave(self, c->peer);
     membership *m = membership_new(c);

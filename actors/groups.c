@@ -174,6 +174,8 @@ static void enroll(weir_group *group, weir_member_of *member,
     member->group = group;
     member->ack_timeout_us = config->ack_timeout_us;
     member->member_timeout_us = config->member_timeout_us;
+    member->buried = config->buried;
+    member->arg = config->arg;
     group->next_us = 0;
     weir_group_share(group);
 }
@@ -215,7 +217,7 @@ void weir_groups_leave(weir_groups *self, weir_member_of **member_p)
     weir_group *group = member->group;
     if (group) {
         weir_member_gone(member);
-        weir_group_store_due(self, group, INT64_MAX);
+        weir_group_part_with(self, group, member);
         weir_member_of **at = &group->members;
         while (*at != member)
             at = &(*at)->next;

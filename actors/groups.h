@@ -18,6 +18,10 @@
 typedef struct {
     int64_t ack_timeout_us;    // of this member; WEIR_NONE: none
     int64_t member_timeout_us; // so long silent, it is gone; WEIR_NONE: never
+    /*  Told of each record that became a durable dead letter since this member could not
+        deal with it: from any thread, which may wait for nothing here. NULL: nobody. */
+    void (*buried)(void *arg);
+    void *arg;
     /*  What follows is the group's, as its first member has it.                    */
     weir_retry_wait retry;
     int64_t max_deliver; // WEIR_FOREVER
@@ -54,6 +58,8 @@ typedef struct {
     uint64_t *sequence; // of each, owned; epoch beside
     uint64_t epoch;
     uint32_t records;
+    bool failing; // records of its shards have failed before and are not done with: more
+                  // comes, though none does now
 } weir_delivered;
 
 /*  Joins, and makes the group with this config when it is new. What the screen (may be
@@ -99,6 +105,7 @@ typedef struct {
     uint32_t shard;
     weir_position start, commit, last;
     uint64_t done, shed, lag; // last = start + done + shed + lag, of offsets
+    uint64_t dead;            // of done, since this process began: dead letters
     uint32_t held;            // delivered and not acknowledged
     char member[64];          // that owns it; "": none
 } weir_group_look;

@@ -68,6 +68,7 @@ void weir_group_send_letter(weir_group_shard *shard, weir_group_record *record,
     letter->dead = *dead;
     letter->shard = shard;
     letter->at = record->at;
+    letter->member = shard->owner;
     *end = letter;
     *dead = NULL;
     weir_group_window_doom(record);
@@ -103,8 +104,11 @@ static void bury(weir_group_letter **first, int64_t now_us)
     while (*first) {
         weir_group_letter *letter = *first;
         *first = letter->next;
+        weir_member_of *member = letter->member;
         weir_group_window_bury(letter->shard->window, letter->at);
         weir_group_changed(letter->shard, now_us);
+        letter->shard->dead++;
+        if (member && member->buried) member->buried(member->arg);
         if (letter->shard->owner) weir_member_wake(letter->shard->owner);
         weir_dead_destroy_list(&letter->dead);
         free(letter);
@@ -238,6 +242,16 @@ weir_err weir_group_store(weir_groups *groups, weir_group_shard *shard,
             store_round(groups, group);
     }
     return WEIR_OK;
+}
+
+/*  A round has taken the letters off the list while it writes them.                */
+void weir_group_part_with(weir_groups *groups, weir_group *group, weir_member_of *member)
+{
+    while (group->storing)
+        pthread_cond_wait(&group->stored, &groups->lock);
+    weir_group_store_due(groups, group, INT64_MAX);
+    for (weir_group_letter *letter = group->letters; letter; letter = letter->next)
+        if (letter->member == member) letter->member = NULL;
 }
 
 void weir_group_store_due(weir_groups *groups, weir_group *group, int64_t now_us)

@@ -522,6 +522,7 @@ static void measure(fetch *self)
 {
     const weir_group *group = self->member->group;
     self->unacked = self->held = self->bytes = 0;
+    self->delivered->failing = false;
     for (size_t i = 0; i < group->shard_count; i++) {
         if (group->shards[i]->owner != self->member) continue;
         const weir_group_window_state *state =
@@ -529,6 +530,7 @@ static void measure(fetch *self)
         self->unacked += state->unacked;
         self->held += state->held;
         self->bytes += state->bytes;
+        self->delivered->failing |= state->failing > 0;
     }
 }
 

@@ -536,6 +536,7 @@ static void look_at(const weir_group_shard *shard, weir_group_look *look)
     look->start = state->start;
     look->commit = state->commit;
     look->shed = state->shed;
+    look->dead = shard->dead;
     look->held = (uint32_t)state->held;
     const char *member = shard->owner ? shard->owner->name : "";
     strncpy(look->member, member, sizeof look->member - 1);

@@ -59,6 +59,7 @@ struct weir_group_shard {
     weir_position noted;         // commit, and
     uint64_t ruling;             // failures, of the window when version rose last
     weir_position stored;        // commit that is durable
+    uint64_t dead;               // letters that are durable
 };
 
 /*  A dead letter on its way.                                                       */
@@ -67,6 +68,7 @@ typedef struct weir_group_letter {
     weir_dead *dead; // owned
     weir_group_shard *shard;
     weir_position at;
+    weir_member_of *member; // that could not deal with it; NULL: it has left
 } weir_group_letter;
 
 struct weir_member_of {
@@ -76,6 +78,8 @@ struct weir_member_of {
     weir_screen *screen;                       // lent; NULL: none
     int wake_fd;                               // -1: none
     int64_t ack_timeout_us, member_timeout_us; // WEIR_NONE
+    void (*buried)(void *arg);                 // NULL: nobody is told
+    void *arg;
     int64_t seen_us;
     bool gone;    // silent for too long: has no shards until it fetches again
     bool idle;    // its last fetch found nothing
@@ -159,6 +163,9 @@ void weir_group_doom(weir_groups *groups, weir_group_shard *shard,
 /*  The record, which waits, is to be this dead letter. Takes it.                   */
 void weir_group_send_letter(weir_group_shard *shard, weir_group_record *record,
                             weir_dead **dead, int64_t now_us);
+/*  Stores what is due, and then no letter names the member any more. Gives up the lock.
+ */
+void weir_group_part_with(weir_groups *groups, weir_group *self, weir_member_of *member);
 /*  Returns when the row is durable as it is now. Gives up the lock.                */
 weir_err weir_group_store(weir_groups *groups, weir_group_shard *shard,
                           weir_report *report);

@@ -42,8 +42,8 @@ static bool read_once(reader *self)
     if (some)
         weir_outstanding_send(&self->sent, self->kit, self->port, delivered.shard,
                               &delivered.block, &delivered.at);
+    weir_actor_vitals(self->kit)->at_end = !some && !delivered.failing;
     weir_delivered_fini(&delivered);
-    weir_actor_vitals(self->kit)->at_end = !some;
     if (some) return true;
     int64_t wait = deadline < 0 ? -1 : deadline > now ? deadline - now : 0;
     weir_actor_timer(self->kit, nothing, wait);
@@ -95,6 +95,15 @@ static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusa
     return weir_outstanding_refuse(self->kit, entry, refusal, nack, self);
 }
 
+/*  The group has taken it from here for good: it came in once more, and died.      */
+static void buried(void *arg)
+{
+    reader *self = arg;
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    weir_count_add(vitals, WEIR_COUNT_IN, 1);
+    weir_count_add(vitals, WEIR_COUNT_DEAD, 1);
+}
+
 /* --- Lifecycle --------------------------------------------------------------------- */
 
 static weir_err join(reader *self, weir_report *report)
@@ -105,6 +114,8 @@ static weir_err join(reader *self, weir_report *report)
     if (err) return err;
     config.ack_timeout_us = o->ack_timeout_us;
     config.member_timeout_us = WEIR_NONE; // its supervisor knows better
+    config.buried = buried;
+    config.arg = self;
     config.retry = (weir_retry_wait){o->retry_first_us, o->retry_max_us};
     config.max_deliver = o->max_deliver;
     config.window = o->window;

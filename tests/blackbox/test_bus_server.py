@@ -258,6 +258,8 @@ def test_what_is_not_acknowledged_comes_again(bench):
     assert len(seen) == 40 and len(seen[first.place]) == 1  # the second delivery was the last
     dead = wait_for(bench.dead, "a dead letter")
     assert len(dead) == 1 and dead[0]["node"] == "g" and dead[0]["error"] == "never"
+    assert sum(row["dead"] for row in bus.ask("groups")["groups"]) == 1
+    assert "dead 1" in bench.weir("ctl", "stats", "t").out
     other = Bus(endpoint(bench))
     bus.ask("join", group="late", ack_timeout_ms=300)
     got = bus.fetch(limit=5)
@@ -265,7 +267,11 @@ def test_what_is_not_acknowledged_comes_again(bench):
                               if r.place == got[0].place], "it comes again")
     assert again[0].payload == got[0].payload
     other.close()
-    live.stop()
+    run = live.stop(code=3)  # nobody here has read it: it is the bus's
+    assert (run.node("events")["given_up"], run.node("events")["dead"]) == (1, 0)
+    audit = bench.weir("audit", "t.lua")
+    assert audit.code == 0 and "1 dead letters since the start" in audit.out, audit.out
+    assert json.loads(bench.weir("audit", "t.lua", "--json").out)["dead"] == 1
 
 
 MEMBER = """

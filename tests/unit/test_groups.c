@@ -391,6 +391,57 @@ static void after_max_deliver_a_record_is_a_dead_letter(void **state)
     leave(&m);
 }
 
+static void count_buried(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+/*  Not before they are durable; and never once it has left.                        */
+static void a_member_hears_of_its_dead_letters(void **state)
+{
+    (void)state;
+    unsigned buried = 0, others = 0;
+    config.max_deliver = 1;
+    config.buried = count_buried;
+    config.arg = &others;
+    put("aab");
+    help_groups_put(&bench, 1, "a", 1);
+    weir_member_of *other = join("g");
+    config.arg = &buried;
+    weir_member_of *m = join("g"); // has shard 1
+    help_expect(&bench, m, 1);
+    assert_int_equal(help_groups_nack(&bench, m, 1, 1), WEIR_OK);
+    assert_true(buried == 1 && others == 0);
+    leave(&m);
+    help_expect(&bench, other, 1, 2, 3);
+    nack(other, 3);
+    assert_int_equal(others, 1);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.dead == 1 && look.commit.a == 0);
+    assert_int_equal(help_groups_look(&bench, "g", 1).dead, 1);
+    leave(&other);
+}
+
+static void who_has_left_hears_of_no_dead_letter(void **state)
+{
+    (void)state;
+    unsigned buried = 0;
+    config.max_deliver = 1;
+    config.buried = count_buried;
+    config.arg = &buried;
+    put("ab");
+    assert_int_equal(mkdir(bench.dead_path, 0700), 0);
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2);
+    assert_int_equal(help_groups_nack(&bench, m, 0, 1), WEIR_ESYS);
+    leave(&m);
+    assert_int_equal(rmdir(bench.dead_path), 0);
+    weir_clock_advance(help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(help_groups_look(&bench, "g", 0).dead, 1);
+    assert_int_equal(buried, 0);
+}
+
 static void five_nacks_take_less_than_two_seconds(void **state)
 {
     (void)state;
@@ -1155,6 +1206,8 @@ int main(void)
         test(a_keyless_record_holds_up_nobody),
         test(counts_of_recalled_records_stay),
         test(after_max_deliver_a_record_is_a_dead_letter),
+        test(a_member_hears_of_its_dead_letters),
+        test(who_has_left_hears_of_no_dead_letter),
         test(five_nacks_take_less_than_two_seconds),
         test(a_nack_may_say_when),
         test(without_an_ack_a_record_comes_again),
