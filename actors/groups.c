@@ -255,22 +255,39 @@ static void wake_idle(weir_member_of *member)
     if (member->idle) weir_member_wake(member);
 }
 
+/*  Gives whether a commit that is not durable has moved.                           */
+static weir_err take_ack(weir_groups *self, weir_member_of *member, uint32_t id,
+                         weir_position at, bool up_to, bool *moved, weir_report *report)
+{
+    int64_t now_us = weir_clock_now_us();
+    weir_group_shard *shard = own_shard(member, id, now_us);
+    if (!shard || !weir_group_window_ack(shard->window, at, up_to))
+        return not_owner(self, id, at, report);
+    wake_idle(member);
+    weir_group_changed(shard, now_us);
+    weir_position commit = weir_group_window_look(shard->window)->commit;
+    *moved = weir_position_order(commit, shard->stored) != 0;
+    return WEIR_OK;
+}
+
 weir_err weir_groups_ack(weir_groups *self, weir_member_of *member, uint32_t id,
                          weir_position at, bool up_to, weir_report *report)
 {
-    int64_t now_us = weir_clock_now_us();
-    weir_err err = WEIR_OK;
+    bool moved = false;
     weir_groups_enter(self);
-    weir_group_shard *shard = own_shard(member, id, now_us);
-    if (!shard || !weir_group_window_ack(shard->window, at, up_to)) {
-        err = not_owner(self, id, at, report);
-    } else {
-        weir_position commit = weir_group_window_look(shard->window)->commit;
-        wake_idle(member);
-        weir_group_changed(shard, now_us);
-        if (weir_position_order(commit, shard->stored))
-            err = weir_group_store(self, shard, report);
-    }
+    weir_err err = take_ack(self, member, id, at, up_to, &moved, report);
+    if (moved) err = weir_group_store(self, member->group, report);
+    member->busy = false;
+    weir_groups_exit(self);
+    return err;
+}
+
+weir_err weir_groups_ack_soon(weir_groups *self, weir_member_of *member, uint32_t id,
+                              weir_position at, bool up_to, weir_report *report)
+{
+    bool moved = false;
+    weir_groups_enter(self);
+    weir_err err = take_ack(self, member, id, at, up_to, &moved, report);
     member->busy = false;
     weir_groups_exit(self);
     return err;
@@ -289,21 +306,48 @@ static void give_back(weir_groups *self, weir_group_shard *shard,
     record->out = false;
 }
 
+static weir_err take_nack(weir_groups *self, weir_member_of *member, uint32_t id,
+                          weir_position at, int64_t delay_us, const char *why,
+                          weir_report *report)
+{
+    weir_group_shard *shard = own_shard(member, id, weir_clock_now_us());
+    weir_group_record *record = shard ? weir_group_window_find(shard->window, at) : NULL;
+    if (!record) return not_owner(self, id, at, report);
+    wake_idle(member);
+    give_back(self, shard, record, delay_us, why);
+    return WEIR_OK;
+}
+
 weir_err weir_groups_nack(weir_groups *self, weir_member_of *member, uint32_t id,
                           weir_position at, int64_t delay_us, const char *why,
                           weir_report *report)
 {
+    weir_groups_enter(self);
+    weir_err err = take_nack(self, member, id, at, delay_us, why, report);
+    if (!err) err = weir_group_store(self, member->group, report);
+    member->busy = false;
+    weir_groups_exit(self);
+    return err;
+}
+
+weir_err weir_groups_nack_soon(weir_groups *self, weir_member_of *member, uint32_t id,
+                               weir_position at, int64_t delay_us, const char *why,
+                               weir_report *report)
+{
+    weir_groups_enter(self);
+    weir_err err = take_nack(self, member, id, at, delay_us, why, report);
+    member->busy = false;
+    weir_groups_exit(self);
+    return err;
+}
+
+weir_err weir_groups_settle(weir_groups *self, weir_member_of *member,
+                            weir_report *report)
+{
     weir_err err = WEIR_OK;
     weir_groups_enter(self);
-    weir_group_shard *shard = own_shard(member, id, weir_clock_now_us());
-    weir_group_record *record = shard ? weir_group_window_find(shard->window, at) : NULL;
-    if (!record) {
-        err = not_owner(self, id, at, report);
-    } else {
-        wake_idle(member);
-        give_back(self, shard, record, delay_us, why);
-        err = weir_group_store(self, shard, report);
-    }
+    member->busy = true;
+    if (member->group) err = weir_group_store(self, member->group, report);
     member->busy = false;
     weir_groups_exit(self);
     return err;

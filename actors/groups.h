@@ -95,6 +95,17 @@ weir_err weir_groups_nack(weir_groups *self, weir_member_of *member, uint32_t sh
                           weir_position at, int64_t delay_us, const char *why,
                           weir_report *report);
 
+/*  The same, but at once: durable is that when weir_groups_settle has returned, which so
+    makes one commit of what its group's members have answered. WEIR_EREFUSED as above; of
+    settle WEIR_ESYS.                                                               */
+weir_err weir_groups_ack_soon(weir_groups *self, weir_member_of *member, uint32_t shard,
+                              weir_position at, bool up_to, weir_report *report);
+weir_err weir_groups_nack_soon(weir_groups *self, weir_member_of *member, uint32_t shard,
+                               weir_position at, int64_t delay_us, const char *why,
+                               weir_report *report);
+weir_err weir_groups_settle(weir_groups *self, weir_member_of *member,
+                            weir_report *report);
+
 /*  Timeouts of acks and of members, and what is stored without haste. Gives the next time
     to call it, -1: none. While a member fetches by its deadlines its group needs no other
     calls. Blocks on disk.                                                          */

@@ -8,6 +8,12 @@
     failure it is tried again so.                                                   */
 static const int64_t lazy_us = 1000000;
 
+void weir_group_count_change(weir_group_shard *shard)
+{
+    shard->version++;
+    shard->group->changes++;
+}
+
 void weir_group_changed(weir_group_shard *shard, int64_t now_us)
 {
     const weir_group_window_state *state = weir_group_window_look(shard->window);
@@ -16,7 +22,7 @@ void weir_group_changed(weir_group_shard *shard, int64_t now_us)
         return;
     shard->noted = state->commit;
     shard->ruling = state->ruling;
-    shard->version++;
+    weir_group_count_change(shard);
     shard->group->dirty_us = weir_earlier(shard->group->dirty_us, now_us + lazy_us);
 }
 
@@ -182,6 +188,7 @@ static weir_err store_rows(weir_groups *groups, weir_group *group)
 {
     round_rows round = {0};
     weir_store *store = groups->config.store;
+    uint64_t changes = group->changes;
     gather(group, &round);
     weir_groups_exit(groups);
     weir_err err =
@@ -197,6 +204,7 @@ static weir_err store_rows(weir_groups *groups, weir_group *group)
         round.shards[i]->durable = round.versions[i];
         round.shards[i]->stored = round.rows[i].commit;
     }
+    if (!err) group->kept = changes;
     if (round.count && !err) wake_fenced(group);
     round_rows_fini(&round);
     return err;
@@ -224,14 +232,12 @@ static void store_round(weir_groups *groups, weir_group *group)
 }
 
 /*  A round that runs already may not have seen the change: only a later one counts, for
-    success by its version, for failure by its number.                              */
-weir_err weir_group_store(weir_groups *groups, weir_group_shard *shard,
-                          weir_report *report)
+    success by the changes that it had, for failure by its number.                  */
+weir_err weir_group_store(weir_groups *groups, weir_group *group, weir_report *report)
 {
-    weir_group *group = shard->group;
-    uint64_t wanted = shard->version;
+    uint64_t wanted = group->changes;
     uint64_t begun = group->rounds + group->storing;
-    while (shard->durable < wanted || group->letters) {
+    while (group->kept < wanted || group->letters) {
         if (group->failed_rounds > begun) {
             if (report) *report = group->trouble;
             return WEIR_ESYS;

@@ -403,20 +403,17 @@ static void move(const moving *self, weir_group_row *row)
     row->start = row->commit = destination(self, shard, row->commit);
     weir_group_reading_reset(shard);
     begin_at(self->groups, shard, row);
-    shard->version++;
+    weir_group_count_change(shard);
     if (shard->owner) weir_member_wake(shard->owner);
 }
 
 static weir_err move_all(moving *self, weir_report *report)
 {
-    weir_group *group = self->group;
     weir_err err = self->to_end ? WEIR_OK : hold_back(self, report);
     if (err) return err;
     for (size_t i = 0; i < self->count; i++)
         move(self, &self->rows[i]);
-    for (size_t i = 0; i < group->shard_count && !err; i++)
-        err = weir_group_store(self->groups, group->shards[i], report);
-    return err;
+    return weir_group_store(self->groups, self->group, report);
 }
 
 /*  Another thread may be about to add some.                                        */
@@ -495,7 +492,7 @@ static weir_err forget(weir_groups *self, weir_group *group, weir_report *report
     if (err) return err;
     if (has_members(group)) {
         for (size_t i = 0; i < group->shard_count; i++)
-            group->shards[i]->version++;
+            weir_group_count_change(group->shards[i]);
         group->dirty_us = 0;
         return weir_report_set(report, WEIR_EREFUSED, self->config.bus,
                                "a member of group '%s' came back", group->name);

@@ -104,6 +104,7 @@ struct weir_group {
     bool storing;
     bool refreshing;                // a thread asks the store for shards
     bool removed;                   // nothing of it is to be stored again
+    uint64_t changes, kept;         // of all rows, and how many are durable
     uint64_t rounds, failed_rounds; // ended; the last that failed
     pthread_cond_t stored;          // a round or a refresh has ended
     weir_report trouble;            // of the last that failed
@@ -148,7 +149,9 @@ void weir_group_reading_reset(weir_group_shard *shard);
 
 /* --- groups_commit.c --------------------------------------------------------------- */
 
-/*  The shard's row may have changed; it is stored some time, or with the next round. */
+/*  The shard's row has changed; it is stored with the next round.                  */
+void weir_group_count_change(weir_group_shard *shard);
+/*  The same, if it has; some time a round comes.                                   */
 void weir_group_changed(weir_group_shard *shard, int64_t now_us);
 /*  A delivery has failed. delay_us < 0: as retry has it.                           */
 void weir_group_failed(weir_groups *groups, weir_group_shard *shard,
@@ -166,9 +169,8 @@ void weir_group_send_letter(weir_group_shard *shard, weir_group_record *record,
 /*  Stores what is due, and then no letter names the member any more. Gives up the lock.
  */
 void weir_group_part_with(weir_groups *groups, weir_group *self, weir_member_of *member);
-/*  Returns when the row is durable as it is now. Gives up the lock.                */
-weir_err weir_group_store(weir_groups *groups, weir_group_shard *shard,
-                          weir_report *report);
+/*  Returns when all rows are durable as they are now. Gives up the lock.           */
+weir_err weir_group_store(weir_groups *groups, weir_group *self, weir_report *report);
 /*  Stores what is due by then; INT64_MAX: everything. Gives up the lock.           */
 void weir_group_store_due(weir_groups *groups, weir_group *self, int64_t now_us);
 

@@ -79,7 +79,7 @@ static weir_err nack(void *arg, uint32_t shard, weir_position at, const char *wh
     reader *self = arg;
     weir_report report = {0};
     weir_err err =
-        weir_groups_nack(self->groups, self->member, shard, at, -1, why, &report);
+        weir_groups_nack_soon(self->groups, self->member, shard, at, -1, why, &report);
     return err == WEIR_EREFUSED ? WEIR_OK : err;
 }
 
@@ -92,7 +92,9 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
 static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     reader *self = arg;
-    return weir_outstanding_refuse(self->kit, entry, refusal, nack, self);
+    weir_report report = {0};
+    weir_err err = weir_outstanding_refuse(self->kit, entry, refusal, nack, self);
+    return err ? err : weir_groups_settle(self->groups, self->member, &report);
 }
 
 /*  The group has taken it from here for good: it came in once more, and died.      */

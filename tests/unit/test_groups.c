@@ -171,6 +171,35 @@ static void no_more_than_the_window_is_out(void **state)
     leave(&m);
 }
 
+/*  Nothing is durable before they are settled, and then all of it is at once.      */
+static void several_answers_may_share_a_commit(void **state)
+{
+    (void)state;
+    config.max_deliver = 1;
+    put("aabbc");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4, 5);
+    unsigned before = help_groups_gate(false);
+    weir_position at[] = {{0, 0}, {1, 0}, {2, 0}, {3, 0}, {5, 0}};
+    for (int i = 1; i < 4; i++)
+        assert_int_equal(weir_groups_ack_soon(bench.groups, m, 0, at[i], false, NULL),
+                         WEIR_OK);
+    assert_int_equal(
+        weir_groups_ack_soon(bench.groups, m, 0, (weir_position){9, 0}, false, NULL),
+        WEIR_EREFUSED);
+    assert_int_equal(weir_groups_nack_soon(bench.groups, m, 0, at[4], -1, "no", NULL),
+                     WEIR_OK);
+    assert_int_equal(help_groups_gate(false), before);
+    assert_int_equal(help_groups_letters(&bench, ""), 0);
+    assert_int_equal(weir_groups_settle(bench.groups, m, NULL), WEIR_OK);
+    assert_int_equal(help_groups_gate(false), before + 1);
+    assert_int_equal(help_groups_told("g", 0), 3);
+    assert_int_equal(help_groups_letters(&bench, ""), 1);
+    assert_int_equal(weir_groups_settle(bench.groups, m, NULL), WEIR_OK); // nothing to do
+    assert_int_equal(help_groups_gate(false), before + 1);
+    leave(&m);
+}
+
 /* --- Members ----------------------------------------------------------------------- */
 
 static size_t drain(weir_member_of *member, uint64_t *offsets, uint32_t *shards)
@@ -1196,6 +1225,7 @@ int main(void)
         test(one_ack_can_be_for_all_up_to_it),
         test(an_ack_up_to_leaves_what_was_delivered_since),
         test(no_more_than_the_window_is_out),
+        test(several_answers_may_share_a_commit),
         test(shards_are_shared_evenly_and_stay),
         test(a_member_may_come_for_more_shards),
         test(a_dead_member_s_records_reach_another),
