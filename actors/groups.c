@@ -32,6 +32,7 @@ void weir_groups_unref(weir_groups *self)
     pthread_mutex_destroy(&self->changing);
     free((char *)self->config.bus);
     free((char *)self->config.dead_path);
+    weir_ledger_destroy(&self->config.ledger);
     free(self);
 }
 
@@ -98,6 +99,7 @@ weir_err weir_groups_new(weir_groups **self_p, const weir_groups_config *config,
     self->config = *config;
     self->config.bus = copy_text(config->bus ? config->bus : "");
     self->config.dead_path = copy_text(config->dead_path);
+    self->config.ledger = weir_ledger_dup(config->ledger);
     self->references = 1;
     pthread_mutex_init(&self->lock, NULL);
     pthread_mutex_init(&self->changing, NULL);
@@ -222,6 +224,7 @@ void weir_groups_leave(weir_groups *self, weir_member_of **member_p)
         while (*at != member)
             at = &(*at)->next;
         *at = member->next;
+        weir_group_rest(group);
     }
     weir_groups_exit(self);
     pthread_mutex_unlock(&self->changing);
@@ -361,6 +364,7 @@ int64_t weir_groups_tick(weir_groups *self, int64_t now_us)
     for (weir_group *group = self->groups; group; group = group->next) {
         weir_group_turn(self, group, now_us);
         weir_group_store_due(self, group, now_us);
+        weir_group_rest(group);
         next_us = weir_earlier(next_us, weir_earlier(group->next_us, group->dirty_us));
     }
     weir_groups_exit(self);

@@ -44,6 +44,8 @@ typedef struct {
     uint32_t vnodes;
     const char *dead_path; // file of dead letters, lent; NULL: none
     const char *bus;       // name, lent; for dead letters and logs
+    weir_ledger *ledger;   // counts what is read from the store until it is acknowledged;
+                           // lent, may be NULL
 } weir_groups_config;
 
 weir_err weir_groups_new(weir_groups **self_p, const weir_groups_config *config,
@@ -52,7 +54,7 @@ void weir_groups_destroy(weir_groups **self_p);
 
 /*  A delivery: records of one shard, in order, in one block.                       */
 typedef struct {
-    weir_block *block; // owned by who fetched it; with places
+    weir_block *block; // owned by who fetched it; with places; counted in the ledger
     uint32_t shard;
     weir_position *at;  // of each record, owned
     uint64_t *sequence; // of each, owned; epoch beside
@@ -60,6 +62,7 @@ typedef struct {
     uint32_t records;
     bool failing; // records of its shards have failed before and are not done with: more
                   // comes, though none does now
+    bool starved; // the ledger is full: nothing more is read before an ack
 } weir_delivered;
 
 /*  Joins, and makes the group with this config when it is new. What the screen (may be

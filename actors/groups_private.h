@@ -23,8 +23,8 @@ typedef struct weir_group_shard weir_group_shard;
 typedef struct {
     weir_group_record record; // bytes lent by the reading; only at when left out
     bool passes;
-    uint64_t shed;   // left out because it was removed
-    weir_dead *dead; // owned; NULL: none
+    uint64_t removed; // left out because they were: so many offsets
+    weir_dead *dead;  // owned; NULL: none
 } weir_group_item;
 
 /*  A read, from its start until all that it gave is in the window. Owned by the store
@@ -38,9 +38,10 @@ typedef struct {
     uint32_t chunk, gap; // the next ones
     uint32_t index;      // of the next record in the chunk
     weir_iterator walk;
-    weir_group_bytes *bytes; // of the present chunk, a reference
-    weir_position reached;   // prepared up to there
-    weir_group_item *items;  // prepared and not in the window
+    weir_group_bytes **blocks; // of the chunks that were not begun, references, owned
+    weir_group_bytes *bytes;   // of the present chunk, a reference
+    weir_position reached;     // prepared up to there
+    weir_group_item *items;    // prepared and not in the window
     size_t item_next, item_count, item_capacity;
     bool has_fences;
     weir_fence *fences; // of this shard
@@ -139,6 +140,9 @@ void weir_group_wake(weir_group *self); // all members
 /*  A call of the member.                                                           */
 void weir_member_touch(weir_member_of *self, int64_t now_us);
 void weir_member_gone(weir_member_of *self); // its shards go to the others
+/*  Without members that are there nothing is kept in memory, unless it is being stored.
+ */
+void weir_group_rest(weir_group *self);
 /*  Silent members and late answers.                                                */
 void weir_group_turn(weir_groups *groups, weir_group *self, int64_t now_us);
 

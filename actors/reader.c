@@ -11,7 +11,8 @@ typedef struct {
     weir_member_of *member;
     weir_outstanding sent;
     int port;
-    int wake_fd; // eventfd
+    int wake_fd;  // eventfd
+    bool starved; // told as a wait
     bool ending;
 } reader;
 
@@ -21,6 +22,18 @@ typedef struct {
 static void nothing(void *arg)
 {
     (void)arg;
+}
+
+static void note_memory(reader *self, bool starved)
+{
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    if (starved == self->starved) return;
+    self->starved = starved;
+    if (starved)
+        weir_vitals_wait(vitals, WEIR_WAIT_LEDGER, "", "%s",
+                         "the memory limit is reached");
+    else
+        weir_vitals_flow(vitals, WEIR_WAIT_LEDGER, "");
 }
 
 /*  A record that the group gives alone, since it has failed before, comes so.       */
@@ -42,7 +55,9 @@ static bool read_once(reader *self)
     if (some)
         weir_outstanding_send(&self->sent, self->kit, self->port, delivered.shard,
                               &delivered.block, &delivered.at);
-    weir_actor_vitals(self->kit)->at_end = !some && !delivered.failing;
+    weir_actor_vitals(self->kit)->at_end =
+        !some && !delivered.failing && !delivered.starved;
+    note_memory(self, !some && delivered.starved);
     weir_delivered_fini(&delivered);
     if (some) return true;
     int64_t wait = deadline < 0 ? -1 : deadline > now ? deadline - now : 0;
@@ -135,7 +150,8 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
         return weir_report_set(report, WEIR_ESYS, NULL, "no descriptors left");
     const weir_node *node = weir_actor_node(kit);
     self->port = weir_actor_port(kit, node->name);
-    weir_err err = weir_hub_open(self->config->hub, node->state_dir, report);
+    weir_err err =
+        weir_hub_open(self->config->hub, node->state_dir, node->ledger, report);
     if (err) return err;
     self->groups = weir_hub_groups(self->config->hub);
     return join(self, report);

@@ -312,6 +312,24 @@ def test_a_killed_member_s_records_reach_the_other(bench):
     live.stop()
 
 
+def test_what_a_lost_member_had_is_in_the_ledger(bench):
+    live, bus = begin(bench, 5000)
+    bus.ask("join", group="g", member_timeout_ms=3600000)
+    had = drain(bus, ack=False)
+    assert len(had) == 5000
+    bus.close()
+
+    def used():
+        return json.loads(bench.weir("ctl", "stats", "t", "--json").out)["ledger"]["used"]
+    assert used() >= sum(len(r.payload) for r in had)
+    other = Bus(endpoint(bench))
+    other.ask("join", group="g", member_timeout_ms=3600000)
+    half = drain(other)  # of the shards that are its own now
+    assert 0 < len(half) < 5000
+    assert sum(len(r.payload) for r in had) > used() > 0
+    live.stop()  # the sums say that nothing is left
+
+
 def test_a_member_that_returns_takes_its_own_place(bench):
     live, bus = begin(bench, 50)
     bus.ask("join", group="g", member="me", member_timeout_ms=3600000)

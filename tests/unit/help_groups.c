@@ -100,6 +100,7 @@ static void open_groups(help_groups *self)
     config.store = self->store;
     config.state = self->state;
     config.dead_path = self->dead_path;
+    config.ledger = self->ledger;
     if (weir_groups_new(&self->groups, &config, &report)) fail_msg("%s", report.text);
 }
 
@@ -121,6 +122,7 @@ void help_groups_begin(help_groups *self, bool threaded)
     class.shards = hear_shards;
     self->store->class = &class;
     commit_count = 0;
+    self->ledger = weir_ledger_new(1 << 30);
     open_groups(self);
 }
 
@@ -135,9 +137,13 @@ void help_groups_restart(help_groups *self)
 void help_groups_end(help_groups *self)
 {
     char command[128];
+    if (self->groups) assert_int_equal(weir_ledger_used(self->ledger), 0);
     weir_groups_destroy(&self->groups);
     weir_bus_state_close(&self->state);
     self->store->class->close(&self->store);
+    assert_int_equal(weir_ledger_used(self->ledger), 0);
+    assert_int_equal(weir_ledger_release_errors(self->ledger), 0);
+    weir_ledger_destroy(&self->ledger);
     snprintf(command, sizeof command, "rm -rf '%s'", self->folder);
     assert_int_equal(system(command), 0);
 }

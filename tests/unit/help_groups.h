@@ -15,10 +15,12 @@ typedef struct {
     weir_store *store;
     weir_bus_state *state;
     weir_groups *groups;
+    weir_ledger *ledger; // of 1 GB
 } help_groups;
 
 /*  The store answers at once, or from its own thread.                              */
 void help_groups_begin(help_groups *self, bool threaded);
+/*  Fails unless the ledger is empty, since no group has a member any more.         */
 void help_groups_end(help_groups *self);
 /*  Opens state and groups again, as after a stop. No member is in them.            */
 void help_groups_restart(help_groups *self);

@@ -79,7 +79,7 @@ static int begin(void **state)
     options.listen = where;
     hub = weir_hub_new("b", &options);
     weir_hub_lend_store(hub, store);
-    assert_int_equal(weir_hub_open(hub, folder, &report), WEIR_OK);
+    assert_int_equal(weir_hub_open(hub, folder, NULL, &report), WEIR_OK);
     assert_int_equal(weir_realm_new(&realm, NULL, &report), WEIR_OK);
     bus_vitals = (weir_vitals)WEIR_VITALS_INIT;
     config = (weir_bus_server_config){.hub = hub, .bus_vitals = &bus_vitals};

@@ -198,7 +198,7 @@ static void a_shard_without_a_turn_is_as_full_as_it_was(void **state)
     help_store_wedge(store, 0, true);
     b.hub = weir_hub_new("events", &options);
     weir_hub_lend_store(b.hub, store);
-    assert_int_equal(weir_hub_open(b.hub, b.folder, &report), WEIR_OK);
+    assert_int_equal(weir_hub_open(b.hub, b.folder, NULL, &report), WEIR_OK);
     fill_node(&b.node, &b.bus.node, "events");
     assert_int_equal(weir_bus_shards_new(&shards,
                                          &(weir_bus_shards_config){.hub = b.hub,

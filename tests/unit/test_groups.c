@@ -461,6 +461,8 @@ static void who_has_left_hears_of_no_dead_letter(void **state)
     put("ab");
     assert_int_equal(mkdir(bench.dead_path, 0700), 0);
     weir_member_of *m = join("g");
+    config.buried = NULL;
+    weir_member_of *other = join("g");
     help_expect(&bench, m, 1, 2);
     assert_int_equal(help_groups_nack(&bench, m, 0, 1), WEIR_ESYS);
     leave(&m);
@@ -469,6 +471,7 @@ static void who_has_left_hears_of_no_dead_letter(void **state)
     weir_groups_tick(bench.groups, weir_clock_now_us());
     assert_int_equal(help_groups_look(&bench, "g", 0).dead, 1);
     assert_int_equal(buried, 0);
+    leave(&other);
 }
 
 static void five_nacks_take_less_than_two_seconds(void **state)
@@ -607,6 +610,139 @@ static void a_dead_letter_that_cannot_be_written_holds_the_commit(void **state)
     assert_int_equal(help_groups_letters(&bench, ""), 1);
     assert_int_equal(commit("g"), 1);
     leave(&m);
+}
+
+/* --- Memory ------------------------------------------------------------------------ */
+
+static void put_large(int records)
+{
+    static char json[1200];
+    memset(json, ' ', sizeof json - 1);
+    json[0] = '{', json[sizeof json - 2] = '}';
+    for (int i = 0; i < records; i++)
+        help_store_put(bench.store, 0, json, NULL, -1);
+}
+
+static uint64_t ledger(void)
+{
+    return weir_ledger_used(bench.ledger);
+}
+
+/*  From the read to the ack, also while nobody has them.                           */
+static void what_a_group_has_in_memory_is_in_the_ledger(void **state)
+{
+    (void)state;
+    enum { records = 100, bytes = 1200 * records };
+    weir_delivered got;
+    int64_t deadline_us;
+    config.member_timeout_us = 5 * help_s;
+    put_large(records);
+    weir_member_of *lost = join("g");
+    assert_int_equal(ledger(), 0);
+    weir_groups_fetch(bench.groups, lost, records / 2, 1 << 20, &got, &deadline_us);
+    assert_int_equal(got.records, records / 2);
+    assert_in_range(ledger(), bytes / 2 + bytes / 2, 3 * bytes);
+    uint64_t with_block = ledger();
+    weir_delivered_fini(&got);
+    assert_in_range(with_block - ledger(), bytes / 2, bytes);
+    assert_int_equal(help_groups_ack_up_to(&bench, lost, 0, 20), WEIR_OK);
+    uint64_t held = ledger();
+    assert_true(held >= bytes / 2 - bytes / 5);
+    weir_clock_advance(4 * help_s);
+    weir_member_of *other = join("g");
+    weir_clock_advance(2 * help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us()); // now it is the other's
+    assert_in_range(ledger(), (records / 2 - 20) * (bytes / records), held);
+    for (const uint64_t *at; *(at = help_groups_fetch(&bench, other, 1000, NULL));)
+        while (*at)
+            ack(other, *at++);
+    assert_int_equal(commit("g"), records);
+    assert_int_equal(ledger(), 0);
+    leave(&lost);
+    leave(&other);
+}
+
+/*  It is read again, but for what is done, and what has failed has failed.         */
+static void without_members_a_group_has_nothing_in_memory(void **state)
+{
+    (void)state;
+    config.max_deliver = 3;
+    put("abcdefgh");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4, 5, 6, 7, 8);
+    for (uint64_t offset = 3; offset < 6; offset++)
+        ack(m, offset);
+    nack(m, 2);
+    ack(m, 7);
+    assert_true(ledger() > 0);
+    leave(&m);
+    assert_int_equal(ledger(), 0);
+    assert_int_equal(help_groups_look(&bench, "g", 0).held, 0);
+    help_store_remove(bench.store, 0, 1, 4, false); // 1 and 2 unread, 3 and 4 done
+    m = join("g");
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.commit.a == 5 && look.shed == 2 && look.done == 3);
+    help_expect(&bench, m, 6, 8);
+    nack(m, 6);
+    weir_clock_advance(help_s);
+    help_expect(&bench, m, 6);
+    nack(m, 6);
+    leave(&m);
+    help_groups_restart(&bench); // what was done behind the commit is not known then
+    m = join("g");
+    help_expect(&bench, m, 6);
+    nack(m, 6);
+    assert_int_equal(help_groups_letters(&bench, "\"attempts\":3"), 1);
+    help_expect(&bench, m, 7, 8);
+    leave(&m);
+}
+
+/*  All members are silent: what they had is read again when one comes back.        */
+static void silent_members_have_nothing_in_memory(void **state)
+{
+    (void)state;
+    config.member_timeout_us = help_s;
+    put("ab");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2);
+    ack(m, 2);
+    assert_true(ledger() > 0);
+    weir_clock_advance(help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(ledger(), 0);
+    help_expect(&bench, m, 1);
+    ack(m, 1);
+    assert_int_equal(commit("g"), 2);
+    leave(&m);
+}
+
+/*  Who has nothing gets on, or nothing would ever be acknowledged.                 */
+static void a_full_ledger_holds_up_who_has_something(void **state)
+{
+    (void)state;
+    weir_delivered got;
+    int64_t deadline_us;
+    int fd = eventfd(0, EFD_NONBLOCK);
+    put_large(2);
+    weir_member_of *m = join_with(NULL, fd);
+    weir_ledger_charge(bench.ledger, WEIR_ACCOUNT_LUA, 1 << 30);
+    help_expect(&bench, m, 1, 2);
+    put_large(1);
+    eventfd_read(fd, &(eventfd_t){0});
+    weir_groups_fetch(bench.groups, m, 10, 1 << 20, &got, &deadline_us);
+    assert_true(!got.block && got.starved);
+    ack(m, 1);
+    weir_groups_fetch(bench.groups, m, 10, 1 << 20, &got, &deadline_us);
+    assert_true(!got.block && got.starved);
+    eventfd_read(fd, &(eventfd_t){0});
+    ack(m, 2);
+    assert_int_equal(eventfd_read(fd, &(eventfd_t){0}), 0);
+    help_expect(&bench, m, 3);
+    weir_ledger_release(bench.ledger, WEIR_ACCOUNT_LUA, 1 << 30);
+    put_large(1);
+    help_expect(&bench, m, 4);
+    leave(&m);
+    close(fd);
 }
 
 /* --- Screens ----------------------------------------------------------------------- */
@@ -1245,6 +1381,10 @@ int main(void)
         test(the_tick_notices_late_acks_by_itself),
         test(a_group_that_stands_still_slows_no_other),
         test(a_dead_letter_that_cannot_be_written_holds_the_commit),
+        test(what_a_group_has_in_memory_is_in_the_ledger),
+        test(without_members_a_group_has_nothing_in_memory),
+        test(silent_members_have_nothing_in_memory),
+        test(a_full_ledger_holds_up_who_has_something),
         test(what_where_leaves_out_counts_as_acked),
         test(what_cannot_be_judged_is_a_dead_letter),
         test(timestamps_are_filled_in),
