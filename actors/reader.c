@@ -199,6 +199,7 @@ const weir_class weir_reader_class = {
     .source = true,
     .tracks = true,
     .follows = true,
+    .placed = true,
     .init = init,
     .fini = fini,
     .turn = turn,

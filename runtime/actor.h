@@ -76,6 +76,7 @@ typedef struct {
                   // end of its own
     bool forgets; // a source that cannot go back, and whose path restarts
                   // all the same: what was not safe is shed
+    bool placed;  // what it sends has places: it was read from a bus with a store
     bool tracks;  // sends one block an entry, and wants to know which of its records
                   // were refused
     /*  The way into a node that is no single actor, for those that write to it; NULL:
@@ -182,8 +183,8 @@ weir_err weir_actor_flush(weir_actor *self, weir_handler *flushed);
 void weir_actor_drain_inlet(weir_actor *self);
 
 /*  Sends the block to every reader of the port; *block_p is taken. The entry is
-    held until all of them have acknowledged. Only what a class that `follows` sends
-    keeps its places: it has just been read from there.                        */
+    held until all of them have acknowledged. Only what a class that is `placed` sends
+    keeps its places.                                                          */
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry);
 
 /*  False when a window is full; room () is called when that has passed.       */

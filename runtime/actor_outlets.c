@@ -168,7 +168,7 @@ void weir_output_token(weir_output *l, weir_token_kind kind, uint64_t argument,
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry)
 {
     weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
-    if (!self->class->follows) weir_block_forget_places(block_p);
+    if (!self->class->placed) weir_block_forget_places(block_p);
     weir_share share = {.entry = entry, .records = weir_block_records(*block_p)};
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
