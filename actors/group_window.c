@@ -260,9 +260,9 @@ static known *add_known(weir_group_window *self, size_t *capacity, known what)
 
 /*  Of a run that was read in part the rest is left.                                */
 static void keep_known(weir_group_window *self, size_t *capacity, const known *old,
-                       size_t count)
+                       size_t first, size_t end)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = first; i < end; i++) {
         known *k = add_known(self, capacity, old[i]);
         if (weir_position_order(k->after, self->state.reached) < 0 && !k->failures)
             k->after = self->state.reached;
@@ -289,11 +289,11 @@ static void keep_items(weir_group_window *self, size_t *capacity)
 void weir_group_window_forget(weir_group_window *self)
 {
     known *old = self->known;
-    size_t next = self->known_next, count = self->known_count - next, capacity = 0;
+    size_t next = self->known_next, end = self->known_count, capacity = 0;
     self->known = NULL;
     self->known_next = self->known_count = 0;
     keep_items(self, &capacity);
-    keep_known(self, &capacity, old + next, count);
+    keep_known(self, &capacity, old, next, end);
     free(old);
     free(self->items);
     self->items = NULL;
