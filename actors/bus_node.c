@@ -127,7 +127,7 @@ static weir_err open_hub(bus_node *self, weir_report *report)
     self->hub = self->config->hub;
     if (!self->hub)
         self->hub = self->own_hub = weir_hub_new(self->node.name, &self->config->bus);
-    return weir_hub_open(self->hub, self->node.state_dir, report);
+    return weir_hub_open(self->hub, self->node.state_dir, self->node.ledger, report);
 }
 
 /*  Other processes read what is stored, and nothing else.                          */

@@ -484,8 +484,18 @@ static void publish(weir_disk *self)
     if (stored) weir_disk_tell(self);
 }
 
+static void set_transacting(weir_disk *self, bool on)
+{
+    pthread_mutex_lock(&self->mutex);
+    self->transacting = on;
+    if (!on) self->transactions++;
+    pthread_cond_broadcast(&self->answered);
+    pthread_mutex_unlock(&self->mutex);
+}
+
 void weir_disk_transact(weir_disk *self)
 {
+    set_transacting(self, true);
     int rc = attempt(self);
     while (rc == MDB_MAP_FULL && !weir_disk_grow(self))
         rc = attempt(self);
@@ -493,4 +503,5 @@ void weir_disk_transact(weir_disk *self)
         fail(self, rc);
     else
         publish(self);
+    set_transacting(self, false);
 }

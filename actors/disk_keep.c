@@ -57,10 +57,13 @@ static bool is_needed(weir_disk *self, const weir_disk_row *row)
     return row->oldest_end > offset;
 }
 
-static weir_disk_group *group_of(weir_disk *self, const char *name)
+/*  A new one holds all that there is.                                              */
+static weir_disk_group *group_of(weir_disk *self, const char *name, bool *new)
 {
+    *new = false;
     for (size_t i = 0; i < self->group_count; i++)
         if (!strcmp(self->groups[i].name, name)) return &self->groups[i];
+    *new = true;
     self->groups = realloc(self->groups, (self->group_count + 1) * sizeof *self->groups);
     char *copy = strdup(name);
     if (!self->groups || !copy) abort();
@@ -83,6 +86,14 @@ static void set_commit(weir_disk_group *self, uint32_t shard, uint64_t offset)
     self->count++;
 }
 
+/*  A transaction that is under way may have decided before. Under the mutex.       */
+static void wait_for_transaction(weir_disk *self)
+{
+    uint64_t ended = self->transactions;
+    while (self->transacting && self->transactions == ended)
+        pthread_cond_wait(&self->answered, &self->mutex);
+}
+
 static void group_fini(weir_disk_group *self)
 {
     free(self->name);
@@ -94,11 +105,14 @@ void weir_disk_group_commit(weir_store *store, const char *group, uint32_t shard
                             uint64_t offset)
 {
     weir_disk *self = (weir_disk *)store;
+    bool new;
     pthread_mutex_lock(&self->mutex);
-    weir_disk_group *one = group_of(self, group);
+    weir_disk_group *one = group_of(self, group, &new);
+    bool holds_more = new || offset < committed(one, shard);
     set_commit(one, shard, offset);
     one->seen_us = weir_clock_now_us();
     bool wake = self->holding;
+    if (holds_more && self->config.hold) wait_for_transaction(self);
     pthread_mutex_unlock(&self->mutex);
     if (wake) weir_disk_wake(self);
 }

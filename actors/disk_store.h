@@ -244,6 +244,8 @@ typedef struct weir_disk {
     weir_disk_group *groups;   // owned
     size_t group_count;        // of groups
     bool holding;              // a group's commit may let something go on
+    bool transacting;          // what is dropped in it is decided
+    uint64_t transactions;     // that have ended
     int *watchers;             // eventfds, lent
     size_t watcher_count;      // of watchers
     weir_disk_stats stats;     // but for map and pages

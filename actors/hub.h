@@ -21,8 +21,10 @@ weir_store *weir_hub_lent_store(const weir_hub *self); // NULL: none
 void weir_hub_destroy(weir_hub **self_p);
 
 /*  Opens state, store and groups, unless that was done. state_dir: the topology's folder
-    for durable things. Errors fill the report.                                     */
-weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report);
+    for durable things. The ledger counts what groups hold (a reference is taken; NULL:
+    none). Errors fill the report.                                                  */
+weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_ledger *ledger,
+                       weir_report *report);
 
 /*  The epoch of the shards that start now: a new one at each call. Errors as above. */
 weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report);

@@ -61,6 +61,7 @@ static void settle_first(weir_output *l)
         token_answered(l, first.token);
         return;
     }
+    free(first.which);
     weir_count_add(l->kit->node.vitals, WEIR_COUNT_OUT, first.records);
     weir_book_release(&l->kit->book, first.entry);
 }
@@ -98,14 +99,13 @@ static weir_err bury(weir_output *l, weir_entry *entry, weir_block *block,
     return WEIR_OK;
 }
 
-static weir_err decide_refused(weir_output *l, weir_entry *entry, weir_block *block,
-                               const char *code, const char *text)
+static weir_err decide_refused(weir_output *l, weir_entry *entry,
+                               const weir_refused *refusal)
 {
     weir_actor *kit = l->kit;
-    if (kit->class->refused)
-        return kit->class->refused(kit->self, entry, block, code, text);
-    bool too_large = l->routing && entry->lane && streq(code, "too_large");
-    return too_large ? bury(l, entry, block, text) : WEIR_EREFUSED;
+    if (kit->class->refused) return kit->class->refused(kit->self, entry, refusal);
+    bool too_large = l->routing && entry->lane && streq(refusal->code, "too_large");
+    return too_large ? bury(l, entry, refusal->block, refusal->text) : WEIR_EREFUSED;
 }
 
 /*  Each entry decides about its own records of the block, in the order in which they were
@@ -119,7 +119,11 @@ static weir_err refuse_shares(weir_output *l, uint64_t sequence, weir_block *blo
         under_way what = *under_way_at(l, i);
         if (what.sequence != sequence) continue;
         weir_block *part = weir_iterator_cut(&walk, what.records, SIZE_MAX);
-        err = decide_refused(l, what.entry, part, code, text);
+        err = decide_refused(l, what.entry,
+                             &(weir_refused){.block = part,
+                                             .which = what.which,
+                                             .code = code,
+                                             .text = text});
         weir_block_destroy(&part);
         under_way_at(l, i)->records = 0; // the reader has acknowledged none of them
     }
@@ -174,7 +178,8 @@ void weir_output_send(weir_output *l, weir_block *block, const weir_share *share
     for (size_t i = 0; i < count; i++)
         note_under_way(l, (under_way){.sequence = sequence,
                                       .entry = shares[i].entry,
-                                      .records = shares[i].records});
+                                      .records = shares[i].records,
+                                      .which = shares[i].which});
     note_room(l);
     activate(l);
 }
@@ -193,8 +198,8 @@ void weir_output_token(weir_output *l, weir_token_kind kind, uint64_t argument,
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry)
 {
     weir_tap_look(self->node.tap, self->ports[port], *block_p);
-    if (!self->class->follows) weir_block_forget_places(block_p);
-    weir_share share = {entry, weir_block_records(*block_p)};
+    if (!self->class->placed) weir_block_forget_places(block_p);
+    weir_share share = {.entry = entry, .records = weir_block_records(*block_p)};
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
         weir_entry_hold(entry);
@@ -337,6 +342,8 @@ static void free_link(weir_output *l)
 {
     end_waits(l);
     weir_uplink_destroy(&l->uplink);
+    for (size_t i = 0; i < l->count; i++)
+        free(under_way_at(l, i)->which);
     free(l->endpoint);
     free(l->server);
     free(l->reader);

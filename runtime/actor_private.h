@@ -17,6 +17,7 @@ typedef struct {
     uint64_t sequence;
     weir_entry *entry;
     uint32_t records; // of the block
+    uint32_t *which;  // as a weir_share has it, owned
     token_use token;
 } under_way;
 
@@ -121,7 +122,8 @@ weir_err weir_output_open(weir_output **self_p, weir_actor *kit,
                           const weir_output_config *config, weir_report *report);
 void weir_output_close(weir_output *self);
 
-/*  Sends a block (lent), of which the entries have these shares and holds; or a token. */
+/*  Sends a block (lent), of which the entries have these shares, whose holds and lists
+   are taken; or a token.                                                         */
 void weir_output_send(weir_output *self, weir_block *block, const weir_share *shares,
                       size_t count);
 void weir_output_token(weir_output *self, weir_token_kind kind, uint64_t argument,

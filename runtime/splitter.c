@@ -16,6 +16,7 @@ typedef struct {
     weir_block *block;
     weir_entry *entry;
     int64_t now_us;
+    uint32_t index; // of the record that is dealt now
 } dealt;
 
 struct weir_splitter {
@@ -49,6 +50,8 @@ static void forget_blocks(part *p)
 static void free_parts(weir_splitter *self)
 {
     for (uint32_t i = 0; i < self->part_count; i++) {
+        for (size_t s = 0; s < self->parts[i].count; s++)
+            free(self->parts[i].shares[s].which);
         weir_builder_fini(&self->parts[i].builder);
         forget_blocks(&self->parts[i]);
         free(self->parts[i].blocks);
@@ -164,19 +167,30 @@ bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block)
     return keyless;
 }
 
-static void add_share(part *p, weir_entry *entry)
+static weir_share *share_of(part *p, weir_entry *entry)
 {
-    if (p->count && p->shares[p->count - 1].entry == entry) {
-        p->shares[p->count - 1].records++;
-        return;
-    }
+    if (p->count && p->shares[p->count - 1].entry == entry)
+        return &p->shares[p->count - 1];
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? 2 * p->capacity : 8;
         p->shares = realloc(p->shares, p->capacity * sizeof *p->shares);
         if (!p->shares) abort();
     }
     weir_entry_hold(entry);
-    p->shares[p->count++] = (weir_share){entry, 1};
+    p->shares[p->count] = (weir_share){.entry = entry};
+    return &p->shares[p->count++];
+}
+
+/*  The list has room for the next power of two.                                    */
+static void note_which(weir_share *share, uint32_t index)
+{
+    uint32_t count = share->records;
+    if ((count & (count - 1)) == 0) {
+        size_t room = count ? 2 * (size_t)count : 1;
+        share->which = realloc(share->which, room * sizeof *share->which);
+        if (!share->which) abort();
+    }
+    share->which[count] = index;
 }
 
 static void keep_block(part *p, weir_block *block)
@@ -211,7 +225,9 @@ static void add(weir_splitter *self, uint32_t number, const weir_record *record,
     if (p->due_us < 0) p->due_us = from->now_us + self->linger_us;
     keep_block(p, from->block);
     weir_builder_add(&p->builder, record, origin);
-    add_share(p, from->entry);
+    weir_share *share = share_of(p, from->entry);
+    if (self->config.notes_which) note_which(share, from->index);
+    share->records++;
     bool full =
         weir_builder_full(&p->builder) || p->builder.records == self->config.records_max;
     if (full) weir_splitter_seal(self, number);
@@ -235,7 +251,7 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
                        const uint32_t *owners, uint32_t vnodes, uint32_t keyless,
                        int64_t now_us, uint64_t *parses)
 {
-    const dealt from = {block, entry, now_us};
+    dealt from = {block, entry, now_us, 0};
     weir_iterator walk = {.block = block};
     weir_record record;
     const weir_run *origin;
@@ -250,6 +266,7 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
         if (weir_key_bytes(&record.key, number, &self->scratch, &data, &size))
             to = owners[weir_key_vnode(data, size, vnodes)];
         add(self, to, &record, origin, &from);
+        from.index++;
     }
     if (parses) *parses += self->doc.parses - before;
 }

@@ -34,6 +34,10 @@ const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came"},
     [WEIR_COUNT_MALFORMED] =
         {"malformed", "messages that could not be read, or of a peer that was revoked"},
+    [WEIR_COUNT_GIVEN_UP] = {"given_up",
+                             "records of a bus that became durable dead letters since "
+                             "members of its groups in other processes could not deal "
+                             "with them; beside `dead`, and in no sum"},
 };
 
 const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS] = {

@@ -35,6 +35,7 @@ typedef enum {
     WEIR_COUNT_RESTARTS,
     WEIR_COUNT_GAPS,
     WEIR_COUNT_MALFORMED,
+    WEIR_COUNT_GIVEN_UP,
     WEIR_COUNTS, // their number
 } weir_count;
 

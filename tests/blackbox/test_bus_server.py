@@ -259,6 +259,8 @@ def test_what_is_not_acknowledged_comes_again(bench):
     assert len(seen) == 40 and len(seen[first.place]) == 1  # the second delivery was the last
     dead = wait_for(bench.dead, "a dead letter")
     assert len(dead) == 1 and dead[0]["node"] == "g" and dead[0]["error"] == "never"
+    assert sum(row["dead"] for row in bus.ask("groups")["groups"]) == 1
+    assert "dead 1" in bench.weir("ctl", "stats", "t").out
     other = Bus(endpoint(bench))
     bus.ask("join", group="late", ack_timeout_ms=300)
     got = bus.fetch(limit=5)
@@ -266,7 +268,11 @@ def test_what_is_not_acknowledged_comes_again(bench):
                               if r.place == got[0].place], "it comes again")
     assert again[0].payload == got[0].payload
     other.close()
-    live.stop()
+    run = live.stop(code=3)  # nobody here has read it: it is the bus's
+    assert (run.node("events")["given_up"], run.node("events")["dead"]) == (1, 0)
+    audit = bench.weir("audit", "t.lua")
+    assert audit.code == 0 and "1 dead letters since the start" in audit.out, audit.out
+    assert json.loads(bench.weir("audit", "t.lua", "--json").out)["dead"] == 1
 
 
 MEMBER = """
@@ -305,6 +311,24 @@ def test_a_killed_member_s_records_reach_the_other(bench):
     assert sorted(number(r) for r in half + rest) == list(range(200))
     assert len(half) + len(rest) == 200
     live.stop()
+
+
+def test_what_a_lost_member_had_is_in_the_ledger(bench):
+    live, bus = begin(bench, 5000)
+    bus.ask("join", group="g", member_timeout_ms=3600000)
+    had = drain(bus, ack=False)
+    assert len(had) == 5000
+    bus.close()
+
+    def used():
+        return json.loads(bench.weir("ctl", "stats", "t", "--json").out)["ledger"]["used"]
+    assert used() >= sum(len(r.payload) for r in had)
+    other = Bus(endpoint(bench))
+    other.ask("join", group="g", member_timeout_ms=3600000)
+    half = drain(other)  # of the shards that are its own now
+    assert 0 < len(half) < 5000
+    assert sum(len(r.payload) for r in had) > used() > 0
+    live.stop()  # the sums say that nothing is left
 
 
 def test_a_member_that_returns_takes_its_own_place(bench):

@@ -44,21 +44,18 @@ static void refuser_actor(zsock_t *pipe, void *config)
 static uint32_t refused_of[BLOCKS + 1];
 static uint32_t disorder;
 
-static weir_err note_refused(void *arg, weir_entry *entry, weir_block *block,
-                             const char *code, const char *text)
+static weir_err note_refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     (void)arg;
-    (void)code;
-    (void)text;
-    weir_iterator walk = {.block = block};
+    weir_iterator walk = {.block = refusal->block};
     weir_record record;
     while (weir_iterator_next(&walk, &record, NULL)) {
         unsigned number = (unsigned)atoi((const char *)record.data + 5);
         disorder += number / EACH + 1 != entry->position;
         refused_of[entry->position]++;
     }
-    entry->fates.done -= weir_block_records(block);
-    entry->fates.dropped += weir_block_records(block);
+    entry->fates.done -= weir_block_records(refusal->block);
+    entry->fates.dropped += weir_block_records(refusal->block);
     return WEIR_OK;
 }
 

@@ -196,25 +196,56 @@ static void a_record_larger_than_half_a_ring_is_refused(void **state)
 }
 
 /*  The key makes the record larger than a shard takes.                             */
+static void append_too_large(unsigned key)
+{
+    static char large[512 << 10];
+    char head[64];
+    size_t size = (512 << 10) - 30;
+    int head_size =
+        snprintf(head, sizeof head, "{\"k\":\"%u, a key that is written into it\",", key);
+    memset(large, ' ', size);
+    memcpy(large, head, (size_t)head_size);
+    memcpy(large + size - 6, "\"v\":1}", 6);
+    assert_int_equal(weir_bus_append_payload(bus, WEIR_JSON, large, size, NULL), WEIR_OK);
+}
+
 static void what_a_shard_refuses_is_counted_and_holds_up_nobody(void **state)
 {
     (void)state;
-    static char large[512 << 10];
     begin_taking();
     set("ring_bytes", "1MB");
     set("key", "k");
     open_bus();
-    size_t size = (512 << 10) - 30;
-    memset(large, 'x', size);
-    static const char head[] = "{\"k\":\"a key that is written into it, too\",\"v\":\"";
-    memcpy(large, head, sizeof head - 1);
-    memcpy(large + size - 2, "\"}", 2);
-    assert_int_equal(weir_bus_append_payload(bus, WEIR_JSON, large, size, NULL), WEIR_OK);
+    append_too_large(0);
     append(1, 10);
     flush();
     weir_bus_sums sums = audit();
     assert_int_equal(sums.too_large, 1);
     assert_int_equal(sums.safe, 1);
+    assert_int_equal(weir_bus_health(bus, NULL), WEIR_BUS_OPEN);
+    close_clean();
+}
+
+/*  One block of the sender becomes several, each of which is refused.              */
+static void several_parts_of_a_block_may_be_refused(void **state)
+{
+    (void)state;
+    enum { PARTS = 6 };
+    begin_taking();
+    config.block_bytes = 8 << 20;
+    config.window_bytes = 16 << 20;
+    set("shards", "4");
+    set("ring_bytes", "1MB");
+    set("key", "k");
+    open_bus();
+    for (unsigned i = 0; i < PARTS; i++)
+        append_too_large(i);
+    append(1, 10);
+    flush();
+    weir_bus_sums sums = audit();
+    assert_int_equal(sums.too_large, PARTS);
+    assert_int_equal(sums.safe, 1);
+    assert_int_equal(weir_bus_acked(bus), PARTS + 1);
     assert_int_equal(weir_bus_health(bus, NULL), WEIR_BUS_OPEN);
     close_clean();
 }
@@ -721,6 +752,7 @@ int main(void)
         MEMORY(an_actor_reads_a_bus_in_memory),
         MEMORY(a_record_larger_than_half_a_ring_is_refused),
         MEMORY(what_a_shard_refuses_is_counted_and_holds_up_nobody),
+        MEMORY(several_parts_of_a_block_may_be_refused),
         STORE(ten_appends_and_a_block_are_offered_and_accepted),
         STORE(a_wedged_store_fills_no_ring_above_its_bytes),
         STORE(a_full_window_behind_a_wedged_store_refuses_who_does_not_wait),

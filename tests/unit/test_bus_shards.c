@@ -245,7 +245,7 @@ static void open_hub(const weir_bus_options *options, weir_store *store)
     weir_report report = {0};
     b.hub = weir_hub_new("events", options);
     weir_hub_lend_store(b.hub, store);
-    if (weir_hub_open(b.hub, b.folder, &report)) fail_msg("%s", report.text);
+    if (weir_hub_open(b.hub, b.folder, NULL, &report)) fail_msg("%s", report.text);
     fill_node(&b.node, &b.bus.node, "events");
 }
 
