@@ -5,14 +5,16 @@
 
 static void put_headers(weir_buffer *out, const weir_record *record)
 {
-    weir_reader reader = {record->headers, record->headers + record->headers_size};
     weir_value value;
     size_t before = out->size;
-    weir_buffer_put_text(out, ",\"headers\":");
-    if (record->headers && weir_read_value(&reader, &value) == WEIR_OK &&
-        weir_json_put_value(out, &value) == WEIR_OK)
-        return;
-    out->size = before;
+    if (record->headers) {
+        weir_reader reader = {record->headers, record->headers + record->headers_size};
+        weir_buffer_put_text(out, ",\"headers\":");
+        if (weir_read_value(&reader, &value) == WEIR_OK &&
+            weir_json_put_value(out, &value) == WEIR_OK)
+            return;
+        out->size = before;
+    }
     weir_buffer_put_text(out, ",\"headers\":null");
 }
 
