@@ -374,12 +374,13 @@ def test_by_curve_it_takes_the_role(bench):
     def client(name):
         public, secret = realm.keys.get(name) or zmq.curve_keypair()
         return Bus("tcp" + where, curve_serverkey=realm.node_key, curve_publickey=public,
-                   curve_secretkey=secret, rcvtimeo=500)
+                   curve_secretkey=secret, rcvtimeo=500, sndtimeo=500)
     reader = client("reader")
     reader.socket.rcvtimeo = 20000
     assert len(reader.poll()[0]) == 50
     reader.ask("join", group="far")
-    for stranger in (client("writer"), client("nobody"), Bus("tcp" + where, rcvtimeo=500)):
+    for stranger in (client("writer"), client("nobody"),
+                     Bus("tcp" + where, rcvtimeo=500, sndtimeo=500)):
         with pytest.raises(zmq.Again):
             stranger.ask("hello")
     realm.revoke("reader")
