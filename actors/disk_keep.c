@@ -148,7 +148,7 @@ static bool is_over(const weir_disk *self, const weir_disk_row *row)
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard)
 {
     const weir_disk_row *row = &shard->next.row;
-    return row->oldest_end <= shard->now.row.last && is_over(self, row) &&
+    return row->oldest_end <= shard->now.row.has.last && is_over(self, row) &&
            !is_needed(self, row);
 }
 
@@ -170,7 +170,7 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
 
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row)
 {
-    return row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end &&
+    return row->has.bytes >= (uint64_t)self->keep.bytes && row->oldest_end &&
            is_needed(self, row);
 }
 
@@ -196,7 +196,7 @@ uint64_t weir_disk_first_of(void *arg, uint32_t shard)
     const weir_disk_row *row = &weir_disk_shard_of(self, shard)->next.row;
     uint64_t first = row->oldest_end ? row->oldest_first : UINT64_MAX;
     uint64_t awaited = first_awaited(self, shard);
-    if (awaited > row->last || awaited >= first) return first;
+    if (awaited > row->has.last || awaited >= first) return first;
     self->sweep.changed = true; // the group will go on
     return awaited;
 }
@@ -216,10 +216,10 @@ bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold)
     const weir_disk_row *row = find_row(self, shard);
     const char *name = row ? find_lowest(self, shard, &offset) : NULL;
     bool held =
-        name && row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end > offset;
+        name && row->has.bytes >= (uint64_t)self->keep.bytes && row->oldest_end > offset;
     if (held) {
         snprintf(hold->group, sizeof hold->group, "%s", name);
-        hold->lag = row->last > offset ? row->last - offset : 0;
+        hold->lag = row->has.last > offset ? row->has.last - offset : 0;
     }
     pthread_mutex_unlock(&self->mutex);
     return held;
@@ -241,7 +241,7 @@ static void note_holder(weir_disk *self, const weir_disk_row *row)
              "bus store held by a group group=%s shard=%u committed=%llu "
              "lag=%llu",
              name, row->id, (unsigned long long)offset,
-             (unsigned long long)(row->last - offset));
+             (unsigned long long)(row->has.last - offset));
 }
 
 void weir_disk_keep_judge(weir_disk *self)

@@ -91,6 +91,7 @@ static int drop_some(const trim *self, weir_disk_env *env, weir_disk_row *row, b
         if (!*more) break;
         rc = weir_disk_drop_oldest(env, txn, row);
     }
+    if (!rc) rc = weir_disk_row_put(env, txn, row);
     if (!rc) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc;
@@ -105,6 +106,15 @@ static uint64_t first_of(void *arg, uint32_t shard)
     return UINT64_MAX;
 }
 
+static int drop_some_fences(weir_disk_sweep *sweep, weir_disk_env *env, MDB_txn *txn)
+{
+    uint64_t before, sum;
+    int rc = weir_disk_fences_sum(env, txn, &before);
+    sum = before;
+    if (!rc) rc = weir_disk_sweep_fences(sweep, env, txn, &sum);
+    return rc || sum == before ? rc : weir_disk_fences_put(env, txn, sum);
+}
+
 /*  Fences that wait for what was trimmed, in transactions as short.                */
 static int drop_fences(weir_disk_env *env, weir_disk_rows *rows)
 {
@@ -115,7 +125,7 @@ static int drop_fences(weir_disk_env *env, weir_disk_rows *rows)
         sweep.pause = 0;
         rc = mdb_txn_begin(env->env, NULL, 0, &txn);
         if (rc) break;
-        rc = weir_disk_sweep_fences(&sweep, env, txn);
+        rc = drop_some_fences(&sweep, env, txn);
         if (rc)
             mdb_txn_abort(txn);
         else
@@ -140,10 +150,10 @@ static int trim_shard(const trim *self, weir_disk_env *env, weir_disk_row *row, 
 {
     bool more = weir_disk_row_drops(row, &self->keep, self->now_ms);
     while (more) {
-        uint64_t before = row->trimmed;
+        uint64_t before = row->has.trimmed;
         int rc = drop_some(self, env, row, &more);
         if (rc) return rc;
-        told->trimmed += row->trimmed - before;
+        told->trimmed += row->has.trimmed - before;
         weir_disk_child_tell(fd, told, sizeof *told);
     }
     return 0;

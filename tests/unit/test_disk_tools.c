@@ -226,8 +226,8 @@ static content read_store(const char *path)
 {
     content self = {0};
     char current[WEIR_DISK_FOLDER_MAX];
-    const weir_disk_visitor visitor = {take_block, take_gap, take_lost,
-                                       take_fence, &self,    true};
+    const weir_disk_visitor visitor = {take_block, take_gap, take_lost, take_fence,
+                                       &self,      true,     NULL};
     assert_int_equal(weir_disk_current(current, path, NULL), WEIR_OK);
     assert_int_equal(weir_disk_walk(current, &visitor, NULL), WEIR_OK);
     return self;
@@ -483,7 +483,7 @@ static void make_env(bool with_meta)
     MDB_txn *txn;
     MDB_dbi meta;
     char inner[128];
-    MDB_val key = {7, "version"}, value = {4, "\0\0\0\2"};
+    MDB_val key = {7, "version"}, value = {4, "\0\0\0\3"};
     snprintf(inner, sizeof inner, "%s/0000001", store);
     mkdir(store, 0700);
     mkdir(inner, 0700);
@@ -506,7 +506,7 @@ static void another_version_is_told(void **state)
     make_env(true);
     assert_int_equal(verify(store), WEIR_EMALFORMED);
     assert_int_equal(found.count, 1);
-    assert_true(was_told(WEIR_DISK_NO_SHARD, "has version 2, this weir reads version 1"));
+    assert_true(was_told(WEIR_DISK_NO_SHARD, "has version 3, this weir reads version 2"));
 }
 
 static void a_foreign_environment_is_told(void **state)
