@@ -318,23 +318,6 @@ static int check_file(const char *path)
     return rc;
 }
 
-/*  A page that the file does not have would be SIGBUS when it is read.             */
-static int check_size(MDB_env *env, size_t *map_bytes)
-{
-    int fd;
-    struct stat info;
-    MDB_envinfo pages;
-    MDB_stat shape;
-    int rc = mdb_env_get_fd(env, &fd);
-    if (!rc) rc = mdb_env_info(env, &pages);
-    if (!rc) rc = mdb_env_stat(env, &shape);
-    if (rc) return rc;
-    if (fstat(fd, &info)) return errno;
-    *map_bytes = pages.me_mapsize;
-    uint64_t there = (uint64_t)info.st_size / shape.ms_psize;
-    return pages.me_last_pgno < there ? 0 : MDB_CORRUPTED;
-}
-
 /*  Of a file that nobody writes.                                                   */
 static int check_pages(weir_bus_db *self)
 {
@@ -350,12 +333,15 @@ static int check_pages(weir_bus_db *self)
 
 static int open_env(weir_bus_db *self, unsigned flags)
 {
+    MDB_envinfo info;
     int rc = mdb_env_create(&self->env);
     if (rc) return rc;
     mdb_env_set_userctx(self->env, self);
     weir_lmdb_watch(self->env);
     rc = mdb_env_open(self->env, self->path, MDB_NOSUBDIR | MDB_NOTLS | flags, 0600);
-    return rc ? rc : check_size(self->env, &self->map_bytes);
+    if (!rc) rc = mdb_env_info(self->env, &info);
+    if (!rc) self->map_bytes = info.me_mapsize;
+    return rc;
 }
 
 /*  All rows by their checksums, and that there are no others.                       */

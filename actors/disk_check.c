@@ -56,6 +56,10 @@ weir_err weir_disk_check_pages(const char *folder, bool all, weir_report *report
     else if (rc == MDB_VERSION_MISMATCH)
         err = weir_report_set(report, WEIR_EMALFORMED, path,
                               "it is of another version of LMDB");
+    else if (!rc && file.there < file.pages) // the writer allocates ahead
+        err = weir_report_set(report, WEIR_EMALFORMED, path,
+                              "it was cut: it has %zu pages of %zu", file.there,
+                              file.pages);
     else if (rc || !check_tables(&file, all))
         err = weir_report_set(report, WEIR_EMALFORMED, path, "%s", file.why);
     weir_lmdb_close(&file);

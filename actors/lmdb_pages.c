@@ -58,7 +58,7 @@ bool weir_lmdb_read(weir_lmdb_file *self, size_t page, size_t at, void *to, size
 static bool check_root(weir_lmdb_file *self, const weir_lmdb_tree *tree)
 {
     if (tree->root == SIZE_MAX) return true;
-    if (tree->root >= 2 && tree->root < self->pages && tree->depth &&
+    if (tree->root >= 2 && tree->root < self->there && tree->depth &&
         tree->depth <= WEIR_LMDB_DEPTH_MOST)
         return true;
     return weir_lmdb_wrong(self, "a tree of %u levels begins at page %zu", tree->depth,
@@ -89,9 +89,11 @@ static bool take_newer(weir_lmdb_file *self, const first_page pages[2], size_t b
     self->free = newer->free;
     self->names = newer->names;
     self->pages = newer->last_page + 1;
-    if (self->pages < 2 || self->pages > bytes / self->page_bytes)
-        return weir_lmdb_wrong(self, "data.mdb was cut: it has %zu bytes, and %zu pages",
-                               bytes, self->pages);
+    self->there = bytes / self->page_bytes;
+    if (self->there > self->pages) self->there = self->pages;
+    if (self->there < 2 || self->pages > newer->map_bytes / self->page_bytes)
+        return weir_lmdb_wrong(self, "it has %zu pages of %zu in a map of %zu bytes",
+                               self->there, self->pages, newer->map_bytes);
     return check_root(self, &self->free) && check_root(self, &self->names);
 }
 
@@ -144,9 +146,10 @@ void weir_lmdb_borrow(weir_lmdb_file *self, MDB_txn *txn)
     mdb_env_get_fd(env, &self->fd);
     mdb_env_info(env, &info);
     mdb_env_stat(env, &stat);
-    size_t there = fstat(self->fd, &st) ? 0 : (size_t)st.st_size / stat.ms_psize;
     self->page_bytes = stat.ms_psize;
-    self->pages = info.me_last_pgno < there ? info.me_last_pgno + 1 : there;
+    self->pages = info.me_last_pgno + 1;
+    self->there = fstat(self->fd, &st) ? 0 : (size_t)st.st_size / self->page_bytes;
+    if (self->there > self->pages) self->there = self->pages;
     self->sizes = allocate(self->page_bytes / 2, sizeof *self->sizes);
 }
 
@@ -256,8 +259,9 @@ static bool read_page(weir_lmdb_file *self, weir_lmdb_page *page, size_t number,
                       uint8_t *bytes)
 {
     *page = (weir_lmdb_page){.bytes = bytes, .size = self->page_bytes};
-    if (number < 2 || number >= self->pages)
-        return weir_lmdb_wrong(self, "a tree leads to page %zu", number);
+    if (number < 2 || number >= self->there)
+        return weir_lmdb_wrong(self, "a tree leads to page %zu of %zu", number,
+                               self->there);
     if (!weir_lmdb_read(self, number, 0, bytes, self->page_bytes)) return false;
     return (look_at(page) && page->head.number == number) ||
            weir_lmdb_wrong(self, "page %zu is damaged", number);

@@ -38,6 +38,7 @@ typedef struct {
     int fd;
     bool owned;                 // fd
     size_t page_bytes, pages;   // of a page; in use or free
+    size_t there;               // pages in the file: free ones at its end may be missing
     size_t transaction;         // that was committed last
     weir_lmdb_tree free, names; // as it left them
     uint8_t *seen;              // a bit for each page that was reached; NULL: not kept

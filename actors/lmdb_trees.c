@@ -63,7 +63,7 @@ static bool check_large(weir_lmdb_file *self, const weir_lmdb_node *node)
     if (!weir_lmdb_read(self, node->number, 0, &head, sizeof head)) return false;
     if (head.number != node->number || head.flags != WEIR_LMDB_LARGE ||
         head.pages < weir_lmdb_pages_for(node->value.mv_size, self->page_bytes) ||
-        head.pages > self->pages - node->number)
+        head.pages > self->there - node->number)
         return weir_lmdb_wrong(self, "page %zu begins no value of %zu bytes",
                                node->number, node->value.mv_size);
     return reach(self, node->number, head.pages);
