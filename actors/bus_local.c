@@ -181,7 +181,9 @@ static void fill(weir_bus_local *self, const weir_bus_config *c, int look_fd)
     member_init(&self->taker, &self->taking.node, c);
     self->node.vitals.wake_fd = look_fd;
     self->config.node.name = self->name;
-    self->config.node.state_dir = self->state_dir;
+    /*  Dead letters lie there; the working folder is the host's own.               */
+    self->config.node.state_dir =
+        self->state_dir ? self->state_dir : self->config.bus.path;
     self->config.node.realm = c->realm ? c->realm : self->own_realm;
     self->hub = self->config.hub = weir_hub_new(self->name, &self->config.bus);
     if (c->store) weir_hub_lend_store(self->hub, c->store);
