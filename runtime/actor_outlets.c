@@ -119,11 +119,10 @@ static weir_err refuse_shares(weir_output *l, uint64_t sequence, weir_block *blo
         under_way what = *under_way_at(l, i);
         if (what.sequence != sequence) continue;
         weir_block *part = weir_iterator_cut(&walk, what.records, SIZE_MAX);
-        err = decide_refused(l, what.entry,
-                             &(weir_refused){.block = part,
-                                             .which = what.which,
-                                             .code = code,
-                                             .text = text});
+        err = decide_refused(
+            l, what.entry,
+            &(weir_refused){
+                .block = part, .which = what.which, .code = code, .text = text});
         weir_block_destroy(&part);
         under_way_at(l, i)->records = 0; // the reader has acknowledged none of them
     }
