@@ -248,6 +248,11 @@ static bool is_notable(int64_t since_us, int64_t now_us)
     return since_us && now_us - since_us >= notable_us;
 }
 
+static void look_later(weir_actor *kit)
+{
+    if (kit->look_us < 0) kit->look_us = weir_clock_now_us() + notable_us;
+}
+
 static bool has_wait(const weir_output *l, weir_wait_kind kind)
 {
     return l->waits & 1u << kind;
@@ -288,10 +293,21 @@ static void tell_waits(weir_output *l, int64_t now_us)
         begin_wait(l, WEIR_WAIT_ACK, "");
 }
 
+/*  A link in the process that is not welcomed at once is nobody's trouble yet.  */
+static bool is_about_to_open(const weir_output *l)
+{
+    return l->opened_us && weir_uplink_connects(l->uplink) == 0 &&
+           !is_notable(l->opened_us, weir_clock_now_us());
+}
+
 static void note_trouble(weir_output *l)
 {
     const char *trouble = weir_uplink_trouble(l->uplink);
     if (strncmp(trouble, l->told, sizeof l->told - 1) == 0) return;
+    if (is_about_to_open(l)) {
+        look_later(l->kit);
+        return;
+    }
     snprintf(l->told, sizeof l->told, "%s", trouble);
     if (*trouble)
         begin_wait(l, WEIR_WAIT_LINK, trouble);
@@ -299,10 +315,9 @@ static void note_trouble(weir_output *l)
         end_wait(l, WEIR_WAIT_LINK);
 }
 
-/*  The state of the connection is told at once, lack of credit when it lasts.  */
+/*  That a connection is lost is told at once, lack of credit when it lasts.    */
 static void note_state(weir_output *l)
 {
-    weir_actor *kit = l->kit;
     note_trouble(l);
     bool starved = weir_outlet_is_starved(weir_uplink_outlet(l->uplink));
     if (!starved) {
@@ -311,8 +326,7 @@ static void note_state(weir_output *l)
     }
     if (!l->full) end_wait(l, WEIR_WAIT_ACK);
     if (starved && !l->starved_us) l->starved_us = weir_clock_now_us();
-    if ((l->starved_us || l->full_us) && kit->look_us < 0)
-        kit->look_us = weir_clock_now_us() + notable_us;
+    if (l->starved_us || l->full_us) look_later(l->kit);
 }
 
 static void look_at_links(weir_actor *self)
@@ -321,6 +335,7 @@ static void look_at_links(weir_actor *self)
     if (self->look_us < 0 || self->look_us > now) return;
     self->look_us = -1;
     for (weir_output *l = self->links; l; l = l->next) {
+        note_trouble(l);
         tell_waits(l, now);
         if (l->starved_us || l->full_us) self->look_us = now + notable_us;
     }
@@ -386,6 +401,7 @@ weir_err weir_output_open(weir_output **self_p, weir_actor *kit,
     l->endpoint = strdup(endpoint->endpoint);
     l->server = endpoint->server ? strdup(endpoint->server) : NULL;
     l->reader = strdup(config->reader ? config->reader : endpoint->endpoint);
+    if (!weir_endpoint_is_foreign(l->endpoint)) l->opened_us = weir_clock_now_us();
     weir_uplink_config uplink = uplink_config(l, config);
     weir_err err = weir_uplink_new(&l->uplink, &uplink, report);
     if (!err && l->server && weir_actor_watch_realm(kit))

@@ -33,6 +33,7 @@ typedef struct weir_output {
     weir_uplink *uplink;
     bool active;        // has something to read or to send
     bool full;          // its window
+    int64_t opened_us;  // of a link in the process: when it was made; else 0
     int64_t starved_us; // since when it lacks credit; 0: it does not
     int64_t full_us;    // since when its window is full; 0: it is not
     unsigned waits;     // that it has told, a bit for each weir_wait_kind

@@ -285,7 +285,7 @@ a_shard_that_is_not_there_is_waited_for_until_it_has_left_the_map(void **state)
     open_shard(&shard, &settings, shard_names[0]);
     weir_route *route = open_two(&source, &feed_settings);
     wait_until(feed_settings.committed == 1);
-    assert_true(waits_since(&source, WEIR_WAIT_LINK));
+    wait_until(waits_since(&source, WEIR_WAIT_LINK));
     publish(route, 1);
     wait_until(!waits_since(&source, WEIR_WAIT_LINK));
     stop(&source);
