@@ -87,6 +87,7 @@ def test_a_killed_reader_loses_nothing(bench, far):
     wait_for(lambda: numbers(far), "some come")
     reader.kill()
     reader = far.start(None)
+    reader.wait_ready()
     wait_numbers(far, 5000)
     wait_for(lambda: lag(bus, "far/in") == 0, "all is committed")
     reader.stop()
