@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include "actors/disk_store.h"
 
 /*  So many damaged blocks are passed by one read, since each is read for its checksum. */
@@ -141,6 +143,17 @@ static int check_way(progress *self, MDB_txn *txn)
     return weir_disk_check_way(txn, &self->way, next, WEIR_DISK_READS);
 }
 
+/*  Asks for the pages of a value at once: a fault would bring what the kernel reads around
+    it, which is megabytes and takes longer. Who reads on is served by that, so only the
+    first value of a read is asked for.                                             */
+static void ask_for(const MDB_val *value)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)value->mv_data;
+    uintptr_t begin = at & ~(page - 1);
+    if (value->mv_size < page) return;
+    madvise((void *)begin, at - begin + value->mv_size, MADV_WILLNEED);
+}
+
 /*  The next block of the shard; MDB_NOTFOUND: it has no more, MDB_CORRUPTED: it should.
  */
 static int find_block(progress *self, MDB_txn *txn, MDB_cursor *cursor, weir_disk_key *at,
@@ -171,6 +184,7 @@ static int walk_blocks(progress *self, const weir_disk_env *env, MDB_txn *txn,
         if (passed) continue;
         rc = find_block(self, txn, cursor, &at, &value);
         if (rc) return rc == MDB_NOTFOUND ? 0 : rc;
+        if (!self->records && !self->passed) ask_for(&value);
         more = read_block(self, at, &value);
     }
     self->read->more = true; // unless this was the last one
