@@ -224,14 +224,27 @@ static weir_err check(const void *config, weir_report *report)
     return weir_bus_options_check(&c->bus, report);
 }
 
+static weir_err check_readable(const bus_node *self, weir_report *report)
+{
+    if (!weir_hub_store(self->hub)) return WEIR_OK;
+    return weir_report_set(report, WEIR_EINVAL, NULL,
+                           "a bus with a store is read by cursor");
+}
+
 static weir_err connect_reader(void *arg, const weir_endpoint *endpoint,
                                const char *reader, weir_report *report)
 {
     bus_node *self = arg;
-    if (weir_hub_store(self->hub))
-        return weir_report_set(report, WEIR_EINVAL, NULL,
-                               "a bus with a store is read by cursor");
-    return weir_bus_shards_connect(self->shards, endpoint, reader, report);
+    weir_err err = check_readable(self, report);
+    return err ? err : weir_bus_shards_connect(self->shards, endpoint, reader, report);
+}
+
+static weir_err join_bus(void *arg, weir_route *route, const char *reader,
+                         weir_report *report)
+{
+    bus_node *self = arg;
+    weir_err err = check_readable(self, report);
+    return err ? err : weir_bus_shards_route(self->shards, route, reader, report);
 }
 
 static void start(void *arg)
@@ -495,6 +508,7 @@ const weir_class weir_bus_node_class = {
     .fini = fini,
     .start = start,
     .connect = connect_reader,
+    .join = join_bus,
     .pause = pause_shards,
     .drain = drain,
 };

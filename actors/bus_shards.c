@@ -25,6 +25,7 @@ typedef struct member {
 
 typedef struct {
     char *endpoint, *reader; // owned
+    weir_route *route;       // instead of the endpoint, a reference; NULL: none
 } reader;
 
 struct weir_bus_shards {
@@ -156,8 +157,11 @@ static weir_err tell(member *m, const char *command, weir_report *report)
 static weir_err connect_reader(member *m, const reader *r, weir_report *report)
 {
     zmsg_t *reply = NULL;
-    weir_err err = weir_actor_ask(m->actor, &reply, "CONNECT", m->config.node.name,
-                                  r->endpoint, r->reader, NULL);
+    char route[32];
+    snprintf(route, sizeof route, "%p", (void *)r->route);
+    weir_err err = weir_actor_ask(m->actor, &reply, r->route ? "ROUTE" : "CONNECT",
+                                  m->config.node.name, r->route ? route : r->endpoint,
+                                  r->reader, NULL);
     char *text = reply ? zmsg_popstr(reply) : NULL;
     if (err)
         weir_report_set(report, err, NULL, "shard %" PRIu32 ": %s", m->id,
@@ -563,18 +567,31 @@ bool weir_bus_shards_is_changing(const weir_bus_shards *self)
 
 /* --- All of them ------------------------------------------------------------------- */
 
-weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
-                                 const char *name, weir_report *report)
+static weir_err add_reader(weir_bus_shards *self, reader new, weir_report *report)
 {
     self->readers =
         realloc(self->readers, (self->reader_count + 1) * sizeof *self->readers);
     if (!self->readers) abort();
     reader *r = &self->readers[self->reader_count++];
-    *r = (reader){strdup(endpoint->endpoint), strdup(name)};
+    *r = new;
     weir_err err = WEIR_OK;
     for (member *m = self->members; m && !err; m = m->next)
         err = connect_reader(m, r, report);
     return err;
+}
+
+weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
+                                 const char *name, weir_report *report)
+{
+    reader new = {.endpoint = strdup(endpoint->endpoint), .reader = strdup(name)};
+    return add_reader(self, new, report);
+}
+
+weir_err weir_bus_shards_route(weir_bus_shards *self, weir_route *route, const char *name,
+                               weir_report *report)
+{
+    reader new = {.route = weir_route_dup(route), .reader = strdup(name)};
+    return add_reader(self, new, report);
 }
 
 weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
@@ -742,6 +759,7 @@ weir_err weir_bus_shards_destroy(weir_bus_shards **self_p)
     if (err) return err; // the threads use what they were given
     for (size_t i = 0; i < self->reader_count; i++) {
         free(self->readers[i].endpoint);
+        weir_route_destroy(&self->readers[i].route);
         free(self->readers[i].reader);
     }
     free(self->readers);

@@ -32,6 +32,9 @@ weir_err weir_bus_shards_destroy(weir_bus_shards **self_p);
 /*  A reader of all shards, of a bus without store, also of those that start later.  */
 weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
                                  const char *reader, weir_report *report);
+/*  The same for another bus, whose shards they all send to.                        */
+weir_err weir_bus_shards_route(weir_bus_shards *self, weir_route *route,
+                               const char *reader, weir_report *report);
 
 /*  A command for all that run; the first error.                                    */
 weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,

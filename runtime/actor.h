@@ -114,6 +114,9 @@ typedef struct {
     /*  A reader for the actor's outlet, as CONNECT has it; NULL: the kit links it.  */
     weir_err (*connect)(void *self, const weir_endpoint *endpoint, const char *reader,
                         weir_report *report);
+    /*  A bus that reads the actor's outlet, as ROUTE has it; NULL: the kit does it.  */
+    weir_err (*join)(void *self, weir_route *route, const char *reader,
+                     weir_report *report);
     /*  Once a turn of the loop, after all messages: the place for reading (sources),
         for writing what has gathered (sinks). True: call again without waiting. */
     bool (*turn)(void *self);

@@ -463,6 +463,7 @@ weir_err weir_actor_connect(weir_actor *self, const char *port,
 weir_err weir_actor_route(weir_actor *self, const char *port, weir_route *route,
                           const char *reader, weir_report *report)
 {
+    if (self->class->join) return self->class->join(self->self, route, reader, report);
     int number;
     weir_err err = find_port(self, port, &number, report);
     return err ? err : weir_routing_open(self, number, route, reader, report);

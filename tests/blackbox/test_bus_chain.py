@@ -124,3 +124,29 @@ def test_a_dead_letter_of_a_group_counts_as_one_of_the_node_that_read_it(bench):
     assert "done 21; 1 dead letters since the start" in audit.out
     told = json.loads(bench.weir("audit", "t.lua", "--json").out)
     assert told["dead"] == 1 and told["buses"][0]["groups"][0]["dead"] == 1
+
+
+@pytest.mark.parametrize("store", ["", "store = disk { keep = all },"],
+                         ids=["memory", "disk"])
+def test_a_bus_in_memory_feeds_another_while_both_are_scaled(bench, store):
+    """Each of its shards finds its way into the other bus; keys keep their order."""
+    keys, each = 50, 2000
+    bench.write("in.ndjson", "".join('{"k":%d,"n":%d}\n' % (k, n)
+                                     for n in range(each) for k in range(keys)))
+    live = bench.start("""
+        source.file "in" { path = "in.ndjson" }
+        bus "a" { from = "in", key = "k", shards = 1, scale = { max = 4, cooldown = "1h" } }
+        bus "b" { from = "a", shards = 2, %s scale = { max = 4, cooldown = "1h" } }
+        sink.file "out" { from = "b", path = "out.ndjson" }
+        """ % store)
+    for a, b in (4, 1), (2, 4), (1, 3):
+        for bus, shards in ("a", a), ("b", b):
+            wait_for(lambda bus=bus, shards=shards: bench.weir(
+                "ctl", "scale", "t/" + bus, "--to", str(shards)).code == 0, "a scaling")
+    wait_for(lambda: count_rows(bench.path("out.ndjson")) == keys * each, "all records")
+    done = live.stop()
+    seen = {}
+    for r in objects(bench.path("out.ndjson")):
+        seen.setdefault(r["k"], []).append(r["n"])
+    assert seen == {k: list(range(each)) for k in range(keys)}
+    assert not audit(done.report)
