@@ -343,7 +343,8 @@ def test_a_member_that_returns_takes_its_own_place(bench):
 
 def test_a_node_and_a_client_share_a_group(bench):
     live, bus = begin(bench, 300, more='sink.file "out" { from = "events", path = "out" }\n')
-    wait_for(lambda: len(objects(bench.path("out"))) == 300, "the node has read all")
+    wait_for(lambda: sum(row["commit"][0] for row in bus.ask("groups")["groups"]) == 300,
+             "the node has read all, and its group knows")
     bus.ask("join", group="out", member_timeout_ms=1000)
     bench.append("in.ndjson", lines(300, 500))
     mine = []
@@ -373,12 +374,14 @@ def test_by_curve_it_takes_the_role(bench):
     def client(name):
         public, secret = realm.keys.get(name) or zmq.curve_keypair()
         return Bus("tcp" + where, curve_serverkey=realm.node_key, curve_publickey=public,
-                   curve_secretkey=secret, rcvtimeo=500)
+                   curve_secretkey=secret, rcvtimeo=500, sndtimeo=500)
     reader = client("reader")
     reader.socket.rcvtimeo = 20000
     assert len(reader.poll()[0]) == 50
     reader.ask("join", group="far")
-    for stranger in (client("writer"), client("nobody"), Bus("tcp" + where, rcvtimeo=500)):
+    strangers = (client("writer"), client("nobody"),
+                 Bus("tcp" + where, rcvtimeo=500, sndtimeo=500))
+    for stranger in strangers:
         with pytest.raises(zmq.Again):
             stranger.ask("hello")
     realm.revoke("reader")
