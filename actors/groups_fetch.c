@@ -306,12 +306,28 @@ static void open_fences(weir_group_reading *self, const weir_group *group)
             self->fences[self->fence_count++] = self->fences[i];
 }
 
-/*  Whether the record lies behind a fence.                                         */
-static bool is_fenced(const weir_group_reading *self, weir_position at)
+/*  The first offset that is behind a fence; UINT64_MAX: none stands.                */
+static uint64_t find_barrier(const weir_group_reading *self)
 {
-    for (size_t i = 0; i < self->fence_count && at.b == 0; i++)
-        if (at.a >= self->fences[i].first_offset) return true;
-    return false;
+    uint64_t first = UINT64_MAX;
+    for (size_t i = 0; i < self->fence_count; i++)
+        if (self->fences[i].first_offset < first) first = self->fences[i].first_offset;
+    return first;
+}
+
+static bool is_fenced(uint64_t barrier, weir_position at)
+{
+    return at.b == 0 && at.a >= barrier;
+}
+
+/*  Of what was removed the part before a fence: others may wait for that.           */
+static void pass_before(weir_group_shard *shard, weir_group_item *item, uint64_t barrier)
+{
+    uint64_t first = item->record.at.a - item->removed + 1;
+    if (!item->removed || barrier <= first) return;
+    weir_group_window_pass(shard->window, (weir_position){barrier - 1, 0},
+                           barrier - first);
+    item->removed -= barrier - first;
 }
 
 /*  What a fence waits for may be committed and only not stored yet: then it is stored
@@ -346,12 +362,16 @@ static void enter_all(fetch *self, weir_group_shard *shard)
     size_t bytes = weir_group_window_look(shard->window)->bytes;
     shard->fenced = false;
     open_fences(reading, shard->group);
-    while (reading->item_next < reading->item_count) {
+    uint64_t barrier = find_barrier(reading);
+    while (reading->item_next < reading->item_count && !shard->fenced) {
         weir_group_item *item = &reading->items[reading->item_next];
-        shard->fenced = is_fenced(reading, item->record.at);
-        if (shard->fenced) break;
-        enter_window(self, shard, item);
-        reading->item_next++;
+        shard->fenced = is_fenced(barrier, item->record.at);
+        if (shard->fenced) {
+            pass_before(shard, item, barrier);
+        } else {
+            enter_window(self, shard, item);
+            reading->item_next++;
+        }
     }
     self->bytes += weir_group_window_look(shard->window)->bytes - bytes;
     weir_group_changed(shard, self->now_us);

@@ -172,12 +172,18 @@ weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus)
         shard->id = id;
         shard->vitals = (weir_vitals)WEIR_VITALS_INIT;
         pthread_mutex_init(&shard->window.lock, NULL);
-        weir_vitals_adopt(bus, &shard->vitals);
         shard->next = self->shards;
         self->shards = shard;
     }
+    weir_vitals_adopt(bus, &shard->vitals);
     pthread_mutex_unlock(&self->lock);
     return shard;
+}
+
+void weir_hub_leave(weir_hub *self, weir_vitals *bus)
+{
+    for (weir_hub_shard *shard = self->shards; shard; shard = shard->next)
+        weir_vitals_release(bus, &shard->vitals);
 }
 
 void weir_hub_shard_begin(weir_hub_shard *shard)

@@ -53,8 +53,12 @@ typedef struct weir_hub_shard {
 } weir_hub_shard;
 
 /*  Finds or makes it; it lives as long as the hub, and its vitals are part of those of
-   the bus (lent).                                                                     */
+    the bus (lent) until they leave it.                                             */
 weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus);
+
+/*  The shards, none of which runs any more, are no parts of these vitals from now on, but
+    their sums stay there: who holds them may outlive the hub.                      */
+void weir_hub_leave(weir_hub *self, weir_vitals *bus);
 
 /*  The shard starts again: what it was left with is resident no more, and will come a
     second time; so it leaves `offered` and `accepted`. While its actor does not run. */

@@ -150,7 +150,8 @@ typedef struct {
         may block shortly on disk.                                                  */
     weir_err (*shards)(weir_store *self, weir_store_shard **list, size_t *count,
                        weir_report *report);
-    /*  The fences between shards; *list is the caller's.                           */
+    /*  The fences between shards; *list is the caller's. One of which nothing is left
+        that it waits for may be gone.                                              */
     weir_err (*fences)(weir_store *self, weir_fence **list, size_t *count,
                        weir_report *report);
     /*  An eventfd that becomes readable when records were stored; until unwatch.   */

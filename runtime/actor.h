@@ -29,6 +29,7 @@ typedef struct {
     const char *name;      // of the node; default: the class's name
     weir_ledger *ledger;   // default: an own one without limit
     weir_vitals *vitals;   // default: own
+    weir_tap *tap;         // samples what it sends; default: that of its vitals
     const char *topology;  // whose node it is; default: none
     const char *run_dir;   // folder for local endpoints; default: none
     const char *state_dir; // folder for durable things; default: "."
@@ -113,6 +114,9 @@ typedef struct {
     /*  A reader for the actor's outlet, as CONNECT has it; NULL: the kit links it.  */
     weir_err (*connect)(void *self, const weir_endpoint *endpoint, const char *reader,
                         weir_report *report);
+    /*  A bus that reads the actor's outlet, as ROUTE has it; NULL: the kit does it.  */
+    weir_err (*join)(void *self, weir_route *route, const char *reader,
+                     weir_report *report);
     /*  Once a turn of the loop, after all messages: the place for reading (sources),
         for writing what has gathered (sinks). True: call again without waiting. */
     bool (*turn)(void *self);
@@ -120,7 +124,8 @@ typedef struct {
     void (*room)(void *self);
     /*  A reader has refused records of this entry for good: decide what becomes of them,
         which count as done so far. It is called for each block that they were sent in,
-        and for each reader. An error, or no such function, is a stop.         */
+        and for each reader. An error is a stop. So it is without such a function, but for
+        records that are too large for a bus: these become dead letters.       */
     weir_err (*refused)(void *self, weir_entry *entry, const weir_refused *refusal);
     /*  The actor has failed (weir_actor_fail) and no other function but fini is called
         any more: for those who wait in other threads.                         */
@@ -221,6 +226,11 @@ void weir_actor_end(weir_actor *self);
 
 /*  The same, but at once: what is not safe by then is given up and never acknowledged. */
 void weir_actor_leave(weir_actor *self);
+
+/*  For fini: a thread that the actor started does not end, and goes on using what it was
+    lent. So the actor counts as one that does not end, either: who stops it gets
+    WEIR_ETIMEOUT, and frees nothing of that.                                  */
+void weir_actor_stuck(weir_actor *self);
 
 /*  The ack barrier: nothing more is taken, sent or acknowledged; the supervisor is
     told why and decides.                                                      */

@@ -394,10 +394,15 @@ void weir_actor_lane_fini(weir_actor *self, weir_lane *lane)
     weir_lane_fini(lane, &self->book);
 }
 
-static void count_fates(weir_actor *self, const weir_entry *entry)
+/*  One record may have several outputs, and so more of them lost than there are records
+    of which all was safe else.                                                */
+static void count_fates(weir_actor *self, weir_entry *entry)
 {
     weir_vitals *vitals = self->node.vitals;
-    const weir_fates *f = &entry->fates;
+    weir_fates *f = &entry->fates;
+    uint64_t lost = entry->lost < f->done ? entry->lost : f->done;
+    f->done -= lost;
+    f->dead += lost;
     assert(f->done + f->dropped + f->filtered + f->dead + f->skipped + f->shed ==
            entry->records);
     weir_count_add(vitals, WEIR_COUNT_DONE, f->done);

@@ -33,9 +33,11 @@ typedef struct weir_output {
     weir_uplink *uplink;
     bool active;        // has something to read or to send
     bool full;          // its window
+    int64_t opened_us;  // of a link in the process: when it was made; else 0
     int64_t starved_us; // since when it lacks credit; 0: it does not
     int64_t full_us;    // since when its window is full; 0: it is not
-    char told[160];     // the trouble that vitals tell
+    unsigned waits;     // that it has told, a bit for each weir_wait_kind
+    char told[160];     // its trouble
     under_way *sent;    // ring, capacity a power of two
     size_t first, count, capacity;
     uint64_t replayed; // of the outlet, as counted so far
@@ -90,6 +92,7 @@ struct weir_actor {
     weir_book book;
     weir_dead_file *dead_file; // opened with the first dead letter
     bool started, draining, ending, leaving, failed, terminated, paused;
+    bool stuck;   // a thread of its own does not end
     bool starved; // weir_actor_has_room was false and room () is owed
 };
 

@@ -204,11 +204,22 @@ static void keep_block(part *p, weir_block *block)
     p->blocks[p->block_count++] = weir_block_dup(block);
 }
 
+/*  What it takes encoded, or a little more: so what a key makes larger than the target
+    comes alone, as every record of that size does.                                 */
+static size_t size_of(const weir_record *record)
+{
+    static const size_t slack = 40; // around timestamp, key, payload and headers
+    const weir_value *key = &record->key;
+    bool is_long = key->type == WEIR_STR || key->type == WEIR_BIN;
+    if (record->encoded) return record->encoded_size;
+    return slack + record->size + record->headers_size + (is_long ? key->size : 0);
+}
+
 static void add(weir_splitter *self, uint32_t number, const weir_record *record,
                 const weir_run *origin, const dealt *from)
 {
     part *p = &self->parts[number];
-    size_t size = record->encoded ? record->encoded_size : record->size;
+    size_t size = size_of(record);
     if (p->builder.records && p->builder.body.size + size > self->target)
         weir_splitter_seal(self, number);
     if (p->due_us < 0) p->due_us = from->now_us + self->linger_us;
@@ -222,13 +233,16 @@ static void add(weir_splitter *self, uint32_t number, const weir_record *record,
     if (full) weir_splitter_seal(self, number);
 }
 
-/*  The key that was found becomes the record's own.                                */
+/*  The field, where there is one, becomes the record's own key. One that is no key makes
+    the record keyless: then it has none.                                           */
 static void find_key(weir_splitter *self, weir_record *record)
 {
     weir_value field;
     if (!self->config.key || record->format == WEIR_TEXT) return;
     if (weir_doc_parse(&self->doc, record->format, record->data, record->size)) return;
     if (!weir_doc_get(&self->doc, &self->path, &field)) return;
+    if (!weir_key_is(&field)) field = (weir_value){.type = WEIR_MISSING};
+    if (field.type == WEIR_MISSING && record->key.type == WEIR_MISSING) return;
     record->key = field;
     record->encoded = NULL;
 }

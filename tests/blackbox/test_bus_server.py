@@ -1,5 +1,6 @@
 """A bus read by other processes over its endpoint: pages, groups, hostile clients, CURVE."""
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -379,9 +380,8 @@ def test_by_curve_it_takes_the_role(bench):
     reader.socket.rcvtimeo = 20000
     assert len(reader.poll()[0]) == 50
     reader.ask("join", group="far")
-    strangers = (client("writer"), client("nobody"),
-                 Bus("tcp" + where, rcvtimeo=500, sndtimeo=500))
-    for stranger in strangers:
+    for stranger in (client("writer"), client("nobody"),
+                     Bus("tcp" + where, rcvtimeo=500, sndtimeo=500)):
         with pytest.raises(zmq.Again):
             stranger.ask("hello")
     realm.revoke("reader")
@@ -481,6 +481,36 @@ def test_a_killed_recv_repeats_and_loses_nothing(bench):
     live.stop()
 
 
+def test_recv_takes_from_a_bus_elsewhere(bench):
+    """Both sides in one place, but over tcp, with CURVE."""
+    for name in ("hub", "ops"):
+        bench.weir("keys", "init", name, "--keys", name)
+    allow = ["keys", "allow", "ops/self.pub", "--keys", "hub", "--role"]
+    bench.weir(*allow, "control,consume")
+    bench.weir("keys", "allow", "hub/self.pub", "--keys", "ops", "--role", "none")
+    live, _ = begin(bench, 100, ', listen = "tcp://*:*"', """
+        security { keys = "hub", control = "tcp://127.0.0.1:*" }
+        bus "local" { from = "in", store = disk { keep = all } }
+        """)
+    at = re.search(r"control endpoint=(tcp://\S+)", live.text()).group(1)
+    there = ["--control", at, "--server", "hub", "--keys", "ops"]
+    nowhere = {"WEIR_RUN": str(bench.path("elsewhere"))}
+    first = bench.weir("recv", "t/events", *there, "--limit", "30", "--json", env=nowhere)
+    assert first.code == 0 and "30 records" in first.err
+    rest = bench.weir("recv", "events", *there, "--json", env=nowhere)
+    assert len(set(ids(first.out) + ids(rest.out))) == 100
+    told = bench.weir("recv", "t/local", *there, env=nowhere)
+    assert told.code == 2 and "listens for nobody elsewhere" in told.err
+    told = bench.weir("recv", "t/in", *there, env=nowhere)
+    assert told.code == 2 and "no bus" in told.err
+    bench.weir(*allow, "control")
+    recv = ["recv", "t/events", *there, "--timeout", "1s"]
+    told = wait_for(lambda: [run for run in [bench.weir(*recv, env=nowhere)] if run.code],
+                    "the refusal")[0]
+    assert told.code == 1 and "role consume" in told.err
+    live.stop()
+
+
 def test_recv_tells_what_is_wrong(bench):
     live, _ = begin(bench, 1)
     for words, told in ((["t/event"], "did you mean 'events'?"),
@@ -490,6 +520,10 @@ def test_recv_tells_what_is_wrong(bench):
                         (["t/events", "--group", "a b"], "group"),
                         (["t/events", "--limit", "0"], "--limit"),
                         (["t/events", "--plaintext"], "--plaintext"),
+                        (["t/events", "--keys", "k"], "--keys: only with --control"),
+                        (["t/events", "--server", "t"], "--server: only with --control"),
+                        (["tcp://127.0.0.1:1", "--control", "tcp://127.0.0.1:1"],
+                         "--control: only of a bus"),
                         (["tcp://127.0.0.1:1", "--follow"], "--follow")):
         run = bench.weir("recv", *words)
         assert run.code in (1, 2) and told in run.err, (words, run.err)

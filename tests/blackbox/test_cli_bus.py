@@ -437,3 +437,54 @@ def test_cat_says_when_it_cannot_write(bench, store):
                               stderr=subprocess.PIPE, env=os.environ, timeout=PATIENCE,
                               check=False)
     assert done.returncode == 1 and b"stdout: cannot write: No space left" in done.stderr
+
+
+# --- weir run -----------------------------------------------------------------------
+
+DURABLE = """
+source.generate "in" { count = %d }
+bus "b" { from = "in", shards = 2, batch = { min_records = 10, max_records = 20, max_delay = "1ms" },
+  store = disk { path = "store", keep = all } }
+sink.null "out" { from = "b" }
+"""
+
+
+def pages(path):
+    """(page, the file with noise in its place) of each page but the two first."""
+    good = path.read_bytes()
+    for page in range(2, len(good.rstrip(b"\0")) // 4096 + 1):
+        noise = bytes((i * 7 + page * 31) & 255 for i in range(4096))
+        yield page, good[:page * 4096] + noise + good[(page + 1) * 4096:]
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "groups.mdb"])
+def test_no_page_of_garbage_crashes_a_start(bench, name):
+    made = bench.run(DURABLE % 200, "--until-idle")
+    assert made.code == 0
+    store = bench.path("store")
+    whole = content(store)
+    path = next(store.rglob(name))
+    refused = 0
+    for page, changed in pages(path):
+        for file, good in whole.items():
+            (store / file).write_bytes(good)
+        path.write_bytes(changed)
+        run = bench.weir("run", "--quiet", "--until-idle", "t.lua")
+        refused += run.code != 0
+        assert run.code in (0, 1), (page, run.code, run.err)
+        assert run.code == 0 or name in run.err and "damaged" in run.err, (page, run.err)
+        if run.code and name == "data.mdb":
+            assert "`weir bus verify store` tells more" in run.err, (page, run.err)
+            assert bench.weir("bus", "verify", "store").code == 1
+    assert refused >= 2
+
+
+def test_verify_looks_at_the_state_beside_a_store(bench, store):
+    store.do("shards 2", "group bill 0 2")
+    batches(store)
+    weir(bench, "bus", "verify", "store")
+    path = store.path / "groups.mdb"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"bill", b"bell"))
+    run = weir(bench, "bus", "verify", "store", code=1)
+    assert run.out.startswith("groups.mdb: the state file is damaged")

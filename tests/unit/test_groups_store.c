@@ -479,6 +479,56 @@ static void a_fence_holds_what_comes_behind_its_first_record(void **state)
     weir_buffer_fini(&text);
 }
 
+/*  Fetches until something comes, which is of that shard.                           */
+static uint64_t fetch_of(weir_member_of *member, uint32_t shard, uint64_t *first)
+{
+    uint32_t from = 0;
+    uint64_t last = *first = 0;
+    for (int i = 0; i < 10 && !last; i++) {
+        const uint64_t *offsets = help_groups_fetch(&bench, member, 10, &from);
+        for (size_t k = 0; offsets[k]; k++) {
+            if (!*first) *first = offsets[k];
+            last = offsets[k];
+        }
+    }
+    if (last) assert_int_equal(from, shard);
+    return last;
+}
+
+/*  Vnodes went from shard 1 to 0 and back. What is removed of 1 reaches behind the fence
+    of their return: that stands, and what 0 waits for is passed all the same.      */
+static void a_fence_within_what_is_removed_stands(void **state)
+{
+    (void)state;
+    uint64_t first;
+    help_groups_put(&bench, 1, "a", 3);
+    help_groups_put(&bench, 0, "a", 3);
+    help_store_fence(bench.store, &(weir_fence){1, 3, 0, 1});
+    help_groups_put(&bench, 1, "a", 3);
+    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 4});
+    help_store_remove(bench.store, 1, 1, 4, false);
+    config.start = WEIR_GROUP_CURSOR; // before what was removed
+    weir_buffer text = {0};
+    weir_cursor cursor = {.nonce = weir_bus_state_nonce(bench.state)};
+    weir_cursor_set(&cursor, 1, (weir_position){0, 0});
+    weir_cursor_put(&cursor, &text);
+    weir_buffer_put_byte(&text, 0);
+    config.start_cursor = (const char *)text.data;
+    weir_member_of *m = join("g");
+    assert_int_equal(fetch_of(m, 0, &first), 3);
+    assert_int_equal(first, 1);
+    assert_int_equal(help_groups_look(&bench, "g", 1).commit.a, 3);
+    assert_int_equal(help_groups_look(&bench, "g", 1).shed, 3);
+    help_expect_none(&bench, m);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 3), WEIR_OK);
+    assert_int_equal(fetch_of(m, 1, &first), 6);
+    assert_int_equal(first, 5);
+    assert_int_equal(help_groups_look(&bench, "g", 1).shed, 4);
+    leave(&m);
+    weir_cursor_fini(&cursor);
+    weir_buffer_fini(&text);
+}
+
 static void what_is_removed_unread_is_shed(void **state)
 {
     (void)state;
@@ -632,6 +682,7 @@ int main(void)
         test(a_group_of_an_empty_bus_is_known_after_a_restart),
         test(a_fence_waits_for_the_other_shard_s_commit),
         test(a_fence_holds_what_comes_behind_its_first_record),
+        test(a_fence_within_what_is_removed_stands),
         test(what_is_removed_unread_is_shed),
         test(what_is_removed_is_shed_without_a_member_too),
         test(what_is_shed_behind_a_held_record_counts_when_the_commit_comes),
