@@ -76,6 +76,10 @@ typedef void(weir_lmdb_visit)(void *arg, const MDB_val *key, const MDB_val *valu
 bool weir_lmdb_each(weir_lmdb_file *self, const weir_lmdb_tree *tree,
                     weir_lmdb_visit *visit, void *arg);
 
+/*  Whether pages are missing at the file's end that are not free; after FREE was checked.
+ */
+bool weir_lmdb_is_cut(const weir_lmdb_file *self);
+
 /*  Finds a named tree, which has these flags, after the tree of names was checked.  */
 bool weir_lmdb_find_tree(weir_lmdb_file *self, const char *name, uint16_t flags,
                          weir_lmdb_tree *tree);

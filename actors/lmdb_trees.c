@@ -184,6 +184,13 @@ bool weir_lmdb_check_tree(weir_lmdb_file *self, const weir_lmdb_tree *tree,
     return walk_tree(self, tree, kind);
 }
 
+bool weir_lmdb_is_cut(const weir_lmdb_file *self)
+{
+    for (size_t i = self->there; i < self->pages; i++)
+        if (!(self->seen[i / 8] & 1u << i % 8)) return true;
+    return false;
+}
+
 /* --- What is left ------------------------------------------------------------------ */
 
 typedef struct {
