@@ -36,10 +36,11 @@ struct weir_bus_db {
 
 static weir_err refuse(weir_report *report, const char *path, const char *fault)
 {
-    return weir_report_set(report, WEIR_EMALFORMED, path,
-                           "%s; put a backup of the whole folder in its place, or name "
-                           "another `state`",
-                           fault);
+    return weir_report_set(
+        report, WEIR_EMALFORMED, path,
+        "%s; put a backup of the whole folder in its place; if it is a "
+        "store's folder, `weir bus repair` copies what is good",
+        fault);
 }
 
 /*  Tells the user what an LMDB code means: errno where it is positive.             */
@@ -411,6 +412,78 @@ weir_err weir_bus_db_verify(const char *path, weir_report *report)
     weir_bus_db_close(&self);
     return err;
 }
+
+/* --- Salvage ----------------------------------------------------------------------- */
+
+typedef struct {
+    MDB_val key, value; // owned
+} row;
+
+typedef struct {
+    row *items; // owned
+    size_t count;
+} rows;
+
+static MDB_val copy(const MDB_val *from)
+{
+    MDB_val to = {from->mv_size, malloc(from->mv_size + 1)};
+    if (!to.mv_data) abort();
+    memcpy(to.mv_data, from->mv_data, from->mv_size);
+    return to;
+}
+
+static void take_row(void *arg, const MDB_val *key, const MDB_val *value)
+{
+    rows *self = arg;
+    MDB_val bytes = *value;
+    if (is_head(key) || key->mv_size == 0 || weir_bus_db_check(key, &bytes)) return;
+    self->items = realloc(self->items, (self->count + 1) * sizeof *self->items);
+    if (!self->items) abort();
+    self->items[self->count++] = (row){copy(key), copy(&bytes)};
+}
+
+static int put_rows(MDB_txn *txn, MDB_dbi table, void *arg)
+{
+    rows *self = arg;
+    int rc = 0;
+    for (size_t i = 0; i < self->count && !rc; i++) {
+        row *item = &self->items[i];
+        weir_buffer bytes = {.data = item->value.mv_data, .size = item->value.mv_size};
+        rc = weir_bus_db_put(txn, table, &item->key, &bytes);
+    }
+    return rc;
+}
+
+static weir_err store_rows(rows *self, const char *to, uint64_t nonce,
+                           weir_report *report)
+{
+    weir_bus_db *db = NULL;
+    weir_err err = weir_bus_db_make(to, nonce, report);
+    if (!err) err = weir_bus_db_open(&db, to, false, report);
+    if (!err) err = weir_bus_db_change(db, put_rows, self, report);
+    weir_bus_db_close(&db);
+    return err;
+}
+
+weir_err weir_bus_db_salvage(const char *from, const char *to, uint64_t nonce,
+                             uint64_t *count, weir_report *report)
+{
+    weir_lmdb_file file;
+    rows all = {.items = NULL};
+    if (weir_lmdb_open_any(&file, from) == 0)
+        weir_lmdb_each(&file, &file.names, take_row, &all);
+    weir_lmdb_close(&file);
+    weir_err err = store_rows(&all, to, nonce, report);
+    *count = all.count;
+    for (size_t i = 0; i < all.count; i++) {
+        free(all.items[i].key.mv_data);
+        free(all.items[i].value.mv_data);
+    }
+    free(all.items);
+    return err;
+}
+
+/* --- Closing ----------------------------------------------------------------------- */
 
 void weir_bus_db_close(weir_bus_db **self_p)
 {

@@ -33,6 +33,11 @@ void weir_bus_db_close(weir_bus_db **self_p);
 /*  Checks all of one that nobody writes, and changes nothing. Errors as for open.   */
 weir_err weir_bus_db_verify(const char *path, weir_report *report);
 
+/*  Makes a new one, of the bus with that nonce, of all rows of a damaged one that can be
+    read and are as they were; *rows: how many. WEIR_ESYS, with a report.            */
+weir_err weir_bus_db_salvage(const char *from, const char *to, uint64_t nonce,
+                             uint64_t *rows, weir_report *report);
+
 /*  Of the bus whose file it is.                                                    */
 uint64_t weir_bus_db_nonce(const weir_bus_db *self);
 

@@ -28,11 +28,19 @@ weir_err weir_disk_damaged(weir_report *report, const char *folder, const char *
 
 /* --- The file ---------------------------------------------------------------------- */
 
+static bool check_end(weir_lmdb_file *file)
+{
+    if (!weir_lmdb_check_tree(file, &file->free, WEIR_LMDB_FREE)) return false;
+    if (!weir_lmdb_is_cut(file)) return true;
+    snprintf(file->why, sizeof file->why, "it was cut: it has %zu pages of %zu",
+             file->there, file->pages);
+    return false;
+}
+
 static bool check_tables(weir_lmdb_file *file, bool all)
 {
     weir_lmdb_tree blocks, gaps, fences, meta;
-    return weir_lmdb_check_tree(file, &file->free, WEIR_LMDB_FREE) &&
-           weir_lmdb_check_tree(file, &file->names, WEIR_LMDB_TREES) &&
+    return check_end(file) && weir_lmdb_check_tree(file, &file->names, WEIR_LMDB_TREES) &&
            weir_lmdb_find_tree(file, WEIR_DISK_BLOCKS, 0, &blocks) &&
            weir_lmdb_find_tree(file, WEIR_DISK_GAPS, 0, &gaps) &&
            weir_lmdb_find_tree(file, WEIR_DISK_FENCES, MDB_DUPSORT, &fences) &&
@@ -56,10 +64,6 @@ weir_err weir_disk_check_pages(const char *folder, bool all, weir_report *report
     else if (rc == MDB_VERSION_MISMATCH)
         err = weir_report_set(report, WEIR_EMALFORMED, path,
                               "it is of another version of LMDB");
-    else if (!rc && file.there < file.pages) // the writer allocates ahead
-        err = weir_report_set(report, WEIR_EMALFORMED, path,
-                              "it was cut: it has %zu pages of %zu", file.there,
-                              file.pages);
     else if (rc || !check_tables(&file, all))
         err = weir_report_set(report, WEIR_EMALFORMED, path, "%s", file.why);
     weir_lmdb_close(&file);

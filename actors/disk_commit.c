@@ -70,6 +70,14 @@ static void copy_body(const weir_batch *batch, range is, weir_disk_sum *sum, uin
     }
 }
 
+/*  Behind a block of its shard the pages were checked by the start, or written by us.  */
+static int check_place(MDB_txn *txn, weir_disk_row *row)
+{
+    weir_disk_key behind = {row->id, UINT64_MAX};
+    if (row->oldest_end) return 0;
+    return weir_disk_check_way(txn, &row->way, behind, WEIR_DISK_WRITES);
+}
+
 /*  The body is copied once, into the page that is written.                          */
 static int put_block(weir_disk *self, MDB_txn *txn, const weir_batch *batch, range is,
                      weir_disk_row *row)
@@ -85,7 +93,9 @@ static int put_block(weir_disk *self, MDB_txn *txn, const weir_batch *batch, ran
     };
     uint64_t last = row->has.last + is.count;
     MDB_val value = {.mv_size = WEIR_DISK_HEAD_SIZE + head.body_bytes};
-    int rc = mdb_put(txn, self->env.blocks, weir_disk_pack(&packed, row->id, last),
+    int rc = check_place(txn, row);
+    if (!rc)
+        rc = mdb_put(txn, self->env.blocks, weir_disk_pack(&packed, row->id, last),
                      &value, MDB_RESERVE | MDB_NOOVERWRITE);
     if (rc) return rc == MDB_KEYEXIST ? MDB_CORRUPTED : rc;
     weir_disk_head_begin(&head, self->sum, value.mv_data);

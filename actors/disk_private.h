@@ -50,7 +50,8 @@ weir_err weir_disk_current(char folder[WEIR_DISK_FOLDER_MAX], const char *path,
                            weir_report *report);
 
 /*  Whether the file of an environment that was just opened is as long as its meta pages
-    say: a map of a shorter one raises SIGBUS. WEIR_EMALFORMED with a report.        */
+    say, but for free pages: a map of a shorter one raises SIGBUS. WEIR_EMALFORMED with a
+    report.                                                                         */
 weir_err weir_disk_check_size(MDB_env *env, const char *folder, weir_report *report);
 
 /*  Checks the pages of data.mdb in that folder, which nobody writes; all: those of the

@@ -46,7 +46,8 @@ static bool open_env(scan *self)
         broken(self, "data.mdb cannot be opened: %s", mdb_strerror(rc));
         return false;
     }
-    if (!self->order->again && weir_disk_check_size(self->env, "", &report))
+    if (!self->order->again &&
+        weir_disk_check_size(self->env, self->order->folder, &report))
         broken(self, "%s", report.text);
     rc = mdb_txn_begin(self->env, NULL, MDB_RDONLY, &self->txn);
     if (rc) broken(self, "data.mdb cannot be read: %s", mdb_strerror(rc));

@@ -9,6 +9,7 @@
 #include "actors/bus_db.h"
 #include "actors/disk_fill.h"
 #include "actors/disk_walk.h"
+#include "actors/identity.h"
 #include "actors/store_disk.h"
 #include "runtime/files.h"
 
@@ -217,31 +218,48 @@ static weir_err copy_fence(void *arg, const uint8_t key[WEIR_DISK_KEY_SIZE],
     return weir_disk_fill_fence(self->to, key, value, self->report);
 }
 
-/*  The bus's state, when it lies in the same folder: without it the copy would be another
-    bus, and its groups would begin anew.                                           */
-static weir_err copy_state(const char *from, const char *to, weir_report *report)
+static weir_err copy_file(const char *from, const char *to, const char *name,
+                          weir_report *report)
 {
-    static const char *const names[] = {"identity", "groups.mdb", NULL};
     static const size_t max_bytes = (size_t)1 << 30;
     char path[WEIR_DISK_FOLDER_MAX], *data;
     size_t size;
     unsigned mode;
-    for (int i = 0; names[i]; i++) {
-        snprintf(path, sizeof path, "%s/%s", from, names[i]);
-        weir_err err = weir_read_file(path, max_bytes, &data, &size, &mode);
-        if (err == WEIR_ENOTFOUND) continue;
-        if (err)
-            return weir_report_set(report, err, path, "cannot read: %s",
-                                   err == WEIR_ESYS ? strerror(errno)
-                                                    : weir_err_name(err));
-        snprintf(path, sizeof path, "%s/%s", to, names[i]);
-        err = weir_replace_file(path, data, size, mode, true);
-        free(data);
-        if (err)
-            return weir_report_set(report, err, path, "cannot write: %s",
-                                   strerror(errno));
-    }
-    return WEIR_OK;
+    snprintf(path, sizeof path, "%s/%s", from, name);
+    weir_err err = weir_read_file(path, max_bytes, &data, &size, &mode);
+    if (err == WEIR_ENOTFOUND) return WEIR_OK;
+    if (err)
+        return weir_report_set(report, err, path, "cannot read: %s",
+                               err == WEIR_ESYS ? strerror(errno) : weir_err_name(err));
+    snprintf(path, sizeof path, "%s/%s", to, name);
+    err = weir_replace_file(path, data, size, mode, true);
+    free(data);
+    if (!err) return WEIR_OK;
+    return weir_report_set(report, err, path, "cannot write: %s", strerror(errno));
+}
+
+/*  Of a damaged table the rows that are good, as far as the bus's identity says whose
+   they are.                                                                            */
+static weir_err copy_groups(const char *from, const char *to, weir_report *report)
+{
+    char path[WEIR_DISK_FOLDER_MAX], copy[WEIR_DISK_FOLDER_MAX];
+    weir_identity identity;
+    uint64_t rows;
+    snprintf(path, sizeof path, "%s/identity", from);
+    bool known = !weir_identity_read(&identity, path, NULL);
+    snprintf(path, sizeof path, "%s/groups.mdb", from);
+    snprintf(copy, sizeof copy, "%s/groups.mdb", to);
+    if (!known || weir_bus_db_verify(path, NULL) != WEIR_EMALFORMED)
+        return copy_file(from, to, "groups.mdb", report);
+    return weir_bus_db_salvage(path, copy, identity.nonce, &rows, report);
+}
+
+/*  The bus's state, when it lies in the same folder: without it the copy would be another
+    bus, and its groups would begin anew.                                           */
+static weir_err copy_state(const char *from, const char *to, weir_report *report)
+{
+    weir_err err = copy_file(from, to, "identity", report);
+    return err ? err : copy_groups(from, to, report);
 }
 
 static weir_err copy_store(const char *path, const char *to, repairer *self)

@@ -290,6 +290,7 @@ void weir_group_window_forget(weir_group_window *self)
 {
     known *old = self->known;
     size_t next = self->known_next, end = self->known_count, capacity = 0;
+    if (self->first == self->end) return; // nothing was read
     self->known = NULL;
     self->known_next = self->known_count = 0;
     keep_items(self, &capacity);

@@ -12,6 +12,7 @@
 enum { page_least = 512, page_most = 32768, key_most = 511 };
 
 static const uint32_t magic = 0xBEEFC0DE, format = 1;
+static const size_t map_most = sizeof(size_t) < 8 ? SIZE_MAX : (size_t)1 << 46;
 static const uint16_t no_folder =
     MDB_NOSUBDIR; // of an environment's flags a file keeps it
 
@@ -76,25 +77,31 @@ static bool is_first(weir_lmdb_file *self, const first_page *page, size_t number
                            number);
 }
 
+/*  What the file has as of that first page.                                         */
+static bool take_first(weir_lmdb_file *self, const first_page *page, size_t bytes)
+{
+    self->transaction = page->transaction;
+    self->free = page->free;
+    self->names = page->names;
+    self->pages = page->last_page + 1;
+    self->there = bytes / self->page_bytes;
+    if (self->there > self->pages) self->there = self->pages;
+    if (self->there < 2 || self->pages > page->map_bytes / self->page_bytes ||
+        page->map_bytes > map_most)
+        return weir_lmdb_wrong(self, "it has %zu pages of %zu in a map of %zu bytes",
+                               self->there, self->pages, page->map_bytes);
+    return check_root(self, &self->free) && check_root(self, &self->names);
+}
+
 /*  A file that was just made has two of transaction 0.                              */
 static bool take_newer(weir_lmdb_file *self, const first_page pages[2], size_t bytes)
 {
     size_t a = pages[0].transaction, b = pages[1].transaction;
-    const first_page *newer = &pages[b > a];
     if (!is_first(self, &pages[0], 0) || !is_first(self, &pages[1], 1)) return false;
     if ((a || b) && (a % 2 != 0 || b % 2 != 1 || (a > b ? a - b : b - a) != 1))
         return weir_lmdb_wrong(self, "its first pages are of transactions %zu and %zu", a,
                                b);
-    self->transaction = newer->transaction;
-    self->free = newer->free;
-    self->names = newer->names;
-    self->pages = newer->last_page + 1;
-    self->there = bytes / self->page_bytes;
-    if (self->there > self->pages) self->there = self->pages;
-    if (self->there < 2 || self->pages > newer->map_bytes / self->page_bytes)
-        return weir_lmdb_wrong(self, "it has %zu pages of %zu in a map of %zu bytes",
-                               self->there, self->pages, newer->map_bytes);
-    return check_root(self, &self->free) && check_root(self, &self->names);
+    return take_first(self, &pages[b > a], bytes);
 }
 
 static int read_first(weir_lmdb_file *self, size_t bytes)
@@ -112,6 +119,26 @@ static int read_first(weir_lmdb_file *self, size_t bytes)
     return take_newer(self, pages, bytes) ? 0 : MDB_INVALID;
 }
 
+/*  The newest of the pages that may be one, of whatever size they are.              */
+static int read_any(weir_lmdb_file *self, size_t bytes)
+{
+    first_page page, best = {.transaction = 0};
+    size_t best_size = 0;
+    for (size_t size = page_least; size <= page_most; size *= 2)
+        for (size_t i = 0; i < 2; i++) {
+            self->page_bytes = size;
+            if (!weir_lmdb_read(self, i, 0, &page, sizeof page) ||
+                !is_first(self, &page, i) || !take_first(self, &page, bytes) ||
+                (best_size && page.transaction <= best.transaction))
+                continue;
+            best = page;
+            best_size = size;
+        }
+    if (!best_size) return MDB_INVALID;
+    self->page_bytes = best_size;
+    return take_first(self, &best, bytes) ? 0 : MDB_INVALID;
+}
+
 static void *allocate(size_t count, size_t size)
 {
     void *room = calloc(count, size);
@@ -119,7 +146,8 @@ static void *allocate(size_t count, size_t size)
     return room;
 }
 
-int weir_lmdb_open(weir_lmdb_file *self, const char *path)
+static int open_by(weir_lmdb_file *self, const char *path,
+                   int (*read)(weir_lmdb_file *self, size_t bytes))
 {
     struct stat st;
     *self = (weir_lmdb_file){.owned = true};
@@ -129,11 +157,21 @@ int weir_lmdb_open(weir_lmdb_file *self, const char *path)
         weir_lmdb_wrong(self, "it is no file");
         return MDB_INVALID;
     }
-    int rc = read_first(self, (size_t)st.st_size);
+    int rc = read(self, (size_t)st.st_size);
     if (rc) return rc;
     self->sizes = allocate(self->page_bytes / 2, sizeof *self->sizes);
     self->seen = allocate(self->pages / 8 + 1, 1);
     return 0;
+}
+
+int weir_lmdb_open(weir_lmdb_file *self, const char *path)
+{
+    return open_by(self, path, read_first);
+}
+
+int weir_lmdb_open_any(weir_lmdb_file *self, const char *path)
+{
+    return open_by(self, path, read_any);
 }
 
 void weir_lmdb_borrow(weir_lmdb_file *self, MDB_txn *txn)

@@ -50,6 +50,9 @@ typedef struct {
     MDB_INVALID (it is none, or damaged), MDB_VERSION_MISMATCH. To be closed in any case.
  */
 int weir_lmdb_open(weir_lmdb_file *self, const char *path);
+/*  The same when one of its first pages is damaged: what the other one leads to, which
+   may be the last transaction but one.                                                */
+int weir_lmdb_open_any(weir_lmdb_file *self, const char *path);
 /*  Borrows the file of a transaction's environment; for check_way.                 */
 void weir_lmdb_borrow(weir_lmdb_file *self, MDB_txn *txn);
 void weir_lmdb_close(weir_lmdb_file *self);
@@ -66,6 +69,16 @@ typedef enum {
     values. A page that is reached twice, by this tree or another one, is wrong.     */
 bool weir_lmdb_check_tree(weir_lmdb_file *self, const weir_lmdb_tree *tree,
                           weir_lmdb_kind kind);
+
+/*  Gives what can be reached of a tree of VALUES. False: not all of it; the rest is given
+    all the same. Values are lent, and may be anything.                              */
+typedef void(weir_lmdb_visit)(void *arg, const MDB_val *key, const MDB_val *value);
+bool weir_lmdb_each(weir_lmdb_file *self, const weir_lmdb_tree *tree,
+                    weir_lmdb_visit *visit, void *arg);
+
+/*  Whether pages are missing at the file's end that are not free; after FREE was checked.
+ */
+bool weir_lmdb_is_cut(const weir_lmdb_file *self);
 
 /*  Finds a named tree, which has these flags, after the tree of names was checked.  */
 bool weir_lmdb_find_tree(weir_lmdb_file *self, const char *name, uint16_t flags,

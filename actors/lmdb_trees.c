@@ -184,6 +184,75 @@ bool weir_lmdb_check_tree(weir_lmdb_file *self, const weir_lmdb_tree *tree,
     return walk_tree(self, tree, kind);
 }
 
+bool weir_lmdb_is_cut(const weir_lmdb_file *self)
+{
+    for (size_t i = self->there; i < self->pages; i++)
+        if (!(self->seen[i / 8] & 1u << i % 8)) return true;
+    return false;
+}
+
+/* --- What is left ------------------------------------------------------------------ */
+
+typedef struct {
+    weir_lmdb_file *file;
+    weir_lmdb_visit *visit;
+    void *arg;
+    bool whole;
+} gleaning;
+
+static void give_large(gleaning *self, const weir_lmdb_node *node)
+{
+    MDB_val value = node->value;
+    value.mv_data = malloc(value.mv_size + 1);
+    if (!value.mv_data) abort();
+    if (weir_lmdb_read(self->file, node->number, sizeof(weir_lmdb_head), value.mv_data,
+                       value.mv_size))
+        self->visit(self->arg, &node->key, &value);
+    else
+        self->whole = false;
+    free(value.mv_data);
+}
+
+static void glean_page(gleaning *self, size_t number, unsigned level);
+
+static void glean_nodes(gleaning *self, const weir_lmdb_page *page, unsigned level)
+{
+    for (unsigned i = 0; i < page->count; i++) {
+        weir_lmdb_node node = weir_lmdb_node_of(page, i);
+        if (page->head.flags == WEIR_LMDB_BRANCH)
+            glean_page(self, node.number, level + 1);
+        else if (node.flags & WEIR_LMDB_ELSEWHERE)
+            give_large(self, &node);
+        else
+            self->visit(self->arg, &node.key, &node.value);
+    }
+}
+
+/*  Its own flags say what it is; one that was reached before leads in a circle.      */
+static void glean_page(gleaning *self, size_t number, unsigned level)
+{
+    weir_lmdb_page page;
+    uint8_t *bytes = malloc(self->file->page_bytes);
+    if (!bytes) abort();
+    bool good = level <= WEIR_LMDB_DEPTH_MOST &&
+                (weir_lmdb_load(self->file, &page, number, WEIR_LMDB_LEAF, bytes) ||
+                 weir_lmdb_load(self->file, &page, number, WEIR_LMDB_BRANCH, bytes)) &&
+                reach(self->file, number, 1);
+    if (good)
+        glean_nodes(self, &page, level);
+    else
+        self->whole = false;
+    free(bytes);
+}
+
+bool weir_lmdb_each(weir_lmdb_file *self, const weir_lmdb_tree *tree,
+                    weir_lmdb_visit *visit, void *arg)
+{
+    gleaning is = {self, visit, arg, true};
+    if (tree->root != SIZE_MAX) glean_page(&is, tree->root, 1);
+    return is.whole;
+}
+
 /* --- The way to a key -------------------------------------------------------------- */
 
 /*  Pages of one level: the one on the way, and those beside it.                     */

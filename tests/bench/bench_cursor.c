@@ -1,5 +1,5 @@
 /*  How long it takes from a random cursor to its first record, in a store that is larger
-    than what is read of it: batches of 1 MB of records of 1 KB, in 4 shards, through the
+    than what is read of it: batches of 1 MB of records of 1 KB, in 2 shards, through the
     public poller, with the file's pages dropped from the page cache before, and again
    when the same places are read a second time.
 
@@ -18,7 +18,7 @@
 #include "actors/poll.h"
 #include "actors/store_disk.h"
 
-enum { shards = 4, record_bytes = 1000, batch_bytes = 1 << 20, cursors_most = 10000 };
+enum { shards = 2, record_bytes = 1000, batch_bytes = 1 << 20, cursors_most = 10000 };
 
 static const uint64_t nonce = 77;
 static const char *folder = "/tmp";

@@ -344,7 +344,8 @@ def test_a_member_that_returns_takes_its_own_place(bench):
 
 def test_a_node_and_a_client_share_a_group(bench):
     live, bus = begin(bench, 300, more='sink.file "out" { from = "events", path = "out" }\n')
-    wait_for(lambda: len(objects(bench.path("out"))) == 300, "the node has read all")
+    wait_for(lambda: sum(row["commit"][0] for row in bus.ask("groups")["groups"]) == 300,
+             "the node has read all, and its group knows")
     bus.ask("join", group="out", member_timeout_ms=1000)
     bench.append("in.ndjson", lines(300, 500))
     mine = []

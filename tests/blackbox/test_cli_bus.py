@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -188,8 +189,11 @@ def test_a_cut_file_is_damage(bench, store, share):
     data = store.data().read_bytes()
     used = len(data.rstrip(b"\0"))
     store.data().write_bytes(data[:int(used * share)])
-    run = weir(bench, "bus", "verify", "store", code=1)
-    assert run.out, "nothing was told"
+    run = bench.weir("bus", "verify", "store")
+    if run.code == 0:  # only free pages were cut off, which may never have been written
+        assert share == 0.9 and len(objects(weir(bench, "cat", "--json", "store"))) == 30
+        return
+    assert run.code == 1 and run.out, "nothing was told"
     for words in (["bus", "ls", "store"], ["cat", "store"], ["bus", "trim", "--records", "1",
                                                             "store"]):
         run = weir(bench, *words, code=1)
@@ -461,7 +465,8 @@ def pages(path):
 def test_no_page_of_garbage_crashes_a_start(bench, name):
     made = bench.run(DURABLE % 200, "--until-idle")
     assert made.code == 0
-    store = bench.path("store")
+    store, new = bench.path("store"), bench.path("new")
+    bench.write("mended.lua", (DURABLE % 10).replace('"store"', '"new"'))
     whole = content(store)
     path = next(store.rglob(name))
     refused = 0
@@ -473,9 +478,15 @@ def test_no_page_of_garbage_crashes_a_start(bench, name):
         refused += run.code != 0
         assert run.code in (0, 1), (page, run.code, run.err)
         assert run.code == 0 or name in run.err and "damaged" in run.err, (page, run.err)
-        if run.code and name == "data.mdb":
-            assert "`weir bus verify store` tells more" in run.err, (page, run.err)
-            assert bench.weir("bus", "verify", "store").code == 1
+        if run.code == 0:
+            continue
+        assert "weir bus repair" in run.err, (page, run.err)
+        assert bench.weir("bus", "verify", "store").code == 1, page
+        mended = weir(bench, "bus", "repair", "store", "new")
+        assert ("groups.mdb was damaged" in mended.err) == (name == "groups.mdb"), mended.err
+        weir(bench, "bus", "verify", "new")
+        weir(bench, "run", "--quiet", "--until-idle", "mended.lua")
+        shutil.rmtree(new)
     assert refused >= 2
 
 

@@ -3,6 +3,7 @@
     was stored is told. WEIR_ROUNDS and WEIR_SEED say how often and where.            */
 #include "help_state.h"
 #include "help_damage.h"
+#include "actors/identity.h"
 
 enum { groups = 40, shards = 12, failures = 60 };
 
@@ -89,7 +90,7 @@ static void make_state(void)
 
 static verdict silent(const char *what, unsigned group, size_t row)
 {
-    snprintf(reason, sizeof reason, "group %u, row %zu: %s", group, row, what);
+    snprintf(reason, sizeof reason, "group %u, row %zu: %.160s", group, row, what);
     return SILENT;
 }
 
@@ -157,6 +158,47 @@ static verdict see_all(weir_bus_state *bus)
     return is;
 }
 
+/*  A row as it was, or, where a first page was damaged, before the last change.      */
+static bool was_stored(const weir_group_row *row, unsigned group)
+{
+    uint64_t now = round_of;
+    bool was = is_same(row, group, row->shard);
+    round_of = now - 1;
+    was = was || is_same(row, group, row->shard);
+    round_of = now;
+    return was;
+}
+
+/*  What is left of the rows makes a state that is whole, and every row was there.     */
+static verdict mend(void)
+{
+    char copy[160], why[256], name[64];
+    uint64_t count;
+    weir_identity identity;
+    weir_bus_state *bus = NULL;
+    weir_report report = {0};
+    verdict is = REFUSED;
+    memcpy(why, reason, sizeof why);
+    if (!strstr(why, "weir bus repair")) return silent("no word of what to do", 0, 0);
+    if (weir_identity_read(&identity, identity_path, &report)) return REFUSED;
+    snprintf(copy, sizeof copy, "%s.copy", groups_path);
+    if (weir_bus_db_salvage(groups_path, copy, identity.nonce, &count, &report) ||
+        rename(copy, groups_path) || weir_bus_state_open(&bus, folder, vnodes, &report))
+        return silent(report.text, 0, count);
+    for (unsigned i = 0; i < groups && is == REFUSED; i++) {
+        weir_group_row *rows;
+        group_name(i, name);
+        if (weir_bus_state_load_group(bus, name, &rows, &count, &report))
+            return silent(report.text, i, 0);
+        for (size_t j = 0; j < count && is == REFUSED; j++)
+            if (!was_stored(&rows[j], i)) is = silent("another row", i, j);
+        weir_group_rows_free(&rows, count);
+    }
+    weir_bus_state_close(&bus);
+    if (is == REFUSED) memcpy(reason, why, sizeof why);
+    return is;
+}
+
 /*  Opens, reads, stores all anew, reads, and so again.                              */
 static verdict use_state(void)
 {
@@ -167,7 +209,7 @@ static verdict use_state(void)
         if (weir_bus_state_open(&bus, folder, vnodes, &report)) {
             snprintf(reason, sizeof reason, "%.255s", report.text);
             if (!report.where[0] || !report.text[0]) return SILENT;
-            return i ? worse(is, TOLD) : REFUSED;
+            return i ? worse(is, TOLD) : mend();
         }
         is = worse(is, see_all(bus));
         if (is < HUNG && store_all(bus, ++round_of, &report)) return fault(report.text);

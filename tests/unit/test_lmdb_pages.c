@@ -141,6 +141,7 @@ static void check_file(void)
     weir_lmdb_tree tree;
     if (weir_lmdb_open(&file, data_path)) fail_msg("%s", file.why);
     if (!weir_lmdb_check_tree(&file, &file.free, WEIR_LMDB_FREE) ||
+        weir_lmdb_is_cut(&file) ||
         !weir_lmdb_check_tree(&file, &file.names, WEIR_LMDB_TREES) ||
         !weir_lmdb_find_tree(&file, "values", 0, &tree) ||
         !weir_lmdb_check_tree(&file, &tree, WEIR_LMDB_VALUES) ||
