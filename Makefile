@@ -185,7 +185,7 @@ blackbox: need $(BUILD)/bin/weir
 	@$(PYTEST) -n 3 --dist loadscope -m "not alone" tests/blackbox
 	@$(PYTEST) -m alone tests/blackbox
 
-soak: need all
+soak: need all need-cmocka $(BUILD)/tests/unit/test_bus_failing
 	@$(call modules,pytest)
 	$(PYTEST) tests/soak/*.py
 
@@ -198,10 +198,9 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor actor_routes block bus bus_local bus_state clock engine groups_random \
-           help_store ledger link poll poll_order realm sandbox sink_file source_file \
-           store_disk store_disk_keep tap \
-           uplink
+THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_shards \
+           bus_state clock engine groups_random help_store ledger link poll poll_order \
+           realm sandbox sink_file source_file store_disk store_disk_keep tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

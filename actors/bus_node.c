@@ -12,12 +12,13 @@
 typedef struct {
     weir_actor *kit;
     const weir_bus_node_config *config;
-    weir_node node; // what shards inherit
+    weir_node node; // what shards inherit, its tap, too
     weir_hub *hub, *own_hub;
     weir_bus_shards *shards;
     weir_scaling *scaling; // NULL: no policy
     void *function;        // of a policy that is one; NULL: none
-    char told[512];        // its last error
+    char told[512];        // the last error of the policy
+    bool closing;          // no scaling starts any more
     int wake_fd;           // eventfd
     zactor_t *server;      // for other processes; NULL: none
     weir_bus_server_config server_config;
@@ -34,42 +35,57 @@ static void fail(bus_node *self, const weir_report *report)
     weir_actor_fail(self->kit, report->err, report->where, "%s", report->text);
 }
 
-static void tell_change(const bus_node *self, const char *why)
-{
-    uint32_t count;
-    weir_bus_shards_changed(self->shards, &count);
-    weir_log(WEIR_INFO, "scaling bus=%s shards=%" PRIu32 " changed=%" PRIu32 " cause=%s",
-             self->node.name, weir_bus_shards_active(self->shards), count, why);
-}
-
-static void scale_to(bus_node *self, uint32_t want, const uint32_t *order, int64_t now_us)
+/*  What has come to an end is finished; a shard that failed, fails the bus.         */
+static void go_on(bus_node *self)
 {
     weir_report report = {0};
-    weir_err err = weir_bus_shards_change(self->shards, want, order, &report);
-    if (err == WEIR_EFULL) return;
-    if (err) {
-        fail(self, &report);
-        return;
-    }
-    weir_scaling_changed(self->scaling, now_us);
-    tell_change(self, "policy");
+    if (weir_bus_shards_go_on(self->shards, &report)) fail(self, &report);
 }
 
-/*  A function that fails keeps the number as it is, and is told once.               */
+static weir_err change(bus_node *self, uint32_t want, const uint32_t *order,
+                       const char *why, weir_report *report)
+{
+    weir_err err = weir_bus_shards_change(self->shards, want, order, report);
+    if (err == WEIR_ECLOSED) fail(self, report);
+    if (err) return err;
+    uint32_t count;
+    weir_bus_shards_changed(self->shards, &count);
+    if (self->scaling) weir_scaling_changed(self->scaling, weir_clock_now_us());
+    if (count)
+        weir_log(WEIR_INFO,
+                 "scaling bus=%s shards=%" PRIu32 " changed=%" PRIu32 " cause=%s",
+                 self->node.name, weir_bus_shards_active(self->shards), count, why);
+    go_on(self);
+    return WEIR_OK;
+}
+
+/*  What keeps the policy from working leaves the shards as they are, and is told once. */
+static void tell_trouble(bus_node *self, const char *text)
+{
+    if (strncmp(self->told, text, sizeof self->told - 1))
+        weir_log(WEIR_WARN, "scaling policy failed bus=%s cause=\"%s\"", self->node.name,
+                 text);
+    snprintf(self->told, sizeof self->told, "%s", text);
+}
+
+static void scale_to(bus_node *self, uint32_t want, const uint32_t *order)
+{
+    weir_report report = {0};
+    weir_err err = change(self, want, order, "policy", &report);
+    if (!err)
+        self->told[0] = 0;
+    else if (err != WEIR_EFULL && err != WEIR_ECLOSED)
+        tell_trouble(self, report.text);
+}
+
 static uint32_t ask_function(bus_node *self, const weir_scale_figures *figures,
                              int64_t now_us)
 {
     weir_report report = {0};
     int64_t want;
-    if (!self->config->bus.function.class->want(self->function, figures, &want,
-                                                &report)) {
-        self->told[0] = 0;
+    if (!self->config->bus.function.class->want(self->function, figures, &want, &report))
         return weir_scaling_allow(self->scaling, figures->shards, want, now_us);
-    }
-    if (strncmp(self->told, report.text, sizeof self->told - 1))
-        weir_log(WEIR_WARN, "scaling policy failed bus=%s cause=\"%s\"", self->node.name,
-                 report.text);
-    snprintf(self->told, sizeof self->told, "%s", report.text);
+    tell_trouble(self, report.text);
     return figures->shards;
 }
 
@@ -88,7 +104,7 @@ static void look_at_loads(void *arg)
         uint32_t *order = calloc(count + 1, sizeof *order);
         if (!order) abort();
         weir_scale_drain_order(loads, count, order);
-        scale_to(self, want, order, now);
+        scale_to(self, want, order);
         free(order);
     }
     free(loads);
@@ -99,9 +115,8 @@ static void look_at_loads(void *arg)
 static void woken(void *arg)
 {
     bus_node *self = arg;
-    weir_report report = {0};
     eventfd_read(self->wake_fd, &(eventfd_t){0});
-    if (weir_bus_shards_go_on(self->shards, &report)) fail(self, &report);
+    go_on(self);
     weir_vitals_wake(weir_actor_vitals(self->kit));
 }
 
@@ -112,7 +127,7 @@ static weir_err open_hub(bus_node *self, weir_report *report)
     self->hub = self->config->hub;
     if (!self->hub)
         self->hub = self->own_hub = weir_hub_new(self->node.name, &self->config->bus);
-    return weir_hub_open(self->hub, self->node.state_dir, report);
+    return weir_hub_open(self->hub, self->node.state_dir, self->node.ledger, report);
 }
 
 /*  Other processes read what is stored, and nothing else.                          */
@@ -123,6 +138,7 @@ static weir_err open_server(bus_node *self, weir_report *report)
     self->server_config = (weir_bus_server_config){
         .node = self->node, .hub = self->hub, .bus_vitals = self->node.vitals};
     self->server_config.node.vitals = NULL;
+    self->server_config.node.tap = NULL;
     self->server_config.node.report = &self->server_report;
     self->server_config.node.ended = &self->server_ended;
     self->server = zactor_new(weir_bus_server, &self->server_config);
@@ -181,7 +197,11 @@ static void fini(void *arg)
     if (self->function) self->config->bus.function.class->close(&self->function);
     bool stuck = weir_actor_stop(&self->server, &self->server_ended, stop_timeout_ms);
     stuck |= weir_bus_shards_destroy(&self->shards) != WEIR_OK;
-    if (stuck) return;
+    if (stuck) {
+        weir_actor_stuck(self->kit);
+        return;
+    }
+    if (self->hub) weir_hub_leave(self->hub, self->node.vitals);
     weir_hub_destroy(&self->own_hub);
     if (self->wake_fd >= 0) close(self->wake_fd);
 }
@@ -204,14 +224,27 @@ static weir_err check(const void *config, weir_report *report)
     return weir_bus_options_check(&c->bus, report);
 }
 
+static weir_err check_readable(const bus_node *self, weir_report *report)
+{
+    if (!weir_hub_store(self->hub)) return WEIR_OK;
+    return weir_report_set(report, WEIR_EINVAL, NULL,
+                           "a bus with a store is read by cursor");
+}
+
 static weir_err connect_reader(void *arg, const weir_endpoint *endpoint,
                                const char *reader, weir_report *report)
 {
     bus_node *self = arg;
-    if (weir_hub_store(self->hub))
-        return weir_report_set(report, WEIR_EINVAL, NULL,
-                               "a bus with a store is read by cursor");
-    return weir_bus_shards_connect(self->shards, endpoint, reader, report);
+    weir_err err = check_readable(self, report);
+    return err ? err : weir_bus_shards_connect(self->shards, endpoint, reader, report);
+}
+
+static weir_err join_bus(void *arg, weir_route *route, const char *reader,
+                         weir_report *report)
+{
+    bus_node *self = arg;
+    weir_err err = check_readable(self, report);
+    return err ? err : weir_bus_shards_route(self->shards, route, reader, report);
 }
 
 static void start(void *arg)
@@ -235,10 +268,16 @@ static void pause_shards(void *arg, bool paused)
     tell_all(arg, paused ? "PAUSE" : "RESUME");
 }
 
+static void stop_scaling(bus_node *self)
+{
+    self->closing = true;
+    weir_actor_timer(self->kit, look_at_loads, -1);
+}
+
 static void drain(void *arg)
 {
     bus_node *self = arg;
-    weir_actor_timer(self->kit, look_at_loads, -1);
+    stop_scaling(self);
     tell_all(self, "HURRY");
 }
 
@@ -264,26 +303,27 @@ static weir_err cmd_scale(void *arg, zmsg_t *args, zmsg_t *reply)
     uint32_t before = weir_bus_shards_active(self->shards);
     weir_err err = parse_target(text, before, &want);
     zstr_free(&text);
-    if (err)
+    if (self->closing)
+        err = weir_report_set(&report, WEIR_ECLOSED, NULL, "the bus is closing");
+    else if (err)
         weir_report_set(&report, err, NULL, "expected a number of shards, +N or -N");
     else if (want < min || want > max)
         err = weir_report_set(&report, WEIR_EINVAL, NULL,
                               "%" PRId64 " shards are outside scale.min = %" PRId64
                               " and scale.max = %" PRId64,
                               want, min, max);
-    if (!err) err = weir_bus_shards_change(self->shards, (uint32_t)want, NULL, &report);
+    else
+        err = change(self, (uint32_t)want, NULL, "command", &report);
     if (err) {
         zmsg_addstr(reply, report.text);
         return err;
     }
-    uint32_t count, active = weir_bus_shards_active(self->shards);
+    uint32_t count;
     const uint32_t *ids = weir_bus_shards_changed(self->shards, &count);
     zmsg_addstrf(reply, "%" PRIu32, before);
-    zmsg_addstrf(reply, "%" PRIu32, active);
+    zmsg_addstrf(reply, "%" PRIu32, weir_bus_shards_active(self->shards));
     for (uint32_t i = 0; i < count; i++)
         zmsg_addstrf(reply, "%" PRIu32, ids[i]);
-    if (self->scaling) weir_scaling_changed(self->scaling, weir_clock_now_us());
-    if (count) tell_change(self, "command");
     return WEIR_OK;
 }
 
@@ -365,6 +405,7 @@ static weir_err cmd_close(void *arg, zmsg_t *args, zmsg_t *reply)
     bus_node *self = arg;
     (void)args;
     (void)reply;
+    stop_scaling(self);
     tell_all(self, "CLOSE");
     return WEIR_OK;
 }
@@ -423,7 +464,8 @@ static const weir_command commands[] = {
      "N | +N | -N -> before active shard ... ; the number of active shards; gives how "
      "many "
      "they were and are, and the ids that it adds or drains"},
-    {"MOVED", cmd_moved, "-> ; full while vnodes are under way between shards"},
+    {"MOVED", cmd_moved,
+     "-> ; full while vnodes are under way between shards, or a shard drains"},
     {"FLUSH", cmd_flush,
      "-> round timeout_us ; asks all outlets to flush what they have sent; the bus's "
      "flush_timeout"},
@@ -466,6 +508,7 @@ const weir_class weir_bus_node_class = {
     .fini = fini,
     .start = start,
     .connect = connect_reader,
+    .join = join_bus,
     .pause = pause_shards,
     .drain = drain,
 };

@@ -138,6 +138,23 @@ bool weir_shard_table_read(weir_shard_table *self, const uint8_t *data, size_t s
     return good;
 }
 
+static void *copy_array(const void *from, size_t size)
+{
+    void *copy = malloc(size ? size : 1);
+    if (!copy) abort();
+    if (size) memcpy(copy, from, size);
+    return copy;
+}
+
+weir_shard_table weir_shard_table_copy(const weir_shard_table *self)
+{
+    weir_shard_table copy = *self;
+    copy.rows = copy_array(self->rows, self->row_count * sizeof *self->rows);
+    copy.owners = copy_array(self->owners, self->vnodes * sizeof *self->owners);
+    copy.moves = copy_array(self->moves, self->move_count * sizeof *self->moves);
+    return copy;
+}
+
 void weir_shard_table_fini(weir_shard_table *self)
 {
     free(self->rows);

@@ -1,4 +1,5 @@
 #include "actors/bus_shards.h"
+#include "actors/bus_moves.h"
 #include "runtime/clock.h"
 #include "runtime/handover.h"
 #include "runtime/log.h"
@@ -24,6 +25,7 @@ typedef struct member {
 
 typedef struct {
     char *endpoint, *reader; // owned
+    weir_route *route;       // instead of the endpoint, a reference; NULL: none
 } reader;
 
 struct weir_bus_shards {
@@ -80,29 +82,6 @@ uint32_t weir_bus_shards_active(const weir_bus_shards *self)
     return count;
 }
 
-static void note_move(weir_shard_table *t, uint32_t from, uint32_t to)
-{
-    for (size_t i = 0; i < t->move_count; i++)
-        if (t->moves[i].from == from && t->moves[i].to == to) return;
-    t->moves = realloc(t->moves, (t->move_count + 1) * sizeof *t->moves);
-    if (!t->moves) abort();
-    t->moves[t->move_count++] = (weir_move){from, to, t->version};
-}
-
-/*  Where the fence of a move is not stored yet, who takes the vnodes on from there is
-    behind the first shard, too.                                                    */
-static void note_detours(weir_shard_table *t)
-{
-    for (size_t before = 0; before < t->move_count;) {
-        before = t->move_count;
-        for (size_t i = 0; i < before; i++)
-            for (size_t j = 0; j < before; j++)
-                if (t->moves[i].to == t->moves[j].from &&
-                    t->moves[i].from != t->moves[j].to)
-                    note_move(t, t->moves[i].from, t->moves[j].to);
-    }
-}
-
 /*  Gives the vnodes to the active shards; what moves from a shard that had some is noted.
  */
 static void assign(weir_bus_shards *self)
@@ -111,10 +90,7 @@ static void assign(weir_bus_shards *self)
     uint32_t *ids, count = active_ids(self, &ids);
     t->version++;
     weir_scale_assign(t->owners, t->vnodes, ids, count);
-    for (uint32_t v = 0; v < t->vnodes; v++)
-        if (self->owners[v] != t->owners[v] && find_row(self, self->owners[v]))
-            note_move(t, self->owners[v], t->owners[v]);
-    note_detours(t);
+    weir_moves_note(t, self->owners);
     free(ids);
 }
 
@@ -181,8 +157,11 @@ static weir_err tell(member *m, const char *command, weir_report *report)
 static weir_err connect_reader(member *m, const reader *r, weir_report *report)
 {
     zmsg_t *reply = NULL;
-    weir_err err = weir_actor_ask(m->actor, &reply, "CONNECT", m->config.node.name,
-                                  r->endpoint, r->reader, NULL);
+    char route[32];
+    snprintf(route, sizeof route, "%p", (void *)r->route);
+    weir_err err = weir_actor_ask(m->actor, &reply, r->route ? "ROUTE" : "CONNECT",
+                                  m->config.node.name, r->route ? route : r->endpoint,
+                                  r->reader, NULL);
     char *text = reply ? zmsg_popstr(reply) : NULL;
     if (err)
         weir_report_set(report, err, NULL, "shard %" PRIu32 ": %s", m->id,
@@ -324,12 +303,9 @@ static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
                : WEIR_OK;
 }
 
-/*  A shard that does not run takes no vnodes on any more.                          */
-static bool is_fenced(const weir_bus_shards *self, uint32_t id)
+static bool is_fenced(const member *m)
 {
-    member *m = find_member(self, id);
     zmsg_t *reply = NULL;
-    if (!m) return true;
     weir_err err = weir_actor_ask(m->actor, &reply, "FENCED", NULL);
     char *text = reply ? zmsg_popstr(reply) : NULL;
     bool fenced = !err && text && streq(text, "1");
@@ -338,14 +314,22 @@ static bool is_fenced(const weir_bus_shards *self, uint32_t id)
     return fenced;
 }
 
-/*  Moves whose fences are stored need not be known any more.                       */
+/*  Moves whose fences are stored need not be known any more. Not while vnodes move: the
+    fences of that change are not known to their shards yet.                        */
 static void forget_moves(weir_bus_shards *self)
 {
-    weir_shard_table *t = &self->table;
-    size_t kept = 0;
-    for (size_t i = 0; i < t->move_count; i++)
-        if (!is_fenced(self, t->moves[i].to)) t->moves[kept++] = t->moves[i];
-    t->move_count = kept;
+    for (member *m = self->members; m; m = m->next)
+        if (m->state == WEIR_SHARD_ACTIVE && weir_moves_lead_to(&self->table, m->id) &&
+            is_fenced(m))
+            weir_moves_forget(&self->table, m->id);
+}
+
+static weir_err forget_stored_moves(weir_bus_shards *self, weir_report *report)
+{
+    size_t before = self->table.move_count;
+    if (self->version || !before) return WEIR_OK;
+    forget_moves(self);
+    return self->table.move_count == before ? WEIR_OK : store_table(self, report);
 }
 
 static uint64_t last_offset(const weir_store_shard *list, size_t count, uint32_t id)
@@ -378,60 +362,74 @@ static weir_err release(weir_bus_shards *self, member *m, const weir_store_shard
                                   "shard %" PRIu32 " cannot release", m->id);
 }
 
+/*  What shards have stored of the vnodes that moved from them is there.            */
 static weir_err release_all(weir_bus_shards *self, weir_report *report)
 {
     weir_store *store = weir_hub_store(self->config.hub);
     weir_store_shard *list = NULL;
-    size_t count = 0;
+    weir_fence *fences = NULL;
+    size_t count = 0, fence_count = 0;
     weir_err err = WEIR_OK;
     if (!self->table.move_count) return WEIR_OK;
     if (store) err = store->class->shards(store, &list, &count, report);
+    if (store && !err) err = store->class->fences(store, &fences, &fence_count, report);
+    if (!err)
+        weir_moves_settle(&self->table,
+                          &(weir_moves_stored){list, count, fences, fence_count});
     for (member *m = self->members; m && !err; m = m->next)
         err = release(self, m, list, count, report);
     free(list);
+    free(fences);
     return err;
 }
 
-static weir_err retire_drained(weir_bus_shards *self, weir_report *report)
+/*  What they still hold, of outlets that have left, goes first.                     */
+static weir_err end_drained(weir_bus_shards *self, weir_report *report)
 {
-    bool retired = false;
-    for (member **at = &self->members; *at;) {
-        member *m = *at;
-        if (m->state != WEIR_SHARD_DRAINING) {
-            at = &m->next;
-            continue;
-        }
-        set_state(self, m->id, WEIR_SHARD_RETIRED);
-        retired = true;
-        weir_log(WEIR_INFO, "shard retired bus=%s shard=%" PRIu32,
-                 weir_hub_name(self->config.hub), m->id);
-        if (stop_member(at))
-            return weir_report_set(report, WEIR_ETIMEOUT, NULL,
-                                   "shard %" PRIu32 " does not end", m->id);
-    }
-    if (retired) publish(self);
-    return WEIR_OK;
+    weir_err err = WEIR_OK;
+    for (member *m = self->members; m && !err; m = m->next)
+        if (m->state == WEIR_SHARD_DRAINING) err = tell(m, "RETIRE", report);
+    return err;
 }
 
 /*  What the losers had of the vnodes that moved is safe.                           */
-static weir_err finish_change(weir_bus_shards *self, weir_report *report)
+static weir_err finish_moves(weir_bus_shards *self, weir_report *report)
 {
     self->version = 0;
     weir_err err = release_all(self, report);
-    if (!err) err = retire_drained(self, report);
+    if (!err) err = end_drained(self, report);
     return err ? err : store_table(self, report);
 }
 
-/*  The table is durable before anybody acts on it.                                 */
-static weir_err move_vnodes(weir_bus_shards *self, weir_report *report)
+static weir_err retire(weir_bus_shards *self, member **at, weir_report *report)
 {
-    assign(self);
-    weir_err err = store_table(self, report);
-    for (member *m = self->members; m && !err; m = m->next)
-        err = park(self, m, report);
-    if (err) return err;
-    self->version = publish(self);
-    return weir_bus_shards_go_on(self, report);
+    uint32_t id = (*at)->id;
+    set_state(self, id, WEIR_SHARD_RETIRED);
+    weir_log(WEIR_INFO, "shard retired bus=%s shard=%" PRIu32,
+             weir_hub_name(self->config.hub), id);
+    return stop_member(at) ? weir_report_set(report, WEIR_ETIMEOUT, NULL,
+                                             "shard %" PRIu32 " does not end", id)
+                           : WEIR_OK;
+}
+
+/*  Those that drained and have nothing left.                                       */
+static weir_err retire_ended(weir_bus_shards *self, weir_report *report)
+{
+    bool retired = false;
+    weir_err err = WEIR_OK;
+    for (member **at = &self->members; *at && !err;) {
+        member *m = *at;
+        if (m->state == WEIR_SHARD_DRAINING &&
+            m->shared->vitals.state == WEIR_STATE_ENDED) {
+            retired = true;
+            err = retire(self, at, report);
+        } else {
+            at = &m->next;
+        }
+    }
+    if (err || !retired) return err;
+    publish(self);
+    return store_table(self, report);
 }
 
 /* --- Changing ---------------------------------------------------------------------- */
@@ -445,75 +443,112 @@ static void note_changed(weir_bus_shards *self, uint32_t id)
 }
 
 /*  They have no records.                                                           */
-static void take_back_added(weir_bus_shards *self)
+static void stop_added(weir_bus_shards *self)
 {
     for (uint32_t i = 0; i < self->changed_count; i++) {
         member **at = &self->members;
         while (*at && (*at)->id != self->changed[i])
             at = &(*at)->next;
-        set_state(self, self->changed[i], WEIR_SHARD_RETIRED);
-        if (*at) stop_member(at);
+        if (!*at || (*at)->state != WEIR_SHARD_STARTING) continue;
+        atomic_store(&(*at)->shared->state, WEIR_SHARD_RETIRED);
+        stop_member(at);
     }
-    self->changed_count = 0;
 }
 
-/*  One that cannot start is retired, with those that came with it, and the map unchanged.
- */
 static weir_err add_shards(weir_bus_shards *self, uint32_t count, weir_report *report)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    weir_err err = WEIR_OK;
+    for (uint32_t i = 0; i < count && !err; i++) {
         uint32_t id = add_row(self);
         note_changed(self, id);
-        weir_err err = start_member(self, id, report);
-        if (!err) continue;
-        take_back_added(self);
-        return err;
+        err = start_member(self, id, report);
     }
-    for (uint32_t i = 0; i < self->changed_count; i++)
-        set_state(self, self->changed[i], WEIR_SHARD_ACTIVE);
-    return WEIR_OK;
+    return err;
 }
 
-static void drain_shards(weir_bus_shards *self, uint32_t count, const uint32_t *order)
+static void choose_drained(weir_bus_shards *self, uint32_t count, const uint32_t *order)
 {
     uint32_t *ids, active = active_ids(self, &ids);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t id = order ? order[i] : ids[active - 1 - i];
-        set_state(self, id, WEIR_SHARD_DRAINING);
-        note_changed(self, id);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        note_changed(self, order ? order[i] : ids[active - 1 - i]);
     free(ids);
+}
+
+/*  The rows of those that change, as they are to be stored.                        */
+static void set_rows(weir_bus_shards *self, weir_shard_state state)
+{
+    for (uint32_t i = 0; i < self->changed_count; i++)
+        find_row(self, self->changed[i])->state = state;
+}
+
+static void set_changed(weir_bus_shards *self, weir_shard_state state)
+{
+    for (uint32_t i = 0; i < self->changed_count; i++)
+        set_state(self, self->changed[i], state);
+}
+
+/*  A table that has the change in it; nothing else has begun.                      */
+static weir_err plan_change(weir_bus_shards *self, uint32_t active, const uint32_t *order,
+                            weir_report *report)
+{
+    uint32_t now = weir_bus_shards_active(self);
+    bool grows = active > now;
+    weir_err err = WEIR_OK;
+    if (grows)
+        err = add_shards(self, active - now, report);
+    else
+        choose_drained(self, now - active, order);
+    if (err) return err;
+    set_rows(self, grows ? WEIR_SHARD_ACTIVE : WEIR_SHARD_DRAINING);
+    assign(self);
+    return store_table(self, report);
+}
+
+/*  The table is durable before anybody acts on it.                                 */
+static weir_err move_vnodes(weir_bus_shards *self, weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    for (member *m = self->members; m && !err; m = m->next)
+        err = park(self, m, report);
+    if (!err) self->version = publish(self);
+    return err;
 }
 
 weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
                                 const uint32_t *order, weir_report *report)
 {
-    uint32_t now = weir_bus_shards_active(self);
-    if (self->version)
+    if (weir_bus_shards_is_changing(self))
         return weir_report_set(report, WEIR_EFULL, NULL, "a change is under way already");
     self->changed_count = 0;
-    if (active == now) return WEIR_OK;
+    if (active == weir_bus_shards_active(self)) return WEIR_OK;
     forget_moves(self);
-    if (active > now) {
-        weir_err err = add_shards(self, active - now, report);
-        if (err) return err;
-    } else {
-        drain_shards(self, now - active, order);
+    weir_shard_table before = weir_shard_table_copy(&self->table);
+    weir_err err = plan_change(self, active, order, report);
+    if (err) {
+        stop_added(self);
+        self->changed_count = 0;
+        weir_shard_table_fini(&self->table);
+        self->table = before;
+        return err;
     }
-    return move_vnodes(self, report);
+    weir_shard_table_fini(&before);
+    set_changed(self, find_row(self, self->changed[0])->state);
+    return move_vnodes(self, report) ? WEIR_ECLOSED : WEIR_OK;
 }
 
 weir_err weir_bus_shards_go_on(weir_bus_shards *self, weir_report *report)
 {
+    weir_err err = WEIR_OK;
     for (member *m = self->members; m; m = m->next) {
         if (m->shared->vitals.state != WEIR_STATE_FAILED) continue;
         weir_vitals_reason(&m->shared->vitals, report);
         return report->err;
     }
-    if (!self->version ||
-        !weir_route_is_marked(weir_hub_route(self->config.hub), self->version))
-        return WEIR_OK;
-    return finish_change(self, report);
+    if (self->version &&
+        weir_route_is_marked(weir_hub_route(self->config.hub), self->version))
+        err = finish_moves(self, report);
+    if (!err) err = retire_ended(self, report);
+    return err ? err : forget_stored_moves(self, report);
 }
 
 const uint32_t *weir_bus_shards_changed(const weir_bus_shards *self, uint32_t *count)
@@ -524,23 +559,39 @@ const uint32_t *weir_bus_shards_changed(const weir_bus_shards *self, uint32_t *c
 
 bool weir_bus_shards_is_changing(const weir_bus_shards *self)
 {
-    return self->version != 0;
+    bool changing = self->version != 0;
+    for (const member *m = self->members; m; m = m->next)
+        changing |= m->state == WEIR_SHARD_DRAINING;
+    return changing;
 }
 
 /* --- All of them ------------------------------------------------------------------- */
 
-weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
-                                 const char *name, weir_report *report)
+static weir_err add_reader(weir_bus_shards *self, reader new, weir_report *report)
 {
     self->readers =
         realloc(self->readers, (self->reader_count + 1) * sizeof *self->readers);
     if (!self->readers) abort();
     reader *r = &self->readers[self->reader_count++];
-    *r = (reader){strdup(endpoint->endpoint), strdup(name)};
+    *r = new;
     weir_err err = WEIR_OK;
     for (member *m = self->members; m && !err; m = m->next)
         err = connect_reader(m, r, report);
     return err;
+}
+
+weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
+                                 const char *name, weir_report *report)
+{
+    reader new = {.endpoint = strdup(endpoint->endpoint), .reader = strdup(name)};
+    return add_reader(self, new, report);
+}
+
+weir_err weir_bus_shards_route(weir_bus_shards *self, weir_route *route, const char *name,
+                               weir_report *report)
+{
+    reader new = {.route = weir_route_dup(route), .reader = strdup(name)};
+    return add_reader(self, new, report);
 }
 
 weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
@@ -654,6 +705,20 @@ static weir_err load_table(weir_bus_shards *self, weir_report *report)
     return store_table(self, report);
 }
 
+/*  Nothing is parked, but the fences of moves that were under way are due. What shards of
+    an earlier start have given to the store, and it has not stored yet, comes before
+    them.                                                                           */
+static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
+{
+    weir_store *store = weir_hub_store(self->config.hub);
+    size_t before = self->table.move_count;
+    weir_err err = WEIR_OK;
+    if (store && before)
+        err = store->class->flush(store, self->options->flush_timeout_us, report);
+    if (!err) err = release_all(self, report);
+    return err || self->table.move_count == before ? err : store_table(self, report);
+}
+
 static weir_err start_all(weir_bus_shards *self, weir_report *report)
 {
     weir_err err = WEIR_OK;
@@ -662,8 +727,7 @@ static weir_err start_all(weir_bus_shards *self, weir_report *report)
         err = start_member(self, self->table.rows[i].id, report);
         if (!err) set_state(self, self->table.rows[i].id, WEIR_SHARD_ACTIVE);
     }
-    /*  Nothing is parked, but the fences of moves that were under way are due.     */
-    return err ? err : release_all(self, report);
+    return err ? err : end_earlier_moves(self, report);
 }
 
 weir_err weir_bus_shards_new(weir_bus_shards **self_p,
@@ -695,6 +759,7 @@ weir_err weir_bus_shards_destroy(weir_bus_shards **self_p)
     if (err) return err; // the threads use what they were given
     for (size_t i = 0; i < self->reader_count; i++) {
         free(self->readers[i].endpoint);
+        weir_route_destroy(&self->readers[i].route);
         free(self->readers[i].reader);
     }
     free(self->readers);

@@ -78,6 +78,7 @@ weir_err weir_bus_state_load(weir_bus_state *self, weir_shard_table *table,
                              weir_report *report);
 weir_err weir_bus_state_store(weir_bus_state *self, const weir_shard_table *table,
                               weir_report *report);
+weir_shard_table weir_shard_table_copy(const weir_shard_table *self);
 void weir_shard_table_fini(weir_shard_table *self);
 
 /* --- Groups ------------------------------------------------------------------------ */

@@ -289,6 +289,8 @@ static int fill(weir_disk *self, MDB_txn *txn)
         rc = put_node(self, txn, node, &budget);
     for (size_t i = 0; i < self->shard_count && !rc; i++)
         rc = weir_disk_keep_shard(self, txn, self->shards[i], &budget);
+    if (!rc)
+        rc = weir_disk_sweep_fences(&self->sweep, &self->env, txn, &self->next_fence_sum);
     return rc ? rc : put_counts(self, txn);
 }
 
@@ -515,8 +517,18 @@ static void publish(weir_disk *self)
     if (stored) weir_disk_tell(self);
 }
 
+static void set_transacting(weir_disk *self, bool on)
+{
+    pthread_mutex_lock(&self->mutex);
+    self->transacting = on;
+    if (!on) self->transactions++;
+    pthread_cond_broadcast(&self->answered);
+    pthread_mutex_unlock(&self->mutex);
+}
+
 void weir_disk_transact(weir_disk *self)
 {
+    set_transacting(self, true);
     weir_lmdb_enter(self->env.folder);
     int rc = attempt(self);
     while (rc == MDB_MAP_FULL && !weir_disk_grow(self))
@@ -526,4 +538,5 @@ void weir_disk_transact(weir_disk *self)
         fail(self, rc);
     else
         publish(self);
+    set_transacting(self, false);
 }

@@ -1,3 +1,4 @@
+/*  Fences of the disk store, and the sum by which damage of them is found.          */
 #include <stdlib.h>
 #include "actors/disk_store.h"
 
@@ -27,24 +28,14 @@ static int compare_sum(const weir_disk_env *env, MDB_txn *txn, uint64_t sum)
     return same ? 0 : MDB_CORRUPTED;
 }
 
-typedef struct {
-    weir_fence *items; // owned
-    size_t count;
-    uint64_t sum;
-} fences;
-
-static void add(fences *self, weir_disk_key to, weir_disk_key from)
-{
-    self->items = realloc(self->items, (self->count + 1) * sizeof *self->items);
-    if (!self->items) abort();
-    self->items[self->count++] = (weir_fence){from.shard, from.last, to.shard, to.last};
-}
-
-static int read_all(fences *self, const weir_disk_env *env, MDB_txn *txn)
+int weir_disk_read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list,
+                          size_t *count, uint64_t *sum)
 {
     MDB_cursor *cursor;
     MDB_val key, value;
     weir_disk_key to, from;
+    size_t room = 0;
+    *sum = 0;
     int rc = mdb_cursor_open(txn, env->fences, &cursor);
     if (rc) return rc;
     while (!(rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
@@ -52,19 +43,24 @@ static int read_all(fences *self, const weir_disk_env *env, MDB_txn *txn)
             rc = MDB_CORRUPTED;
             break;
         }
-        add(self, to, from);
-        self->sum += weir_disk_fence_sum(key.mv_data, value.mv_data);
+        if (*count == room) {
+            room = room ? 2 * room : 16;
+            *list = realloc(*list, room * sizeof **list);
+            if (!*list) abort();
+        }
+        (*list)[(*count)++] = (weir_fence){from.shard, from.last, to.shard, to.last};
+        *sum += weir_disk_fence_sum(key.mv_data, value.mv_data);
     }
     mdb_cursor_close(cursor);
-    return rc == MDB_NOTFOUND ? compare_sum(env, txn, self->sum) : rc;
+    return rc == MDB_NOTFOUND ? compare_sum(env, txn, *sum) : rc;
 }
 
 int weir_disk_fences_sum(const weir_disk_env *env, MDB_txn *txn, uint64_t *sum)
 {
-    fences all = {.items = NULL};
-    int rc = read_all(&all, env, txn);
-    free(all.items);
-    *sum = all.sum;
+    weir_fence *list = NULL;
+    size_t count = 0;
+    int rc = weir_disk_read_fences(env, txn, &list, &count, sum);
+    free(list);
     return rc;
 }
 
@@ -73,21 +69,18 @@ weir_err weir_disk_list_fences(weir_store *store, weir_fence **list, size_t *cou
 {
     weir_disk *self = (weir_disk *)store;
     MDB_txn *txn;
-    fences all = {.items = NULL};
+    uint64_t sum;
     *list = NULL;
     *count = 0;
     weir_err err = weir_disk_read_begin(self, &txn, report);
     if (err) return err;
-    int rc = read_all(&all, &self->env, txn);
-    if (rc)
+    if (weir_disk_read_fences(&self->env, txn, list, count, &sum))
         err = weir_disk_damaged(report, self->env.folder,
                                 "its fences are not those it had");
     weir_disk_read_end(self, &txn);
-    if (err) {
-        free(all.items);
-        return err;
-    }
-    *list = all.items;
-    *count = all.count;
-    return WEIR_OK;
+    if (!err) return WEIR_OK;
+    free(*list);
+    *list = NULL;
+    *count = 0;
+    return err;
 }

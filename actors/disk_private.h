@@ -9,7 +9,8 @@
         blocks   (shard, last offset)      -> header and records
         gaps     (shard, last offset)      -> first offset, kind
         fences   (to, first offset)        -> (from, last offset), packed as keys are;
-                 MDB_DUPSORT: a batch may end the moves of several shards
+                 MDB_DUPSORT: a batch may end the moves of several shards; they go
+                 when nothing is left of what they wait for
         meta     "version"                 -> 4 bytes, big-endian: 2
                  "shard", id               -> what it has in all: disk_block.h
                  "fences"                  -> sum over all of them

@@ -10,6 +10,7 @@
         disk_flusher.c  the thread that writes: queue and answers
         disk_commit.c   one transaction of it
         disk_keep.c     bounds, and what groups hold
+        disk_fences.c   fences, and those that hold nobody up any more
         disk_compact.c  compaction, in a thread of its own until its last round
         disk_since.c    where a time begins
         disk_trim.c     a tool of its own
@@ -172,11 +173,37 @@ static inline bool weir_disk_unpack(weir_disk_key *self, const MDB_val *val)
 
 /* --- Fences (disk_fences.c) -------------------------------------------------------- */
 
-/*  The sum over all of them; MDB_CORRUPTED, too, when it is not the one that is kept. */
+/*  All of them; *list is the caller's, when it fails, too. sum: over all of them. MDB
+    codes; MDB_CORRUPTED, too, when the sum is not the one that is kept.             */
+int weir_disk_read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list,
+                          size_t *count, uint64_t *sum);
 int weir_disk_fences_sum(const weir_disk_env *env, MDB_txn *txn, uint64_t *sum);
 int weir_disk_fences_put(const weir_disk_env *env, MDB_txn *txn, uint64_t sum);
 weir_err weir_disk_list_fences(weir_store *store, weir_fence **list, size_t *count,
                                weir_report *report);
+
+/* --- Fences that hold nobody up (disk_sweep.c) ------------------------------------- */
+
+/*  Looks for fences that hold nobody up any more, and deletes them little by little. Of
+    what such a fence waits for nothing is left, and all that this waited for itself is
+    gone, too: who waits for it would still wait for that. That the records behind it were
+    trimmed makes no fence void: those that come later are behind it all the same.  */
+typedef struct {
+    bool changed;      // since they were looked for; they are looked for again
+    size_t pause;      // transactions until then, in proportion to what a look costs
+    weir_fence *found; // owned
+    size_t count;      // of found
+    /*  The lowest offset of a shard whose record is there, or was read and may be under
+        way still; UINT64_MAX: there is none.                                       */
+    uint64_t (*first_of)(void *arg, uint32_t shard);
+    void *arg;
+} weir_disk_sweep;
+
+/*  A part of it, in each transaction; it is over when nothing has changed. What goes,
+    leaves the sum over all fences, which the caller puts.                          */
+int weir_disk_sweep_fences(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn *txn,
+                           uint64_t *sum);
+void weir_disk_sweep_fini(weir_disk_sweep *self);
 
 /* --- The store --------------------------------------------------------------------- */
 
@@ -223,9 +250,10 @@ typedef struct {
 } weir_disk_commit;
 
 typedef struct {
-    char *name; // owned
-    weir_disk_commit *commits;
+    char *name;                // owned
+    weir_disk_commit *commits; // by rising shard
     size_t count;
+    int64_t seen_us; // its last commit
 } weir_disk_group;
 
 typedef enum {
@@ -269,6 +297,7 @@ typedef struct weir_disk {
     bool stalled;         // the last transaction failed
     int64_t held_told_us; // when a holder was logged last; 0: never
     size_t transaction;   // id of the last one that was begun
+    weir_disk_sweep sweep;
     weir_disk_compact compact;
     int wake; // eventfd
 
@@ -281,6 +310,8 @@ typedef struct weir_disk {
     weir_disk_group *groups;   // owned
     size_t group_count;        // of groups
     bool holding;              // a group's commit may let something go on
+    bool transacting;          // what is dropped in it is decided
+    uint64_t transactions;     // that have ended
     int *watchers;             // eventfds, lent
     size_t watcher_count;      // of watchers
     weir_disk_stats stats;     // but for map and pages
@@ -338,6 +369,8 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
                          uint32_t *budget);
 /*  Whether a block has to go, and may; one that this transaction stores never.      */
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard);
+/*  Of a sweep of this store.                                                        */
+uint64_t weir_disk_first_of(void *self, uint32_t shard);
 /*  Whether a shard, as the row says, is full and held.                             */
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row);
 bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold);

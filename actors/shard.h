@@ -56,6 +56,7 @@ typedef struct {
         RELEASE [from last_offset]...   parked records go on, their first batch with these
                        fences
         FENCED         1 when all fences are stored, else 0
+        RETIRE         it ends (WEIR_STATE_ENDED) when all that it has is safe
         HURRY          no record waits for others any more: the bus is draining
         CLOSE          nothing is taken any more: blocks are refused as `closed`     */
 typedef struct {

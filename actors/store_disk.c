@@ -98,6 +98,8 @@ static weir_disk *make(const weir_disk_config *config, const char *path)
         (weir_disk_keep){config->keep_age_us, config->keep_bytes, config->keep_records};
     self->lock = self->wake = self->inotify_fd = self->watch_end = -1;
     self->commit = mdb_txn_commit;
+    self->sweep =
+        (weir_disk_sweep){.changed = true, .first_of = weir_disk_first_of, .arg = self};
     init_locks(self);
     return self;
 }
@@ -107,6 +109,7 @@ static void destroy(weir_disk *self)
 {
     weir_disk_watch_fini(self);
     weir_disk_groups_fini(self);
+    weir_disk_sweep_fini(&self->sweep);
     weir_disk_env_close(&self->env);
     leave(self);
     for (size_t i = 0; i < self->shard_count; i++)

@@ -46,6 +46,11 @@ void weir_actor_leave(weir_actor *self)
     self->ending = self->leaving = true;
 }
 
+void weir_actor_stuck(weir_actor *self)
+{
+    self->stuck = true;
+}
+
 static void check_ended(weir_actor *self)
 {
     weir_vitals *vitals = self->node.vitals;
@@ -367,6 +372,7 @@ static void fill_defaults(weir_actor *self)
         self->own_vitals = (weir_vitals)WEIR_VITALS_INIT;
         node->vitals = &self->own_vitals;
     }
+    if (!node->tap) node->tap = &node->vitals->tap;
     if (!node->ledger) node->ledger = self->own_ledger = weir_ledger_new(INT64_MAX);
     if (!node->state_dir) node->state_dir = ".";
     if (!node->window_bytes) node->window_bytes = default_window;
@@ -451,7 +457,7 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
         weir_loop_wait(&self->loop, busy ? 0 : next_deadline(self), self->failed);
     }
     close_actor(self);
-    if (self->node.ended) sem_post(self->node.ended);
+    if (self->node.ended && !self->stuck) sem_post(self->node.ended);
 }
 
 const char *weir_actor_wire_name(const weir_actor *self)

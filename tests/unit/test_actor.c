@@ -124,6 +124,15 @@ static weir_err cmd_refuse(void *arg, zmsg_t *args, zmsg_t *reply)
     return WEIR_EREFUSED;
 }
 
+static weir_err cmd_stick(void *arg, zmsg_t *args, zmsg_t *reply)
+{
+    probe *self = arg;
+    (void)args;
+    (void)reply;
+    weir_actor_stuck(self->kit);
+    return WEIR_OK;
+}
+
 static const weir_command probe_commands[] = {
     {"TIMER", cmd_timer, "us -> ; sets the timer"},
     {"WATCH", cmd_watch, "-> ; watches the descriptor"},
@@ -131,6 +140,7 @@ static const weir_command probe_commands[] = {
     {"FAIL", cmd_fail, "-> ; fails when the descriptor is readable"},
     {"SLEEP", cmd_sleep, "ms -> ; is busy"},
     {"ECHO", cmd_echo, "text ... -> text ... ; says it again"},
+    {"STICK", cmd_stick, "-> ; says that a thread of its own does not end"},
     {"REFUSE", cmd_refuse, "-> ; fails"},
     {NULL, NULL, NULL},
 };
@@ -291,6 +301,20 @@ static void an_end_gives_up_on_a_thread_that_is_stuck(void **state)
     assert_int_equal(weir_actor_stop(&owner.actor, &owner.ended, 20), WEIR_ETIMEOUT);
     assert_non_null(owner.actor);
     stop(&owner); // it was only slow
+}
+
+static void it_gives_up_as_well_when_a_thread_of_the_actor_is_stuck(void **state)
+{
+    (void)state;
+    probe_config c = {.fd = -1};
+    member m;
+    fill_node(&m, &c.node, "stuck");
+    open_member(&m, probe_actor, &c);
+    assert_int_equal(weir_actor_ask(m.actor, NULL, "STICK", NULL), WEIR_OK);
+    assert_int_equal(weir_actor_stop(&m.actor, &m.ended, 50), WEIR_ETIMEOUT);
+    assert_non_null(m.actor);
+    zactor_destroy(&m.actor);
+    sem_destroy(&m.ended);
 }
 
 /*  A late reply counts as owed, and is not taken for the next command's.        */
@@ -629,6 +653,7 @@ int main(void)
                                         close_probe),
         cmocka_unit_test(a_failed_init_reaches_the_creator),
         cmocka_unit_test(an_end_leaves_no_thread_behind),
+        cmocka_unit_test(it_gives_up_as_well_when_a_thread_of_the_actor_is_stuck),
         cmocka_unit_test_setup_teardown(an_end_gives_up_on_a_thread_that_is_stuck,
                                         open_probe, close_probe),
         cmocka_unit_test_setup_teardown(a_question_has_a_deadline, open_probe,

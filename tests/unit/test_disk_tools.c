@@ -611,6 +611,37 @@ static void trim_by_age_may_take_all(void **state)
     assert_int_equal(is.trimmed, SHARDS * last_offset);
 }
 
+static void put_fence(weir_disk_fill *fill, weir_disk_key to, weir_disk_key from)
+{
+    uint8_t key[WEIR_DISK_KEY_SIZE], value[WEIR_DISK_KEY_SIZE];
+    weir_disk_key_pack(&to, key);
+    weir_disk_key_pack(&from, value);
+    assert_int_equal(weir_disk_fill_fence(fill, key, value, NULL), WEIR_OK);
+}
+
+/*  Of each shard the offsets from 109 on stay. Shard 5 waits for nothing that is left,
+   but only once shard 1 does not either.                                              */
+static void trim_takes_fences_with_what_they_wait_for(void **state)
+{
+    (void)state;
+    weir_disk_fill *fill;
+    assert_int_equal(weir_disk_fill_open(&fill, store, 1 << 20, NULL), WEIR_OK);
+    for (uint32_t shard = 0; shard < SHARDS; shard++)
+        for (int i = 0; i < BLOCKS; i++)
+            put_block(fill, shard, (uint64_t)i * RECORDS + 1, 10);
+    put_fence(fill, (weir_disk_key){1, 1}, (weir_disk_key){0, 108});
+    put_fence(fill, (weir_disk_key){5, 1}, (weir_disk_key){1, 60});
+    put_fence(fill, (weir_disk_key){6, 1}, (weir_disk_key){1, 109});
+    for (uint32_t shard = 10; shard < 300; shard++)
+        put_fence(fill, (weir_disk_key){shard, 1}, (weir_disk_key){1, 10});
+    put_fence(fill, (weir_disk_key){300, 1}, (weir_disk_key){0, 120});
+    assert_int_equal(weir_disk_fill_close(fill, NULL), WEIR_OK);
+    weir_disk_fill_destroy(&fill);
+    assert_int_equal(read_store(store).fences, 294);
+    trim(WEIR_FOREVER, WEIR_FOREVER, 10);
+    assert_int_equal(read_store(store).fences, 2);
+}
+
 static void trim_has_many_transactions_for_many_blocks(void **state)
 {
     (void)state;
@@ -745,6 +776,7 @@ int main(void)
         TEST(the_bus_stays_who_it_is),
         TEST(trim_keeps_the_bound_and_less_than_a_block_more),
         TEST(trim_by_age_may_take_all),
+        TEST(trim_takes_fences_with_what_they_wait_for),
         TEST(trim_has_many_transactions_for_many_blocks),
         TEST(trim_refuses_what_it_must_not_touch),
         TEST(gaps_are_listed),

@@ -24,13 +24,14 @@ static weir_disk_config config_of_store(void)
     return config;
 }
 
+/*  That wait for records which are not trimmed, so that none goes.                  */
 static void add_fences(weir_batch *batch, uint32_t count)
 {
     batch->fences = calloc(count, sizeof *batch->fences);
     batch->fence_count = count;
     for (uint32_t i = 0; i < count; i++) {
-        batch->fences[i] =
-            (weir_fence){.from = i, .last_offset = batch->first, .to = batch->shard};
+        batch->fences[i] = (weir_fence){
+            .from = i, .last_offset = kept + batch->first, .to = batch->shard};
         fences[fence_count] = batch->fences[i];
         fences[fence_count++].first_offset = batch->first;
     }
