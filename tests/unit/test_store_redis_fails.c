@@ -169,7 +169,8 @@ static void script_is_loaded_again(void **state)
 static void killed_server_has_what_was_safe(void **state)
 {
     (void)state;
-    start_server((const char *const[]){"--appendonly", "yes", NULL});
+    start_server(
+        (const char *const[]){"--appendonly", "yes", "--appendfsync", "always", NULL});
     weir_store *store = open_store();
     sender senders[shards];
     for (uint32_t i = 0; i < shards; i++)
