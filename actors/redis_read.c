@@ -220,7 +220,7 @@ static void take_check(weir_redis_reading *self, const redisReply *reply)
     if (weir_position_order(seen.last, self->shard->newest) > 0)
         self->shard->newest = seen.last;
     bool removed = seen.added < 0 || (uint64_t)seen.added > seen.records;
-    if (came && removed && !weir_position_order(seen.oldest, self->begun)) {
+    if (came && removed && weir_position_order(seen.oldest, self->begun) >= 0) {
         weir_redis_reading_trimmed(self, self->begun);
     } else if (!came && seen.records) {
         self->read->more = weir_position_order(seen.newest, self->at) > 0;
@@ -265,13 +265,22 @@ static void take_error(weir_redis_reading *self, const char *error)
     free(text);
 }
 
+static void ask_for_less(weir_redis_reading *self)
+{
+    weir_redis *store = store_of(self);
+    self->count_max = self->count > 8 ? self->count / 8 : 1;
+    pthread_mutex_lock(&store->mutex);
+    store->stats.cut++;
+    pthread_mutex_unlock(&store->mutex);
+}
+
 /*  A connection may have been closed while nobody used it: asked once more. For an answer
     that was too large it is the store's own doing.                                  */
 static void take_loss(weir_redis_reading *self, const weir_redis_node *node)
 {
     const void *too_large = weir_redis_conn_too_large(node->reader);
     if (too_large == self)
-        self->count_max = self->count > 8 ? self->count / 8 : 1;
+        ask_for_less(self);
     else if (too_large)
         return;
     else if (self->lost)

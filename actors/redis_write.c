@@ -211,7 +211,7 @@ static void take_error(weir_redis_shard *self, const char *error)
         if (weir_redis_shard_move(store_of(self), self, error))
             try_again(self, text);
         else
-            fail_fatally(self, "it is on another host, and plaintext is not allowed: %s",
+            fail_fatally(self, "cannot follow it (another host needs plaintext): %s",
                          text);
         break;
     case WEIR_REDIS_LATER:

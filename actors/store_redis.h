@@ -53,6 +53,7 @@ typedef struct {
     uint64_t connections;         // made for writes
     uint32_t unanswered_max;      // records of a shard, the most there were
     size_t buffer_max;            // bytes that waited to be sent, likewise
+    uint64_t cut;                 // answers to reads that were too large to take whole
     char error[256];              // why it is not connected
 } weir_redis_stats;
 

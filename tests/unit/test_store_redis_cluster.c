@@ -132,6 +132,16 @@ static void shards_are_where_their_slots_are(void **state)
     close_store(&store);
 }
 
+/*  The first one has heard of it.                                                   */
+static bool is_elsewhere(void *arg)
+{
+    (void)arg;
+    redisReply *reply = redisCommand(cluster[0].client, "CLUSTER NODES");
+    bool is = reply && reply->str && strstr(reply->str, "192.0.2.7");
+    if (reply) freeReplyObject(reply);
+    return is;
+}
+
 /*  The slot of a shard goes to the other server while it is written.                */
 static void shard_follows_its_slot(void **state)
 {
@@ -177,6 +187,30 @@ static void shard_follows_its_slot(void **state)
     senders_end(&one, 1);
 }
 
+/*  A server of the cluster says that it is elsewhere.                               */
+static void shard_goes_to_no_other_host_without_plaintext(void **state)
+{
+    (void)state;
+    weir_store *store = open_store();
+    weir_report report;
+    uint64_t epoch;
+    uint32_t shard = 0;
+    put(store, 0, 1, 1, 10, 20);
+    while (length_at(1, shard) != 10) // one that is at the second
+        put(store, ++shard, 1, 1, 10, 20);
+    close_store(&store);
+    client = cluster[1].client;
+    DO("CONFIG SET cluster-announce-ip 192.0.2.7");
+    client = NULL;
+    assert_true(help_server_wait(cluster[0].server, is_elsewhere, NULL));
+    store = open_store();
+    put_badly(store, shard, 2, 1, WEIR_STORE_FATAL, "MOVED");
+    put_badly(store, shard, 2, 1, WEIR_STORE_FATAL, "plaintext");
+    assert_int_equal(weir_redis_store_epoch(store, &epoch, &report), WEIR_EREFUSED);
+    assert_non_null(strstr(report.text, "plaintext"));
+    close_store(&store);
+}
+
 #define ON_CLUSTER(test) cmocka_unit_test_setup_teardown(test, begin_cluster, end_cluster)
 
 int main(void)
@@ -184,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_CLUSTER(shards_are_where_their_slots_are),
         ON_CLUSTER(shard_follows_its_slot),
+        ON_CLUSTER(shard_goes_to_no_other_host_without_plaintext),
     };
     RUN_IF_THERE(tests);
 }

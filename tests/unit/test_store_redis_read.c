@@ -87,6 +87,7 @@ static void large_records_behind_small_ones_come(void **state)
     weir_read_fini(&read);
     read_all(store, 0, 1000, &all);
     assert_int_equal(all.records, 100);
+    assert_true(look(store).cut > 0);
     close_store(&store);
 }
 
