@@ -193,7 +193,8 @@ static void take_page(weir_redis_reading *self, const redisReply *page)
     size_t bytes = 0;
     for (size_t i = 0; i < page->elements; i++) {
         if (!weir_redis_entry_read(&entry, store_of(self), self->shard->id,
-                                   page->element[i])) {
+                                   page->element[i]) ||
+            weir_position_order(entry.at, self->at) <= 0) {
             finish_badly(self, WEIR_EMALFORMED, "the server's answer makes no sense");
             return;
         }

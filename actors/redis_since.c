@@ -141,8 +141,21 @@ static weir_since_result take_sequence(weir_redis_reading *self,
     return halve_sequences(self);
 }
 
-/*  An entry that is not ours has no time and counts as an earlier one. Each answer makes
-    the rest smaller, whatever a server says: low rises, or high falls.              */
+/*  So each answer makes the rest smaller: low rises, or high falls.                 */
+static bool is_asked_for(const weir_redis_since *since, weir_position at)
+{
+    switch (since->step) {
+    case WEIR_SINCE_EPOCH:
+        return at.a > since->middle;
+    case WEIR_SINCE_TOP:
+        return at.a == since->high;
+    default:
+        return weir_position_order(at, (weir_position){since->found.a, since->middle}) >=
+               0;
+    }
+}
+
+/*  An entry that is not ours has no time and counts as an earlier one.              */
 weir_since_result weir_redis_since_take(weir_redis_reading *self, const redisReply *reply)
 {
     weir_redis_entry entry;
@@ -150,7 +163,8 @@ weir_since_result weir_redis_since_take(weir_redis_reading *self, const redisRep
     if (reply->type != REDIS_REPLY_ARRAY) return WEIR_SINCE_BAD;
     if (reply->elements == 0) return found(self);
     if (!weir_redis_entry_read(&entry, self->shard->node->store, self->shard->id,
-                               reply->element[0]))
+                               reply->element[0]) ||
+        !is_asked_for(&self->since, entry.at))
         return WEIR_SINCE_BAD;
     bool before = !entry.ours || entry.ts_ms < self->read->since_ms;
     switch (self->since.step) {

@@ -26,6 +26,8 @@ struct help_proxy {
     bool cuts_up, cuts_down; // ordered, after so many bytes
     size_t up, down;
     unsigned cuts, connections;
+    help_proxy_edit *edit;
+    void *edit_arg;
 };
 
 static void wake(help_proxy *self)
@@ -121,6 +123,9 @@ static void pass(help_proxy *self, pair *of, bool up)
         return;
     }
     size_t size = allow(self, up, (size_t)n, &cut);
+    pthread_mutex_lock(&self->lock);
+    if (up && self->edit) self->edit(self->edit_arg, bytes, size);
+    pthread_mutex_unlock(&self->lock);
     if (!send_all(up ? of->server : of->client, bytes, size)) end_pair(of);
     if (cut) cut_all(self);
 }
@@ -232,6 +237,14 @@ void help_proxy_cut_up(help_proxy *self, size_t bytes)
 void help_proxy_cut_down(help_proxy *self, size_t bytes)
 {
     order(self, false, bytes);
+}
+
+void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg)
+{
+    pthread_mutex_lock(&self->lock);
+    self->edit = edit;
+    self->edit_arg = arg;
+    pthread_mutex_unlock(&self->lock);
 }
 
 void help_proxy_hold(help_proxy *self, bool on)

@@ -19,6 +19,11 @@ void help_proxy_cut_up(help_proxy *self, size_t bytes);
 void help_proxy_cut_down(help_proxy *self, size_t bytes);
 unsigned help_proxy_cuts(help_proxy *self);
 
+/*  Looks at each part that goes up, in the proxy's thread, and may change its bytes.
+   NULL: nobody does. */
+typedef void(help_proxy_edit)(void *arg, char *bytes, size_t size);
+void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg);
+
 /*  Held, nothing goes through and nobody is let in; connections stay.              */
 void help_proxy_hold(help_proxy *self, bool on);
 
