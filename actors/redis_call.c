@@ -6,22 +6,26 @@
     before the sequence in `i`; entries to keep, 0: all; the records.
 
     All of them go in or none: the id is checked before, and whether the server takes
-    writes it decides at the first one. Trimming with the last one is as good as with
-    each, since nobody sees the stream in between. A server hashes each string that a
-    script makes, and most of its time goes there and into calls: so of a sequence all
-    but the last digit is made once for ten, and a string is asked for `err`, which it
-    has not, where an error is a table.                                              */
+    writes it decides at the first one. The last id is that of the newest entry, unless
+    that was removed; XINFO knows it in any case, but hands out the oldest entry as well,
+    which may be large. Where entries behind the newest one were removed XADD refuses an
+    id that is not behind theirs.
+
+    Trimming with the last record is as good as with each, since nobody sees the stream in
+    between. A server hashes each string that a script makes, and most of its time goes
+    there and into calls: so of a sequence all but the last digit is made once for ten,
+   and a string is asked for `err`, which it has not, where an error is a table.        */
 const char weir_redis_script[] =
     "local key, call, format, ARGV = KEYS[1], redis.pcall, string.format, ARGV\n"
-    "local x, last = call('XINFO', 'STREAM', key), '0-0'\n"
-    "if x.err then\n"
-    "  if not string.find(x.err, 'no such key', 1, true) then return x end\n"
-    "else\n"
+    "local newest = call('XREVRANGE', key, '+', '-', 'COUNT', 1)\n"
+    "if newest.err then return newest end\n"
+    "if not newest[1] or newest[1][1] ~= ARGV[1] then\n"
+    "  local x, last = call('XINFO', 'STREAM', key), '0-0'\n"
     "  for i = 1, #x, 2 do\n"
     "    if x[i] == 'last-generated-id' then last = x[i + 1] break end\n"
     "  end\n"
+    "  if last ~= ARGV[1] then return 'GAP ' .. last end\n"
     "end\n"
-    "if last ~= ARGV[1] then return 'GAP ' .. last end\n"
     "local epoch, id, count = ARGV[2] .. '-', ARGV[4], #ARGV\n"
     "local keep, trims = ARGV[5], ARGV[5] ~= '0' and count\n"
     "local digits = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}\n"
@@ -39,7 +43,11 @@ const char weir_redis_script[] =
     "  else\n"
     "    r = call('XADD', key, a .. d, 'i', b .. d, 'r', ARGV[n])\n"
     "  end\n"
-    "  if r.err then return r end\n"
+    "  if r.err then\n"
+    "    if n == 6 and string.find(r.err, 'equal or smaller', 1, true) then return 'GAP' "
+    "end\n"
+    "    return r\n"
+    "  end\n"
     "  digit = digit + 1\n"
     "end\n"
     "return 'OK'\n";

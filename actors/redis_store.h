@@ -101,10 +101,12 @@ struct weir_redis_node {
 /*  Streams are looked for once; then those that are known are asked.                */
 typedef struct {
     bool under_way;
-    bool mapped;     // all servers are known
-    bool complete;   // all streams that were there at some time are known
-    uint64_t number; // of the request that it answers
-    unsigned out;    // answers to come
+    bool mapped;      // all servers are known
+    bool complete;    // all streams that were there at some time are known
+    uint64_t number;  // of the request that it answers
+    unsigned out;     // answers to come
+    int64_t asked_us; // when the streams were asked; 0: they were not
+    int64_t fresh_us; // until then nobody asks again
     bool fatal;
     char error[256]; // "": none yet
 } weir_redis_survey;
@@ -211,8 +213,8 @@ weir_err weir_redis_shards(weir_store *store, weir_store_shard **list, size_t *c
 void weir_redis_survey_run(weir_redis *self); // begins one that is asked for
 /*  A connection for reads cannot be made.                                          */
 void weir_redis_survey_failed(weir_redis *self, const weir_redis_node *node);
-/*  Brings the list up to date with a shard that was written first now.             */
-void weir_redis_list_add(weir_redis *self, weir_redis_shard *shard);
+/*  So many records were written.                                                   */
+void weir_redis_count(weir_redis_shard *shard, uint64_t records);
 
 /* --- Reading (redis_read.c) -------------------------------------------------------- */
 

@@ -6,11 +6,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "actors/redis_store.h"
+#include "runtime/clock.h"
 
 /*  shards () waits so long when it can answer by what was seen before: of the shards it
     knows the figures may be older then, but never one is missing.                   */
 static const int64_t short_wait_us = 250000;
 static const int64_t retry_us = 100000; // between two surveys that did not go well
+
+/*  Where entries are large it costs a server much to tell what a stream has: so between
+   two surveys is this time, and this many times that of the first one. Meanwhile what the
+    store has written is added to what was told.                                     */
+static const int64_t rest_us = 20000, rest_factor = 20;
 
 typedef struct {
     weir_redis_node *node;
@@ -55,11 +61,16 @@ static void publish(weir_redis *self)
     pthread_mutex_unlock(&self->mutex);
 }
 
-void weir_redis_list_add(weir_redis *self, weir_redis_shard *shard)
+void weir_redis_count(weir_redis_shard *shard, uint64_t records)
 {
+    int64_t now_ms = weir_clock_wall_ms();
+    if (!shard->exists || !shard->told.first)
+        shard->told =
+            (weir_store_shard){.shard = shard->id, .first = 1, .oldest_ms = now_ms};
     shard->exists = true;
-    shard->told = (weir_store_shard){.shard = shard->id, .first = 1};
-    if (self->survey.complete) publish(self);
+    shard->told.last += records;
+    shard->told.records += records;
+    shard->told.newest_ms = now_ms;
 }
 
 /* --- Ending ------------------------------------------------------------------------ */
@@ -67,10 +78,17 @@ void weir_redis_list_add(weir_redis *self, weir_redis_shard *shard)
 static void end(weir_redis *self)
 {
     weir_redis_survey *survey = &self->survey;
+    int64_t now = weir_clock_now_us();
     if (!survey->error[0]) {
         survey->complete = true;
         publish(self);
     }
+    if (survey->asked_us) {
+        int64_t took = now - survey->asked_us;
+        survey->fresh_us =
+            now + (rest_factor * took > rest_us ? rest_factor * took : rest_us);
+    }
+    survey->asked_us = 0;
     survey->under_way = false;
     pthread_mutex_lock(&self->mutex);
     self->surveys_done = survey->number;
@@ -179,6 +197,7 @@ static void ask_all(weir_redis *self)
         if (self->shards[i]->exists &&
             !weir_redis_conn_is_ready(self->shards[i]->node->reader))
             return;
+    self->survey.asked_us = weir_clock_now_us();
     for (size_t i = 0; i < self->shard_count; i++)
         if (self->shards[i]->exists) ask(self->shards[i]);
     if (!self->survey.out) end(self);
@@ -318,7 +337,9 @@ static void advance(weir_redis *self)
     weir_redis_node *node = self->nodes;
     while (node && (survey->complete || (survey->mapped && node->surveyed)))
         node = node->next;
-    if (!node)
+    if (!node && weir_clock_now_us() < survey->fresh_us)
+        end(self); // what is known is good enough
+    else if (!node)
         ask_all(self);
     else if (!weir_redis_conn_is_ready(node->reader))
         return;
@@ -396,7 +417,8 @@ weir_err weir_redis_store_epoch(weir_store *store, uint64_t *epoch, weir_report 
     weir_err err = survey(self, &until, false);
     while (err == WEIR_ETIMEOUT && !rc) {
         weir_redis_deadline(&soon, retry_us);
-        pthread_cond_timedwait(&self->changed, &self->mutex, &soon);
+        while (!pthread_cond_timedwait(&self->changed, &self->mutex, &soon))
+            continue;
         rc = weir_redis_is_past(&until) ? ETIMEDOUT : 0;
         if (!rc) err = survey(self, &until, false);
     }

@@ -169,15 +169,15 @@ static void settle(weir_redis_shard *self)
     }
 }
 
-static void prove(weir_redis_shard *self, weir_position at)
+/*  records: how many have come to what was proven before.                           */
+static void prove(weir_redis_shard *self, weir_position at, uint64_t records)
 {
-    bool news = weir_position_order(at, self->proven) > 0 && self->known;
     self->proven = at;
     self->known = true;
     if (weir_position_order(at, self->newest) > 0) self->newest = at;
-    if (news) {
+    if (records) {
         self->rounds = 0;
-        if (!self->exists) weir_redis_list_add(store_of(self), self);
+        weir_redis_count(self, records);
         weir_redis_tell(store_of(self));
     }
     settle(self);
@@ -277,9 +277,11 @@ static void judge_last(weir_redis_shard *self, const weir_redis_seen *seen)
                            : !is_ours_to_continue(self, seen)) {
         fail_fatally(self, "other_writer: the last id is %s, which is not ours", last);
     } else {
+        bool same_epoch = seen->last.a == self->proven.a;
+        uint64_t before = same_epoch ? self->proven.b : 0;
         self->trust = WEIR_REDIS_SURE;
         self->last = seen->last;
-        prove(self, seen->last);
+        prove(self, seen->last, self->known ? seen->last.b - before : 0);
         weir_redis_shard_ready(self);
     }
 }
@@ -298,7 +300,7 @@ static void looked(void *arg, const redisReply *reply)
     } else if (!weir_redis_seen_read(&seen, store_of(self), self, reply)) {
         fail_fatally(self, "the server's answer makes no sense");
     } else if (self->first) {
-        if (seen.exists && !self->exists) weir_redis_list_add(store_of(self), self);
+        self->exists = self->exists || seen.exists;
         judge_last(self, &seen);
     } else {
         self->trust = WEIR_REDIS_UNSURE;
@@ -341,7 +343,7 @@ static void called(void *arg, const redisReply *reply)
     } else if (weir_redis_says(reply, "OK")) {
         self->unanswered -= is.records;
         count_stored(store_of(self), is.records);
-        prove(self, is.last);
+        prove(self, is.last, is.records);
         weir_redis_shard_ready(self);
     } else if (reply->type == REDIS_REPLY_ERROR) {
         take_error(self, reply->str);

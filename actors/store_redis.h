@@ -16,6 +16,9 @@
     where a time is asked for (since_ms) it is looked for by halving, by the timestamps
     that records have; where these do not rise it may be a later or an earlier record.
 
+    What shards () tells is counted in entries, and may be some time old as far as
+   trimming goes: first is behind those that were trimmed.
+
     Redis 6.2 or later; what was trimmed is counted from 7.0 on.                     */
 #pragma once
 #include "actors/store.h"
@@ -36,9 +39,9 @@ typedef struct {
 extern const weir_redis_config weir_redis_defaults;
 
 /*  Opens whether the server is there or not. Writes wait for a connection that is being
-    made; they are answered RETRY when it fails or breaks. WEIR_EINVAL (url, prefix, bus,
-    a remote host without plaintext), WEIR_ESYS, with a report. A url's password is in no
-    text.                                                                           */
+    made; they are answered RETRY when it fails or breaks. WEIR_EINVAL (where names the
+    option), WEIR_EREFUSED (another host without plaintext), WEIR_ESYS, with a report. A
+    url's password is in no text.                                                   */
 weir_err weir_redis_store_new(weir_store **self_p, const weir_redis_config *config,
                               weir_report *report);
 

@@ -14,7 +14,6 @@
 
 #define NONCE UINT64_C(0x0123456789abcdef)
 
-/*  TSan does not see that the server's answer comes after its question.              */
 static char folder[64], local[96], url[128]; // local: its unix socket
 static uint16_t port;
 static help_server *server;

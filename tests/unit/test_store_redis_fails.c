@@ -428,6 +428,10 @@ static void other_writer_is_fatal(void **state)
     put(store, 1, 1, 1, 10, 20);
     DO("XADD weir:events:1 * a b"); // an id of its own
     put_badly(store, 1, 1, 11, WEIR_STORE_FATAL, "other_writer");
+    put(store, 2, 1, 1, 10, 20);
+    DO("XADD weir:events:2 7-7 a b");
+    DO("XDEL weir:events:2 7-7"); // its id stays
+    put_badly(store, 2, 1, 11, WEIR_STORE_FATAL, "other_writer: the last id is 7-7");
     close_store(&store);
     assert_int_equal(stream_length(0), 11);
 }
