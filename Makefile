@@ -187,7 +187,7 @@ blackbox: need $(BUILD)/bin/weir
 	@$(PYTEST) -n 3 --dist loadscope -m "not alone" tests/blackbox
 	@$(PYTEST) -m alone tests/blackbox
 
-soak: need all
+soak: need all need-cmocka $(BUILD)/tests/unit/test_bus_failing
 	@$(call modules,pytest)
 	$(PYTEST) tests/soak/*.py
 
@@ -200,11 +200,10 @@ asan:
 	@$(MAKE) --no-print-directory MODE=asan blackbox
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
-THREADED = actor actor_routes block bus bus_local bus_state clock engine groups_random \
-           help_store ledger link poll poll_order realm sandbox sink_file source_file \
-           store_disk store_disk_keep store_redis store_redis_cluster store_redis_fails \
-           store_redis_read tap \
-           uplink
+THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_shards \
+           bus_state clock engine groups_random help_store ledger link poll poll_order \
+           realm sandbox sink_file source_file store_disk store_disk_keep store_redis \
+           store_redis_cluster store_redis_fails store_redis_read tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

@@ -59,10 +59,13 @@ typedef struct {
                          // WEIR_FOREVER
     weir_ledger *ledger; // lent until the bus has ended; counts what is kept; NULL: none
 
-    /*  A bus in this process. Without a store it needs `take` or `reader`.          */
+    /*  A bus in this process. Without a store it needs `take` or `reader`; its name has
+        1 to 63 letters, digits, _ or -. With the option `listen` others read it: realm
+        or keys, below, say who may.                                                 */
     const char *const *options; // as a topology has them, names and values in turn, NULL
                                 // behind the last: "ring_bytes", "64MB"; NULL: none
-    const char *state_dir;      // folder for durable things; NULL: none
+    const char *state_dir; // folder for durable things: a store lies in bus/NAME there,
+                           // and the folder is made when it is missing; NULL: none
     weir_bus_take *take;
     void *take_arg;
     const char *reader; // inproc://NAME where an actor of this process listens
@@ -145,6 +148,7 @@ weir_bus_condition weir_bus_health(weir_bus *self, weir_report *report);
 /*  What a shard holds that is not safe.                                            */
 typedef struct {
     uint32_t shard;
+    bool active;       // it takes records; else it is about to retire, or has
     uint64_t unsafe;   // records
     int64_t oldest_us; // age of the oldest of them; 0: there are none
     char error[256];   // of its store, while that fails; "": none
@@ -164,10 +168,11 @@ typedef struct {
 } weir_bus_sums;
 void weir_bus_audit(weir_bus *self, weir_bus_sums *sums);
 
-/*  Makes it so many active shards; vnodes move without losing the order of a key, and who
-    goes is made safe first. WEIR_EINVAL: not within scale.min and scale.max;
-   WEIR_ETIMEOUT after timeout_ms: it goes on; WEIR_ECLOSED; a report (may be NULL) says
-   more.   */
+/*  Makes it so many active shards, and returns when they are; vnodes move without losing
+    the order of a key, and what a shard that goes has is made safe first. A policy (an
+    option scale.*) may change the number again. WEIR_EINVAL: not within scale.min and
+    scale.max (which is `shards` unless it is set); WEIR_ETIMEOUT after timeout_ms: it
+   goes on; WEIR_ECLOSED; a report (may be NULL) says more.                             */
 weir_err weir_bus_scale(weir_bus *self, uint32_t shards, int timeout_ms,
                         weir_report *report);
 

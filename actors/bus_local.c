@@ -1,9 +1,11 @@
 #include "actors/bus_local.h"
+#include "actors/bus_given.h"
 #include "actors/bus_node.h"
 #include "actors/bus_taker.h"
 #include "actors/poll.h"
 #include "runtime/clock.h"
 #include "runtime/handover.h"
+#include "runtime/plan.h"
 #include <unistd.h>
 
 /*  An actor of this bus, with what its owner keeps beside it.                      */
@@ -19,6 +21,7 @@ struct weir_bus_local {
     weir_bus_taker_config taking;
     char *name, *state_dir; // owned
     char endpoint[128];     // of who reads; "": nobody, there is a store
+    weir_realm *own_realm;  // for who reads from elsewhere; NULL: lent, or nobody may
     member node, taker;
     weir_store *store; // a given one, once it is owned
     uint64_t nonce;
@@ -36,65 +39,32 @@ struct weir_bus_local {
 /*  The threads block nowhere; so long it takes only where the machine stands still.  */
 static const int stop_ms = 60000;
 
-/* --- Options ----------------------------------------------------------------------- */
+static const char *name_of(const weir_bus_config *c)
+{
+    return c->name && *c->name ? c->name : weir_bus_defaults.name;
+}
 
-static weir_err set_number(const weir_option *row, void *config, const char *text,
+/* --- Checks ------------------------------------------------------------------------ */
+
+static weir_err wrong(weir_report *report, const char *where, const char *text)
+{
+    return weir_report_set(report, WEIR_EINVAL, where, "%s", text);
+}
+
+/*  Its name becomes that of a folder and of an actor; certificates are for those who read
+    it from elsewhere.                                                              */
+static weir_err check_node(const weir_bus_local *self, const weir_bus_config *c,
                            weir_report *report)
 {
-    char *end;
-    double number = strtod(text, &end);
-    bool whole = number > -9e18 && number < 9e18 && number == (double)(int64_t)number;
-    if (*text && *end == 0)
-        return weir_option_set_number(row, config, number, whole, report);
-    return weir_option_set_word(row, config, text, report);
-}
-
-static weir_err set_bool(const weir_option *row, void *config, const char *text,
-                         weir_report *report)
-{
-    if (streq(text, "true") || streq(text, "false"))
-        return weir_option_set_bool(row, config, streq(text, "true"), report);
-    return weir_report_set(report, WEIR_EINVAL, NULL, "expected true or false, got '%s'",
-                           text);
-}
-
-static bool is_word(const weir_option *row, const char *text)
-{
-    for (int i = 0; row->words && row->words[i]; i++)
-        if (streq(row->words[i], text)) return true;
-    return false;
-}
-
-static weir_err set_option(weir_bus_node_config *config, const char *name,
-                           const char *text, weir_report *report)
-{
-    const weir_option *row = weir_option_find(weir_bus_node_options, name);
-    if (!row)
-        return weir_report_set(report, WEIR_ENOTFOUND, name, "a bus has no such option");
-    weir_err err;
-    if (row->type == WEIR_OPTION_WORD || is_word(row, text))
-        err = weir_option_set_word(row, config, text, report);
-    else if (row->type == WEIR_OPTION_INT || row->type == WEIR_OPTION_NUMBER)
-        err = set_number(row, config, text, report);
-    else if (row->type == WEIR_OPTION_BOOL)
-        err = set_bool(row, config, text, report);
-    else
-        err = weir_option_set_text(row, config, text, report);
-    if (err && report) snprintf(report->where, sizeof report->where, "%s", name);
-    return err;
-}
-
-static weir_err set_options(weir_bus_local *self, const weir_bus_config *c,
-                            weir_report *report)
-{
-    weir_err err = WEIR_OK;
-    weir_options_copy(weir_bus_node_options, &self->config, &weir_bus_node_defaults,
-                      sizeof self->config);
-    for (const char *const *o = c->options; o && *o && !err; o += 2) {
-        if (!o[1]) return weir_report_set(report, WEIR_EINVAL, o[0], "has no value");
-        err = set_option(&self->config, o[0], o[1], report);
-    }
-    return err ? err : weir_bus_options_check(&self->config.bus, report);
+    if (!weir_plan_is_name(name_of(c)))
+        return wrong(report, "name", "has 1 to 63 letters, digits, _ or -");
+    if (c->server || c->plaintext)
+        return wrong(report, c->server ? "server" : "plaintext",
+                     "is for a bus elsewhere, and connect is not set");
+    if ((c->keys || c->realm) && !self->config.bus.listen)
+        return wrong(report, c->keys ? "keys" : "realm",
+                     "serves nobody: neither connect nor the option listen is set");
+    return WEIR_OK;
 }
 
 /*  Somebody must make its records safe, and only one kind of them can.              */
@@ -103,25 +73,34 @@ static weir_err check_readers(const weir_bus_local *self, const weir_bus_config 
 {
     const weir_bus_options *o = &self->config.bus;
     bool disk = o->store == WEIR_BUS_DISK;
-    if (disk && c->store)
-        return weir_report_set(report, WEIR_EINVAL, "store", "there is one already");
+    if (disk && c->store) return wrong(report, "store", "there is one already");
     if (disk && !o->path && !c->state_dir)
-        return weir_report_set(report, WEIR_EINVAL, "state_dir",
-                               "a disk store needs a folder: state_dir or disk.path");
+        return wrong(report, "state_dir",
+                     "a disk store needs a folder: state_dir or disk.path");
     if (!disk && !c->store && !c->take && !c->reader)
-        return weir_report_set(report, WEIR_EINVAL, "take",
-                               "a bus without store needs somebody who takes its "
-                               "records: take, reader, or the option store");
+        return wrong(report, "take",
+                     "a bus without store needs somebody who takes its records: take, "
+                     "reader, or the option store");
     if ((disk || c->store) && (c->take || c->reader))
-        return weir_report_set(report, WEIR_EINVAL, c->take ? "take" : "reader",
-                               "a bus with a store is read by weir_bus_poller and "
-                               "weir_bus_groups");
-    if (c->take && c->reader)
-        return weir_report_set(report, WEIR_EINVAL, "reader", "either take or reader");
+        return wrong(report, c->take ? "take" : "reader",
+                     "a bus with a store is read by weir_bus_poller and weir_bus_groups");
+    if (c->take && c->reader) return wrong(report, "reader", "either take or reader");
     if (c->reader && strncmp(c->reader, "inproc://", 9))
-        return weir_report_set(report, WEIR_EINVAL, "reader",
-                               "expected inproc://NAME, where an actor listens");
+        return wrong(report, "reader", "expected inproc://NAME, where an actor listens");
     return WEIR_OK;
+}
+
+static weir_err read_config(weir_bus_local *self, const weir_bus_config *c,
+                            weir_report *report)
+{
+    weir_options_copy(weir_bus_node_options, &self->config, &weir_bus_node_defaults,
+                      sizeof self->config);
+    weir_err err = weir_bus_given_read(&self->config, c->options, report);
+    if (!err) err = check_node(self, c, report);
+    if (!err) err = check_readers(self, c, report);
+    if (!err && self->config.bus.listen && !c->realm)
+        err = weir_realm_new(&self->own_realm, c->keys, report);
+    return err;
 }
 
 /* --- Starting ---------------------------------------------------------------------- */
@@ -195,15 +174,17 @@ static weir_err start_node(weir_bus_local *self, weir_report *report)
 
 static void fill(weir_bus_local *self, const weir_bus_config *c, int look_fd)
 {
-    const char *name = c->name && *c->name ? c->name : weir_bus_defaults.name;
-    self->name = strdup(name);
+    self->name = strdup(name_of(c));
     self->state_dir = c->state_dir ? strdup(c->state_dir) : NULL;
     if (!self->name || (c->state_dir && !self->state_dir)) abort();
     member_init(&self->node, &self->config.node, c);
     member_init(&self->taker, &self->taking.node, c);
     self->node.vitals.wake_fd = look_fd;
     self->config.node.name = self->name;
-    self->config.node.state_dir = self->state_dir;
+    /*  Dead letters lie there; the working folder is the host's own.               */
+    self->config.node.state_dir =
+        self->state_dir ? self->state_dir : self->config.bus.path;
+    self->config.node.realm = c->realm ? c->realm : self->own_realm;
     self->hub = self->config.hub = weir_hub_new(self->name, &self->config.bus);
     if (c->store) weir_hub_lend_store(self->hub, c->store);
     pthread_mutex_init(&self->lock, NULL);
@@ -221,8 +202,7 @@ weir_err weir_bus_local_new(weir_bus_local **self_p, const weir_bus_config *conf
     *self_p = NULL;
     weir_bus_local *self = calloc(1, sizeof *self);
     if (!self) abort();
-    weir_err err = set_options(self, config, report);
-    if (!err) err = check_readers(self, config, report);
+    weir_err err = read_config(self, config, report);
     if (err) {
         weir_options_free(weir_bus_node_options, &self->config);
         free(self);
@@ -342,37 +322,18 @@ static void look_at(weir_hub_shard *from, weir_bus_shard *shard, int64_t now_us)
 {
     weir_shard_stats stats;
     weir_hub_look(from, &stats);
-    *shard = (weir_bus_shard){.shard = from->id, .unsafe = resident(&stats)};
+    *shard = (weir_bus_shard){.shard = from->id,
+                              .active = from->state == WEIR_SHARD_ACTIVE,
+                              .unsafe = resident(&stats)};
     if (stats.oldest_us) shard->oldest_us = now_us - stats.oldest_us;
     memcpy(shard->error, stats.dispatch.error, sizeof shard->error);
-}
-
-static int by_id(const void *a, const void *b)
-{
-    const weir_hub_shard *const *x = a, *const *y = b;
-    return ((*x)->id > (*y)->id) - ((*x)->id < (*y)->id);
-}
-
-static size_t sorted(weir_hub *hub, weir_hub_shard ***list)
-{
-    size_t count = 0;
-    weir_hub_shard *first = weir_hub_shards(hub), *s;
-    for (s = first; s; s = s->next)
-        count++;
-    *list = calloc(count + 1, sizeof **list);
-    if (!*list) abort();
-    count = 0;
-    for (s = first; s; s = s->next)
-        (*list)[count++] = s;
-    qsort(*list, count, sizeof **list, by_id);
-    return count;
 }
 
 /*  With the lock, which keeps the hub.                                             */
 static size_t look_at_all(weir_bus_local *self, weir_bus_shard *shards, size_t max)
 {
-    weir_hub_shard **list;
-    size_t count = sorted(self->hub, &list);
+    size_t count;
+    weir_hub_shard **list = weir_hub_list(self->hub, &count);
     int64_t now_us = weir_clock_now_us();
     for (size_t i = 0; i < count && i < max; i++)
         look_at(list[i], &shards[i], now_us);
@@ -499,6 +460,7 @@ void weir_bus_local_destroy(weir_bus_local **self_p)
     pthread_cond_destroy(&self->moved);
     pthread_mutex_destroy(&self->lock);
     pthread_mutex_destroy(&self->ask);
+    weir_realm_destroy(&self->own_realm);
     weir_options_free(weir_bus_node_options, &self->config);
     free(self->left);
     free(self->name);

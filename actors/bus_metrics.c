@@ -199,7 +199,7 @@ static void put_stored(const weir_class_metric *self, const void *config,
 
 /* --- Groups ------------------------------------------------------------------------ */
 
-enum { GROUP_LAG, GROUP_COMMIT, GROUP_SHED, GROUP_DELIVERED };
+enum { GROUP_LAG, GROUP_COMMIT, GROUP_SHED, GROUP_DEAD, GROUP_DELIVERED };
 
 static int64_t group_number(const weir_group_look *g, int which)
 {
@@ -210,6 +210,8 @@ static int64_t group_number(const weir_group_look *g, int which)
         return (int64_t)g->commit.a;
     case GROUP_SHED:
         return (int64_t)g->shed;
+    case GROUP_DEAD:
+        return (int64_t)g->dead;
     default:
         return g->held;
     }
@@ -299,6 +301,9 @@ const weir_class_metric weir_bus_metrics[] = {
     {"weir_group_shed_total", "shard, group",
      "records that `keep` removed before the group has read them", COUNTER, put_groups,
      GROUP_SHED},
+    {"weir_group_dead_total", "shard, group",
+     "records that became dead letters since the group could not deal with them", COUNTER,
+     put_groups, GROUP_DEAD},
     {"weir_group_delivered", "shard, group",
      "records that its members have and have not acknowledged", GAUGE, put_groups,
      GROUP_DELIVERED},

@@ -12,7 +12,7 @@
 typedef struct {
     weir_actor *kit;
     const weir_bus_node_config *config;
-    weir_node node; // what shards inherit
+    weir_node node; // what shards inherit, its tap, too
     weir_hub *hub, *own_hub;
     weir_bus_shards *shards;
     weir_scaling *scaling; // NULL: no policy
@@ -127,7 +127,7 @@ static weir_err open_hub(bus_node *self, weir_report *report)
     self->hub = self->config->hub;
     if (!self->hub)
         self->hub = self->own_hub = weir_hub_new(self->node.name, &self->config->bus);
-    return weir_hub_open(self->hub, self->node.state_dir, report);
+    return weir_hub_open(self->hub, self->node.state_dir, self->node.ledger, report);
 }
 
 /*  Other processes read what is stored, and nothing else.                          */
@@ -138,6 +138,7 @@ static weir_err open_server(bus_node *self, weir_report *report)
     self->server_config = (weir_bus_server_config){
         .node = self->node, .hub = self->hub, .bus_vitals = self->node.vitals};
     self->server_config.node.vitals = NULL;
+    self->server_config.node.tap = NULL;
     self->server_config.node.report = &self->server_report;
     self->server_config.node.ended = &self->server_ended;
     self->server = zactor_new(weir_bus_server, &self->server_config);
@@ -200,6 +201,7 @@ static void fini(void *arg)
         weir_actor_stuck(self->kit);
         return;
     }
+    if (self->hub) weir_hub_leave(self->hub, self->node.vitals);
     weir_hub_destroy(&self->own_hub);
     if (self->wake_fd >= 0) close(self->wake_fd);
 }
@@ -222,14 +224,27 @@ static weir_err check(const void *config, weir_report *report)
     return weir_bus_options_check(&c->bus, report);
 }
 
+static weir_err check_readable(const bus_node *self, weir_report *report)
+{
+    if (!weir_hub_store(self->hub)) return WEIR_OK;
+    return weir_report_set(report, WEIR_EINVAL, NULL,
+                           "a bus with a store is read by cursor");
+}
+
 static weir_err connect_reader(void *arg, const weir_endpoint *endpoint,
                                const char *reader, weir_report *report)
 {
     bus_node *self = arg;
-    if (weir_hub_store(self->hub))
-        return weir_report_set(report, WEIR_EINVAL, NULL,
-                               "a bus with a store is read by cursor");
-    return weir_bus_shards_connect(self->shards, endpoint, reader, report);
+    weir_err err = check_readable(self, report);
+    return err ? err : weir_bus_shards_connect(self->shards, endpoint, reader, report);
+}
+
+static weir_err join_bus(void *arg, weir_route *route, const char *reader,
+                         weir_report *report)
+{
+    bus_node *self = arg;
+    weir_err err = check_readable(self, report);
+    return err ? err : weir_bus_shards_route(self->shards, route, reader, report);
 }
 
 static void start(void *arg)
@@ -493,6 +508,7 @@ const weir_class weir_bus_node_class = {
     .fini = fini,
     .start = start,
     .connect = connect_reader,
+    .join = join_bus,
     .pause = pause_shards,
     .drain = drain,
 };

@@ -1,5 +1,6 @@
 #include "actors/bus_peers.h"
 #include "actors/bus_request.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 #include "runtime/rundir.h"
 #include <errno.h>
@@ -71,6 +72,7 @@ typedef struct {
 static void left(void *data, void *hint)
 {
     sent *s = hint;
+    weir_handover_take(s);
     s->of->bytes -= s->size;
     s->of->all->bytes -= s->size;
     eventfd_write(s->of->all->fd, 1);
@@ -87,6 +89,7 @@ static void make_message(weir_bus_peer *peer, zmq_msg_t *message, weir_buffer *b
     s->of->references++;
     s->of->bytes += s->size;
     s->of->all->bytes += s->size;
+    weir_handover_give(s);
     if (zmq_msg_init_data(message, bytes->data, bytes->size, left, s)) abort();
     *bytes = (weir_buffer){0};
 }

@@ -196,7 +196,7 @@ void weir_bus_reply_groups(weir_buffer *out, const weir_bus_request *request,
     weir_put_array(out, (uint32_t)count);
     for (size_t i = 0; i < count; i++) {
         const weir_group_look *look = &list[i];
-        weir_put_map(out, 10);
+        weir_put_map(out, 11);
         put_text(out, "group");
         put_text(out, look->group);
         put_count(out, "shard", look->shard);
@@ -206,6 +206,7 @@ void weir_bus_reply_groups(weir_buffer *out, const weir_bus_request *request,
         put_count(out, "done", look->done);
         put_count(out, "shed", look->shed);
         put_count(out, "lag", look->lag);
+        put_count(out, "dead", look->dead);
         put_count(out, "held", look->held);
         put_text(out, "member");
         put_text(out, look->member);

@@ -143,14 +143,13 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
 
 /*  A shard counts what it turns away for good, and says so in its audit; elsewhere
     nobody would.                                                                   */
-static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
-                        const char *text)
+static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     sender *self = arg;
-    uint32_t records = weir_block_records(block);
+    uint32_t records = weir_block_records(refusal->block);
     if (!self->config->route) return WEIR_EREFUSED;
     weir_log(WEIR_WARN, "records refused count=%" PRIu32 " code=%s text=\"%s\"", records,
-             code, text);
+             refusal->code, refusal->text);
     entry->fates.done -= records;
     entry->fates.dropped += records;
     return WEIR_OK;

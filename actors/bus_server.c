@@ -34,6 +34,14 @@ typedef struct waiting {
     weir_page page;
 } waiting;
 
+/*  An ack or a nack that is taken and not durable; its reply waits for that. Not longer
+    than those that are read with it, so its client and that one's member are there. */
+typedef struct {
+    weir_bus_peer *peer;
+    bool delimited, has_id;
+    uint64_t id;
+} settling;
+
 typedef struct {
     weir_actor *kit;
     const weir_bus_server_config *config;
@@ -47,6 +55,8 @@ typedef struct {
     unsigned members; // so far
     uint64_t refused;
     int64_t complained_us;
+    settling answered[MESSAGES_A_TURN];
+    size_t answered_count;
 } bus_server;
 
 /*  A request that is being answered.                                                   */
@@ -92,6 +102,51 @@ static void reply_not_joined(const call *c)
     reply_error(c, "not_joined",
                 "join a group first: you have not, or were silent for too long, or the "
                 "group was removed");
+}
+
+/* --- Settling ---------------------------------------------------------------------- */
+
+static void put_settling(const call *c)
+{
+    bus_server *self = c->server;
+    self->answered[self->answered_count++] = (settling){.peer = c->peer,
+                                                        .delimited = c->delimited,
+                                                        .has_id = c->request->has_id,
+                                                        .id = c->request->id};
+}
+
+/*  What the requests of one group have done is one commit.                             */
+static void settle_group(bus_server *self, const char *group)
+{
+    weir_report report = {0};
+    weir_err err = WEIR_OK;
+    bool asked = false;
+    size_t left = 0;
+    for (size_t i = 0; i < self->answered_count; i++) {
+        settling *s = &self->answered[i];
+        membership *m = s->peer->member;
+        if (!streq(m->group, group)) {
+            self->answered[left++] = *s;
+            continue;
+        }
+        if (!asked) err = weir_groups_settle(self->groups, m->member, &report);
+        asked = true;
+        weir_bus_request request = {.has_id = s->has_id, .id = s->id};
+        call c = {self, s->peer, s->delimited, &request};
+        if (err)
+            reply_report(&c, "failed", &report);
+        else
+            reply_ok(&c);
+    }
+    self->answered_count = left;
+}
+
+static void settle(bus_server *self)
+{
+    while (self->answered_count) {
+        const membership *m = self->answered[0].peer->member;
+        settle_group(self, m->group);
+    }
 }
 
 /* --- Waiting ----------------------------------------------------------------------- */
@@ -326,6 +381,7 @@ static void leave(bus_server *self, weir_bus_peer *peer)
 {
     membership *m = peer->member;
     if (!m) return;
+    settle(self);
     peer->member = NULL;
     peer->held--;
     membership_destroy(self, &m);
@@ -407,7 +463,14 @@ static void do_fetch(const call *c)
         enqueue(self, w);
 }
 
-static weir_group_config config_of(const weir_bus_request *r)
+/*  No node here has had it.                                                            */
+static void buried(void *arg)
+{
+    bus_server *self = arg;
+    weir_count_add(self->config->bus_vitals, WEIR_COUNT_GIVEN_UP, 1);
+}
+
+static weir_group_config config_of(bus_server *self, const weir_bus_request *r)
 {
     static const int starts[] = {
         [WEIR_AT_START] = WEIR_GROUP_START,
@@ -419,6 +482,8 @@ static weir_group_config config_of(const weir_bus_request *r)
     bool timed = r->ack_timeout_ms != WEIR_NONE;
     config.ack_timeout_us = timed ? r->ack_timeout_ms * 1000 : WEIR_NONE;
     config.member_timeout_us = WEIR_NONE; // only we know when it spoke last
+    config.buried = buried;
+    config.arg = self;
     config.retry.first_us = (int64_t)r->retry_first_ms * 1000;
     config.retry.max_us = (int64_t)r->retry_max_ms * 1000;
     config.max_deliver = r->max_deliver;
@@ -460,7 +525,7 @@ static membership *membership_new(const call *c)
 static void do_join(const call *c)
 {
     bus_server *self = c->server;
-    weir_group_config config = config_of(c->request);
+    weir_group_config config = config_of(self, c->request);
     weir_report report = {0};
     leave(self, c->peer);
     membership *m = membership_new(c);
@@ -482,12 +547,13 @@ static void do_join(const call *c)
     reply_ok(c);
 }
 
-static void reply_settled(const call *c, weir_err err, const weir_report *report)
+/*  It is answered when it is durable, or at once when it was not taken.                */
+static void reply_taken(const call *c, weir_err err, const weir_report *report)
 {
     if (err)
         reply_report(c, err == WEIR_EREFUSED ? "not_owner" : "failed", report);
     else
-        reply_ok(c);
+        put_settling(c);
 }
 
 static void do_ack(const call *c)
@@ -499,9 +565,9 @@ static void do_ack(const call *c)
         reply_not_joined(c);
         return;
     }
-    weir_err err = weir_groups_ack(c->server->groups, m->member, (uint32_t)r->shard,
-                                   (weir_position){r->a, r->b}, r->up_to, &report);
-    reply_settled(c, err, &report);
+    weir_err err = weir_groups_ack_soon(c->server->groups, m->member, (uint32_t)r->shard,
+                                        (weir_position){r->a, r->b}, r->up_to, &report);
+    reply_taken(c, err, &report);
 }
 
 static void do_nack(const call *c)
@@ -515,10 +581,10 @@ static void do_nack(const call *c)
     }
     int64_t delay_us = r->delay_ms < 0 ? -1 : r->delay_ms * 1000;
     weir_err err =
-        weir_groups_nack(c->server->groups, m->member, (uint32_t)r->shard,
-                         (weir_position){r->a, r->b}, delay_us, r->why, &report);
+        weir_groups_nack_soon(c->server->groups, m->member, (uint32_t)r->shard,
+                              (weir_position){r->a, r->b}, delay_us, r->why, &report);
     c->server->woken = true;
-    reply_settled(c, err, &report);
+    reply_taken(c, err, &report);
 }
 
 static void do_leave(const call *c)
@@ -587,6 +653,7 @@ static bool read_messages(bus_server *self)
         answer(self, &message);
         count++;
     }
+    settle(self);
     return count > 0;
 }
 

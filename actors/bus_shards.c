@@ -1,4 +1,5 @@
 #include "actors/bus_shards.h"
+#include "actors/bus_moves.h"
 #include "runtime/clock.h"
 #include "runtime/handover.h"
 #include "runtime/log.h"
@@ -24,6 +25,7 @@ typedef struct member {
 
 typedef struct {
     char *endpoint, *reader; // owned
+    weir_route *route;       // instead of the endpoint, a reference; NULL: none
 } reader;
 
 struct weir_bus_shards {
@@ -80,29 +82,6 @@ uint32_t weir_bus_shards_active(const weir_bus_shards *self)
     return count;
 }
 
-static void note_move(weir_shard_table *t, uint32_t from, uint32_t to)
-{
-    for (size_t i = 0; i < t->move_count; i++)
-        if (t->moves[i].from == from && t->moves[i].to == to) return;
-    t->moves = realloc(t->moves, (t->move_count + 1) * sizeof *t->moves);
-    if (!t->moves) abort();
-    t->moves[t->move_count++] = (weir_move){from, to, t->version};
-}
-
-/*  Where the fence of a move is not stored yet, who takes the vnodes on from there is
-    behind the first shard, too.                                                    */
-static void note_detours(weir_shard_table *t)
-{
-    for (size_t before = 0; before < t->move_count;) {
-        before = t->move_count;
-        for (size_t i = 0; i < before; i++)
-            for (size_t j = 0; j < before; j++)
-                if (t->moves[i].to == t->moves[j].from &&
-                    t->moves[i].from != t->moves[j].to)
-                    note_move(t, t->moves[i].from, t->moves[j].to);
-    }
-}
-
 /*  Gives the vnodes to the active shards; what moves from a shard that had some is noted.
  */
 static void assign(weir_bus_shards *self)
@@ -111,10 +90,7 @@ static void assign(weir_bus_shards *self)
     uint32_t *ids, count = active_ids(self, &ids);
     t->version++;
     weir_scale_assign(t->owners, t->vnodes, ids, count);
-    for (uint32_t v = 0; v < t->vnodes; v++)
-        if (self->owners[v] != t->owners[v] && find_row(self, self->owners[v]))
-            note_move(t, self->owners[v], t->owners[v]);
-    note_detours(t);
+    weir_moves_note(t, self->owners);
     free(ids);
 }
 
@@ -181,8 +157,11 @@ static weir_err tell(member *m, const char *command, weir_report *report)
 static weir_err connect_reader(member *m, const reader *r, weir_report *report)
 {
     zmsg_t *reply = NULL;
-    weir_err err = weir_actor_ask(m->actor, &reply, "CONNECT", m->config.node.name,
-                                  r->endpoint, r->reader, NULL);
+    char route[32];
+    snprintf(route, sizeof route, "%p", (void *)r->route);
+    weir_err err = weir_actor_ask(m->actor, &reply, r->route ? "ROUTE" : "CONNECT",
+                                  m->config.node.name, r->route ? route : r->endpoint,
+                                  r->reader, NULL);
     char *text = reply ? zmsg_popstr(reply) : NULL;
     if (err)
         weir_report_set(report, err, NULL, "shard %" PRIu32 ": %s", m->id,
@@ -324,12 +303,9 @@ static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
                : WEIR_OK;
 }
 
-/*  A shard that does not run takes no vnodes on any more.                          */
-static bool is_fenced(const weir_bus_shards *self, uint32_t id)
+static bool is_fenced(const member *m)
 {
-    member *m = find_member(self, id);
     zmsg_t *reply = NULL;
-    if (!m) return true;
     weir_err err = weir_actor_ask(m->actor, &reply, "FENCED", NULL);
     char *text = reply ? zmsg_popstr(reply) : NULL;
     bool fenced = !err && text && streq(text, "1");
@@ -338,14 +314,22 @@ static bool is_fenced(const weir_bus_shards *self, uint32_t id)
     return fenced;
 }
 
-/*  Moves whose fences are stored need not be known any more.                       */
+/*  Moves whose fences are stored need not be known any more. Not while vnodes move: the
+    fences of that change are not known to their shards yet.                        */
 static void forget_moves(weir_bus_shards *self)
 {
-    weir_shard_table *t = &self->table;
-    size_t kept = 0;
-    for (size_t i = 0; i < t->move_count; i++)
-        if (!is_fenced(self, t->moves[i].to)) t->moves[kept++] = t->moves[i];
-    t->move_count = kept;
+    for (member *m = self->members; m; m = m->next)
+        if (m->state == WEIR_SHARD_ACTIVE && weir_moves_lead_to(&self->table, m->id) &&
+            is_fenced(m))
+            weir_moves_forget(&self->table, m->id);
+}
+
+static weir_err forget_stored_moves(weir_bus_shards *self, weir_report *report)
+{
+    size_t before = self->table.move_count;
+    if (self->version || !before) return WEIR_OK;
+    forget_moves(self);
+    return self->table.move_count == before ? WEIR_OK : store_table(self, report);
 }
 
 static uint64_t last_offset(const weir_store_shard *list, size_t count, uint32_t id)
@@ -378,17 +362,24 @@ static weir_err release(weir_bus_shards *self, member *m, const weir_store_shard
                                   "shard %" PRIu32 " cannot release", m->id);
 }
 
+/*  What shards have stored of the vnodes that moved from them is there.            */
 static weir_err release_all(weir_bus_shards *self, weir_report *report)
 {
     weir_store *store = weir_hub_store(self->config.hub);
     weir_store_shard *list = NULL;
-    size_t count = 0;
+    weir_fence *fences = NULL;
+    size_t count = 0, fence_count = 0;
     weir_err err = WEIR_OK;
     if (!self->table.move_count) return WEIR_OK;
     if (store) err = store->class->shards(store, &list, &count, report);
+    if (store && !err) err = store->class->fences(store, &fences, &fence_count, report);
+    if (!err)
+        weir_moves_settle(&self->table,
+                          &(weir_moves_stored){list, count, fences, fence_count});
     for (member *m = self->members; m && !err; m = m->next)
         err = release(self, m, list, count, report);
     free(list);
+    free(fences);
     return err;
 }
 
@@ -556,7 +547,8 @@ weir_err weir_bus_shards_go_on(weir_bus_shards *self, weir_report *report)
     if (self->version &&
         weir_route_is_marked(weir_hub_route(self->config.hub), self->version))
         err = finish_moves(self, report);
-    return err ? err : retire_ended(self, report);
+    if (!err) err = retire_ended(self, report);
+    return err ? err : forget_stored_moves(self, report);
 }
 
 const uint32_t *weir_bus_shards_changed(const weir_bus_shards *self, uint32_t *count)
@@ -575,18 +567,31 @@ bool weir_bus_shards_is_changing(const weir_bus_shards *self)
 
 /* --- All of them ------------------------------------------------------------------- */
 
-weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
-                                 const char *name, weir_report *report)
+static weir_err add_reader(weir_bus_shards *self, reader new, weir_report *report)
 {
     self->readers =
         realloc(self->readers, (self->reader_count + 1) * sizeof *self->readers);
     if (!self->readers) abort();
     reader *r = &self->readers[self->reader_count++];
-    *r = (reader){strdup(endpoint->endpoint), strdup(name)};
+    *r = new;
     weir_err err = WEIR_OK;
     for (member *m = self->members; m && !err; m = m->next)
         err = connect_reader(m, r, report);
     return err;
+}
+
+weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
+                                 const char *name, weir_report *report)
+{
+    reader new = {.endpoint = strdup(endpoint->endpoint), .reader = strdup(name)};
+    return add_reader(self, new, report);
+}
+
+weir_err weir_bus_shards_route(weir_bus_shards *self, weir_route *route, const char *name,
+                               weir_report *report)
+{
+    reader new = {.route = weir_route_dup(route), .reader = strdup(name)};
+    return add_reader(self, new, report);
 }
 
 weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
@@ -700,6 +705,20 @@ static weir_err load_table(weir_bus_shards *self, weir_report *report)
     return store_table(self, report);
 }
 
+/*  Nothing is parked, but the fences of moves that were under way are due. What shards of
+    an earlier start have given to the store, and it has not stored yet, comes before
+    them.                                                                           */
+static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
+{
+    weir_store *store = weir_hub_store(self->config.hub);
+    size_t before = self->table.move_count;
+    weir_err err = WEIR_OK;
+    if (store && before)
+        err = store->class->flush(store, self->options->flush_timeout_us, report);
+    if (!err) err = release_all(self, report);
+    return err || self->table.move_count == before ? err : store_table(self, report);
+}
+
 static weir_err start_all(weir_bus_shards *self, weir_report *report)
 {
     weir_err err = WEIR_OK;
@@ -708,8 +727,7 @@ static weir_err start_all(weir_bus_shards *self, weir_report *report)
         err = start_member(self, self->table.rows[i].id, report);
         if (!err) set_state(self, self->table.rows[i].id, WEIR_SHARD_ACTIVE);
     }
-    /*  Nothing is parked, but the fences of moves that were under way are due.     */
-    return err ? err : release_all(self, report);
+    return err ? err : end_earlier_moves(self, report);
 }
 
 weir_err weir_bus_shards_new(weir_bus_shards **self_p,
@@ -741,6 +759,7 @@ weir_err weir_bus_shards_destroy(weir_bus_shards **self_p)
     if (err) return err; // the threads use what they were given
     for (size_t i = 0; i < self->reader_count; i++) {
         free(self->readers[i].endpoint);
+        weir_route_destroy(&self->readers[i].route);
         free(self->readers[i].reader);
     }
     free(self->readers);

@@ -14,14 +14,16 @@ typedef struct {
     weir_hub *hub;         // lent
     const weir_node *node; // of the bus, lent; what shards inherit
     uint64_t epoch;
-    int wake_fd; // eventfd that shards wake when they fail, and the route when it moves
-                 // on
+    int wake_fd; // eventfd that shards wake when they fail or their fences are stored,
+                 // and the route when it moves on
 } weir_bus_shards_config;
 
 typedef struct weir_bus_shards weir_bus_shards;
 
 /*  Starts the shards that were active before, or as many as the options say, and
-   publishes the first map. Errors fill the report; blocks on disk. */
+    publishes the first map. After moves that were not ended what the store was given
+    before is awaited, for flush_timeout at most. Errors fill the report (WEIR_ETIMEOUT:
+    it is not stored); blocks on disk.                                              */
 weir_err weir_bus_shards_new(weir_bus_shards **self_p,
                              const weir_bus_shards_config *config, weir_report *report);
 /*  Stops all shards; what they hold is given up. WEIR_ETIMEOUT: one is stuck.       */
@@ -30,6 +32,9 @@ weir_err weir_bus_shards_destroy(weir_bus_shards **self_p);
 /*  A reader of all shards, of a bus without store, also of those that start later.  */
 weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
                                  const char *reader, weir_report *report);
+/*  The same for another bus, whose shards they all send to.                        */
+weir_err weir_bus_shards_route(weir_bus_shards *self, weir_route *route,
+                               const char *reader, weir_report *report);
 
 /*  A command for all that run; the first error.                                    */
 weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
@@ -46,8 +51,8 @@ bool weir_bus_shards_is_changing(const weir_bus_shards *self);
 weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
                                 const uint32_t *order, weir_report *report);
 
-/*  What has come to an end is finished. After each wake. Errors are a failure of the bus:
-    a shard has failed, or the state cannot be written.                             */
+/*  What has come to an end is finished, fences that are stored too. After each wake.
+   Errors are a failure of the bus: a shard has failed, or the state cannot be written. */
 weir_err weir_bus_shards_go_on(weir_bus_shards *self, weir_report *report);
 
 /*  The ids that the last change added or drains; lent.                             */

@@ -387,7 +387,7 @@ static int forget_rows(MDB_txn *txn, MDB_dbi table, void *arg)
         MDB_val key = {.mv_size = step->prefix, .mv_data = step->key}, bytes;
         rc = mdb_cursor_get(cursor, &key, &bytes, MDB_SET_RANGE);
         if (!rc && !is_of_group(step, &key)) break;
-        if (!rc) rc = mdb_cursor_del(cursor, 0);
+        if (!rc) rc = weir_bus_db_delete(cursor);
     }
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? 0 : rc;

@@ -165,6 +165,7 @@ static void put_group_counts(weir_buffer *out, const weir_group_look *g)
     put(out, "done", g->done);
     put(out, "shed", g->shed);
     put(out, "lag", g->lag);
+    put(out, "dead", g->dead);
     put(out, "held", g->held);
 }
 
@@ -185,6 +186,7 @@ static void add_look(weir_group_look *sum, const weir_group_look *g)
     sum->done += g->done;
     sum->shed += g->shed;
     sum->lag += g->lag;
+    sum->dead += g->dead;
     sum->held += g->held;
 }
 

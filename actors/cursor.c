@@ -178,6 +178,13 @@ void weir_cursor_fini(weir_cursor *self)
     *self = (weir_cursor){0};
 }
 
+void weir_cursor_move(weir_cursor *self, weir_cursor *from)
+{
+    weir_cursor_fini(self);
+    *self = *from;
+    *from = (weir_cursor){0};
+}
+
 /* --- Places ------------------------------------------------------------------------ */
 
 /*  Index of the first mark that is not before the shard.                           */

@@ -29,6 +29,9 @@ weir_err weir_cursor_read(weir_cursor *self, const char *text, size_t size,
                           uint64_t nonce, weir_report *report);
 void weir_cursor_fini(weir_cursor *self);
 
+/*  Becomes what the other one is, which is the start afterwards. What it was is freed. */
+void weir_cursor_move(weir_cursor *self, weir_cursor *from);
+
 /*  The place in a shard; the zero position when the cursor does not know it.       */
 weir_position weir_cursor_get(const weir_cursor *self, uint32_t shard);
 void weir_cursor_set(weir_cursor *self, uint32_t shard, weir_position at);

@@ -55,6 +55,67 @@ bool weir_disk_gap_read(weir_disk_gap *self, weir_disk_key key, const void *valu
     return self->first && self->first <= key.last && key.last < UINT64_MAX;
 }
 
+/* --- Counts ------------------------------------------------------------------------ */
+
+static const char counts_mark[5] = "shard";
+
+void weir_disk_counts_pack(const weir_disk_counts *self, uint32_t shard,
+                           uint8_t key[WEIR_DISK_COUNTS_KEY_SIZE],
+                           uint8_t value[WEIR_DISK_COUNTS_SIZE])
+{
+    memcpy(key, counts_mark, sizeof counts_mark);
+    put(key + sizeof counts_mark, shard, 4);
+    put(value, self->last, 8);
+    put(value + 8, self->trimmed, 8);
+    put(value + 16, self->damaged, 8);
+    put(value + 24, self->bytes, 8);
+    put(value + 32,
+        XXH3_64bits_withSeed(value, 32, XXH3_64bits(key, WEIR_DISK_COUNTS_KEY_SIZE)), 8);
+}
+
+bool weir_disk_counts_is_key(const void *key, size_t size)
+{
+    return size == WEIR_DISK_COUNTS_KEY_SIZE &&
+           !memcmp(key, counts_mark, sizeof counts_mark);
+}
+
+bool weir_disk_counts_read(weir_disk_counts *self, uint32_t *shard, const void *key,
+                           const void *value, size_t size)
+{
+    const uint8_t *at = value;
+    *self = (weir_disk_counts){0};
+    *shard = (uint32_t)get((const uint8_t *)key + sizeof counts_mark, 4);
+    if (size != WEIR_DISK_COUNTS_SIZE) return false;
+    *self =
+        (weir_disk_counts){get(at, 8), get(at + 8, 8), get(at + 16, 8), get(at + 24, 8)};
+    return self->last && self->last < UINT64_MAX && self->trimmed <= self->last &&
+           self->damaged <= self->last - self->trimmed &&
+           get(at + 32, 8) ==
+               XXH3_64bits_withSeed(at, 32, XXH3_64bits(key, WEIR_DISK_COUNTS_KEY_SIZE));
+}
+
+uint64_t weir_disk_fence_sum(const uint8_t key[WEIR_DISK_KEY_SIZE],
+                             const uint8_t value[WEIR_DISK_KEY_SIZE])
+{
+    return XXH3_64bits_withSeed(value, WEIR_DISK_KEY_SIZE,
+                                XXH3_64bits(key, WEIR_DISK_KEY_SIZE));
+}
+
+void weir_disk_fences_pack(uint64_t sum, uint8_t value[WEIR_DISK_FENCES_SIZE])
+{
+    put(value, sum, 8);
+    put(value + 8, XXH3_64bits(value, 8), 8);
+}
+
+bool weir_disk_fences_read(uint64_t *sum, const void *value, size_t size)
+{
+    const uint8_t *at = value;
+    *sum = 0;
+    if (size != WEIR_DISK_FENCES_SIZE) return false;
+    *sum = get(at, 8);
+    return get(at + 8, 8) == XXH3_64bits(at, 8);
+}
+
 /* --- Writing ----------------------------------------------------------------------- */
 
 /*  The state wants an alignment that only its own allocation promises.             */

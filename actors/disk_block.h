@@ -11,7 +11,14 @@
     Keys so sorted are sorted by shard and offset: what covers an offset is the first key
     not below it. What is not there any more is a gap, under the same kind of key:
 
-        gap   | first offset u64 | kind u8: 0 trimmed, 1 damaged |                   */
+        gap   | first offset u64 | kind u8: 0 trimmed, 1 damaged |
+
+    What a shard has in all is counted beside them:
+
+        key   | "shard" | shard u32 |
+
+        value  0 last offset u64        16 damaged records u64   32 XXH3-64 of bytes
+   0..31, 8 trimmed records u64    24 bytes of records u64     seeded with the key's  */
 #pragma once
 #include "runtime/err.h"
 
@@ -47,6 +54,31 @@ void weir_disk_gap_pack(const weir_disk_gap *self, uint8_t value[WEIR_DISK_GAP_S
 /*  False: it is none, or does not fit its key.                                     */
 bool weir_disk_gap_read(weir_disk_gap *self, weir_disk_key key, const void *value,
                         size_t size);
+
+/*  What a shard has; records: last - trimmed - damaged.                            */
+typedef struct {
+    uint64_t last;             // offset of its last record, there or not
+    uint64_t trimmed, damaged; // records of its gaps
+    uint64_t bytes;            // of the records that are there
+} weir_disk_counts;
+
+#define WEIR_DISK_COUNTS_KEY_SIZE 9
+#define WEIR_DISK_COUNTS_SIZE 40
+
+void weir_disk_counts_pack(const weir_disk_counts *self, uint32_t shard,
+                           uint8_t key[WEIR_DISK_COUNTS_KEY_SIZE],
+                           uint8_t value[WEIR_DISK_COUNTS_SIZE]);
+bool weir_disk_counts_is_key(const void *key, size_t size);
+/*  Of a key that is one. False: the value is another one's, or damaged.            */
+bool weir_disk_counts_read(weir_disk_counts *self, uint32_t *shard, const void *key,
+                           const void *value, size_t size);
+
+/*  Fences have no checksum of their own: the sum of this over all of them is kept.  */
+uint64_t weir_disk_fence_sum(const uint8_t key[WEIR_DISK_KEY_SIZE],
+                             const uint8_t value[WEIR_DISK_KEY_SIZE]);
+#define WEIR_DISK_FENCES_SIZE 16
+void weir_disk_fences_pack(uint64_t sum, uint8_t value[WEIR_DISK_FENCES_SIZE]);
+bool weir_disk_fences_read(uint64_t *sum, const void *value, size_t size);
 
 /* --- Writing ----------------------------------------------------------------------- */
 

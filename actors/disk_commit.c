@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include "actors/disk_store.h"
+#include "actors/lmdb_use.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
@@ -69,6 +70,14 @@ static void copy_body(const weir_batch *batch, range is, weir_disk_sum *sum, uin
     }
 }
 
+/*  Behind a block of its shard the pages were checked by the start, or written by us.  */
+static int check_place(MDB_txn *txn, weir_disk_row *row)
+{
+    weir_disk_key behind = {row->id, UINT64_MAX};
+    if (row->oldest_end) return 0;
+    return weir_disk_check_way(txn, &row->way, behind, WEIR_DISK_WRITES);
+}
+
 /*  The body is copied once, into the page that is written.                          */
 static int put_block(weir_disk *self, MDB_txn *txn, const weir_batch *batch, range is,
                      weir_disk_row *row)
@@ -76,15 +85,17 @@ static int put_block(weir_disk *self, MDB_txn *txn, const weir_batch *batch, ran
     weir_disk_packed packed;
     weir_disk_head head = {
         .count = is.count,
-        .first = row->last + 1,
+        .first = row->has.last + 1,
         .epoch = batch->epoch,
         .sequence = batch->first + is.first,
         .arrived_ms = batch->arrived_ms > 0 ? batch->arrived_ms : 0,
         .body_bytes = is.to - is.from,
     };
-    uint64_t last = row->last + is.count;
+    uint64_t last = row->has.last + is.count;
     MDB_val value = {.mv_size = WEIR_DISK_HEAD_SIZE + head.body_bytes};
-    int rc = mdb_put(txn, self->env.blocks, weir_disk_pack(&packed, row->id, last),
+    int rc = check_place(txn, row);
+    if (!rc)
+        rc = mdb_put(txn, self->env.blocks, weir_disk_pack(&packed, row->id, last),
                      &value, MDB_RESERVE | MDB_NOOVERWRITE);
     if (rc) return rc == MDB_KEYEXIST ? MDB_CORRUPTED : rc;
     weir_disk_head_begin(&head, self->sum, value.mv_data);
@@ -96,8 +107,8 @@ static int put_block(weir_disk *self, MDB_txn *txn, const weir_batch *batch, ran
         row->oldest_bytes = head.body_bytes;
         row->oldest_ms = head.arrived_ms;
     }
-    row->last = last;
-    row->bytes += head.body_bytes;
+    row->has.last = last;
+    row->has.bytes += head.body_bytes;
     row->newest_ms = head.arrived_ms;
     row->epoch = head.epoch;
     row->sequence = head.sequence + is.count - 1;
@@ -113,6 +124,7 @@ static int put_fences(weir_disk *self, MDB_txn *txn, weir_disk_node *node)
         weir_disk_pack(&to, fence->to, node->fence_offset);
         weir_disk_pack(&from, fence->from, fence->last_offset);
         int rc = mdb_put(txn, self->env.fences, &to.val, &from.val, MDB_NODUPDATA);
+        if (!rc) self->next_fence_sum += weir_disk_fence_sum(to.bytes, from.bytes);
         if (rc && rc != MDB_KEYEXIST) return rc;
     }
     return 0;
@@ -154,14 +166,16 @@ static uint64_t find_offset(const weir_disk *self, MDB_txn *txn, const weir_disk
     weir_disk_packed packed;
     weir_disk_key at;
     weir_disk_head head;
+    weir_disk_way way = {0};
     MDB_cursor *cursor;
-    MDB_val value, key = *weir_disk_pack(&packed, row->id, row->last);
+    MDB_val value, key = *weir_disk_pack(&packed, row->id, row->has.last);
     uint64_t offset = 0;
-    if (sequence == row->sequence) return row->last;
+    if (sequence == row->sequence) return row->has.last;
     if (mdb_cursor_open(txn, self->env.blocks, &cursor)) return 0;
     int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET);
     for (int i = 0; !rc && !offset && i < looked_back_max; i++) {
         if (!weir_disk_unpack(&at, &key) || at.shard != row->id ||
+            weir_disk_check_way(txn, &way, at, WEIR_DISK_WRITES) ||
             weir_disk_head_read(&head, at, value.mv_data, value.mv_size, NULL) ||
             head.epoch != row->epoch)
             break;
@@ -188,11 +202,11 @@ static int put_rest(weir_disk *self, MDB_txn *txn, weir_disk_node *node,
 {
     const weir_batch *batch = node->batch;
     range is = measure(self, batch, stored);
-    node->fence_offset = state->row.last + 1 - stored;
+    node->fence_offset = state->row.has.last + 1 - stored;
     int rc = is.count ? put_block(self, txn, batch, is, &state->row) : 0;
     if (!rc) rc = put_fences(self, txn, node);
     if (rc) return rc;
-    if (is.first + is.count) node->last_offset = state->row.last;
+    if (is.first + is.count) node->last_offset = state->row.has.last;
     if (is.refused) refuse(node, is, &state->barrier);
     return 0;
 }
@@ -240,6 +254,7 @@ static int put_node(weir_disk *self, MDB_txn *txn, weir_disk_node *node, uint32_
 static void reset(weir_disk *self)
 {
     self->again = false;
+    self->next_fence_sum = self->fence_sum;
     for (size_t i = 0; i < self->shard_count; i++) {
         self->shards[i]->next = self->shards[i]->now;
         self->shards[i]->failed = false;
@@ -252,6 +267,20 @@ static void reset(weir_disk *self)
     }
 }
 
+/*  Of what has changed.                                                            */
+static int put_counts(weir_disk *self, MDB_txn *txn)
+{
+    int rc = 0;
+    for (size_t i = 0; i < self->shard_count && !rc; i++) {
+        const weir_disk_shard *shard = self->shards[i];
+        if (memcmp(&shard->next.row.has, &shard->now.row.has, sizeof shard->now.row.has))
+            rc = weir_disk_row_put(&self->env, txn, &shard->next.row);
+    }
+    if (!rc && self->next_fence_sum != self->fence_sum)
+        rc = weir_disk_fences_put(&self->env, txn, self->next_fence_sum);
+    return rc;
+}
+
 static int fill(weir_disk *self, MDB_txn *txn)
 {
     uint32_t budget = drops_max;
@@ -260,7 +289,9 @@ static int fill(weir_disk *self, MDB_txn *txn)
         rc = put_node(self, txn, node, &budget);
     for (size_t i = 0; i < self->shard_count && !rc; i++)
         rc = weir_disk_keep_shard(self, txn, self->shards[i], &budget);
-    return rc;
+    if (!rc)
+        rc = weir_disk_sweep_fences(&self->sweep, &self->env, txn, &self->next_fence_sum);
+    return rc ? rc : put_counts(self, txn);
 }
 
 static uint64_t count_bytes(const weir_disk *self)
@@ -415,7 +446,8 @@ static void describe(weir_disk *self, int rc, bool full, char text[256])
     else if (full)
         snprintf(text, 256, "disk full: %s: make room, or keep less", mdb_strerror(rc));
     else
-        snprintf(text, 256, "cannot write to %.180s: %s", self->path, mdb_strerror(rc));
+        snprintf(text, 256, "cannot write to %.120s: %.80s%s", self->path,
+                 weir_disk_strerror(rc), rc < 0 ? "; `weir bus verify` tells more" : "");
 }
 
 /*  Nothing has changed. What follows the first failed batch of a shard has to wait
@@ -471,7 +503,7 @@ static void publish(weir_disk *self)
     pthread_mutex_lock(&self->mutex);
     for (size_t i = 0; i < self->shard_count; i++) {
         weir_disk_shard *shard = self->shards[i];
-        stored = stored || shard->next.row.last > shard->now.row.last;
+        stored = stored || shard->next.row.has.last > shard->now.row.has.last;
         shard->now = shard->next;
     }
     for (weir_disk_node *node = self->working.first; node; node = node->next)
@@ -479,18 +511,32 @@ static void publish(weir_disk *self)
             self->stats.commit_bytes += node->batch->bytes;
     self->stats.full = false;
     pthread_mutex_unlock(&self->mutex);
+    self->fence_sum = self->next_fence_sum;
     self->stalled = false;
     weir_disk_count(self);
     if (stored) weir_disk_tell(self);
 }
 
+static void set_transacting(weir_disk *self, bool on)
+{
+    pthread_mutex_lock(&self->mutex);
+    self->transacting = on;
+    if (!on) self->transactions++;
+    pthread_cond_broadcast(&self->answered);
+    pthread_mutex_unlock(&self->mutex);
+}
+
 void weir_disk_transact(weir_disk *self)
 {
+    set_transacting(self, true);
+    weir_lmdb_enter(self->env.folder);
     int rc = attempt(self);
     while (rc == MDB_MAP_FULL && !weir_disk_grow(self))
         rc = attempt(self);
+    weir_lmdb_leave();
     if (rc)
         fail(self, rc);
     else
         publish(self);
+    set_transacting(self, false);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "actors/disk_store.h"
+#include "actors/lmdb_use.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/thread.h"
@@ -21,21 +22,17 @@ typedef struct {
     const weir_disk_env *old, *to;
     MDB_txn *from, *into;
     uint64_t bytes, most; // copied, to be copied at most
+    weir_disk_way way;    // in the old one, of that shard
+    uint32_t way_shard;
 } chunk;
 
 /*  The last offset of a shard in a database; 0: it has none there.                  */
 static int find_last(MDB_cursor *cursor, uint32_t shard, uint64_t *last)
 {
-    weir_disk_packed packed;
-    weir_disk_key at;
-    MDB_val value, key = *weir_disk_pack(&packed, shard, UINT64_MAX);
-    *last = 0;
-    int rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    if (!rc)
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_PREV);
-    else if (rc == MDB_NOTFOUND)
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_LAST);
-    if (!rc && weir_disk_unpack(&at, &key) && at.shard == shard) *last = at.last;
+    weir_disk_key at = {shard, 0};
+    MDB_val value;
+    int rc = weir_disk_seek_last(cursor, shard, &at, &value);
+    *last = rc ? 0 : at.last;
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
@@ -47,6 +44,15 @@ static int seek(MDB_cursor *cursor, weir_disk_key *at, MDB_val *value)
     int rc = mdb_cursor_get(cursor, &key, value, MDB_SET_RANGE);
     if (rc) return rc;
     return weir_disk_unpack(at, &key) ? 0 : MDB_CORRUPTED;
+}
+
+/*  The same in the old one, whose pages are checked before.                         */
+static int seek_old(chunk *self, MDB_cursor *cursor, weir_disk_key *at, MDB_val *value)
+{
+    if (self->way_shard != at->shard) self->way = (weir_disk_way){0};
+    self->way_shard = at->shard;
+    int rc = weir_disk_check_way(self->from, &self->way, *at, WEIR_DISK_READS);
+    return rc ? rc : seek(cursor, at, value);
 }
 
 /*  Deletes what the old one has trimmed: all before its first block of that shard.  */
@@ -76,7 +82,7 @@ static int copy_shard(chunk *self, MDB_cursor *from, MDB_cursor *to, weir_disk_k
         rc = drop_trimmed(to, at.shard, next->last);
         at.last = last + 1;
     }
-    while (!rc && !(rc = seek(from, &at, &value)) && at.shard == next->shard &&
+    while (!rc && !(rc = seek_old(self, from, &at, &value)) && at.shard == next->shard &&
            self->bytes < self->most) {
         rc = mdb_put(self->into, self->to->blocks,
                      weir_disk_pack(&packed, at.shard, at.last), &value, 0);
@@ -97,7 +103,7 @@ static int copy_blocks(chunk *self, weir_disk_key *next)
     rc = mdb_cursor_open(self->into, self->to->blocks, &to);
     while (!rc && self->bytes < self->most) {
         weir_disk_key first = {next->shard, 0};
-        rc = seek(from, &first, &value);
+        rc = seek_old(self, from, &first, &value);
         if (rc) break;
         *next = first;
         rc = copy_shard(self, from, to, next);
@@ -118,7 +124,7 @@ static int drop_gone(chunk *self)
     rc = mdb_cursor_open(self->into, self->to->blocks, &to);
     while (!rc && !(rc = seek(to, &at, &value))) {
         weir_disk_key old = {at.shard, 0};
-        int found = seek(from, &old, &value);
+        int found = seek_old(self, from, &old, &value);
         if (found && found != MDB_NOTFOUND) rc = found;
         if (!rc && (found || old.shard != at.shard))
             rc = drop_trimmed(to, at.shard, UINT64_MAX);
@@ -214,7 +220,9 @@ static void log_failure(const weir_disk *self, int rc)
 static void *run(void *arg)
 {
     weir_disk *self = arg;
+    weir_lmdb_enter(self->env.folder);
     int rc = copy_rounds(self);
+    weir_lmdb_leave();
     if (rc) log_failure(self, rc);
     atomic_store(&self->compact.state, rc ? WEIR_COMPACT_FAILED : WEIR_COMPACT_READY);
     weir_disk_wake(self);
@@ -272,6 +280,7 @@ static int last_round(weir_disk *self)
     if (!rc) rc = drop_gone(&is);
     if (!rc) rc = copy_database(&is, self->env.gaps, compact->to.gaps);
     if (!rc) rc = copy_database(&is, self->env.fences, compact->to.fences);
+    if (!rc) rc = copy_database(&is, self->env.meta, compact->to.meta);
     return chunk_end(&is, rc);
 }
 
@@ -307,7 +316,9 @@ static void give_up_current(weir_disk *self, int rc)
 
 static void finish(weir_disk *self)
 {
+    weir_lmdb_enter(self->env.folder);
     int rc = last_round(self);
+    weir_lmdb_leave();
     if (rc) {
         give_up(self, rc);
         return;

@@ -7,11 +7,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "actors/disk_store.h"
+#include "actors/lmdb_use.h"
 #include "runtime/files.h"
 
 enum { readers_max = 512, adoptions_max = 100 };
 
 static const uint8_t version[4] = {0, 0, 0, WEIR_DISK_VERSION};
+static const uint8_t uncounted[4] = {0, 0, 0, WEIR_DISK_VERSION_UNCOUNTED};
 
 static MDB_val text_val(const char *text)
 {
@@ -35,6 +37,7 @@ static int open_env(weir_disk_env *self, const char *folder, int64_t map_bytes,
     snprintf(self->folder, sizeof self->folder, "%s", folder);
     int rc = mdb_env_create(&self->env);
     if (rc) return rc;
+    weir_lmdb_watch(self->env);
     rc = mdb_env_set_maxdbs(self->env, WEIR_DISK_DATABASES);
     if (!rc) rc = mdb_env_set_maxreaders(self->env, readers_max);
     if (!rc && map_bytes) rc = mdb_env_set_mapsize(self->env, (size_t)map_bytes);
@@ -42,7 +45,7 @@ static int open_env(weir_disk_env *self, const char *folder, int64_t map_bytes,
     return rc;
 }
 
-static int put_version(weir_disk_env *self, MDB_txn *txn)
+int weir_disk_version_put(const weir_disk_env *self, MDB_txn *txn)
 {
     MDB_val key = text_val(WEIR_DISK_META_VERSION),
             value = {sizeof version, (void *)version};
@@ -55,7 +58,9 @@ static int fill(weir_disk_env *self)
     int rc = mdb_txn_begin(self->env, NULL, 0, &txn);
     if (rc) return rc;
     rc = open_databases(self, txn, MDB_CREATE);
-    if (!rc) rc = put_version(self, txn);
+    self->counted = true;
+    if (!rc) rc = weir_disk_version_put(self, txn);
+    if (!rc) rc = weir_disk_fences_put(self, txn, 0);
     if (!rc) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
     return rc;
@@ -92,23 +97,27 @@ int weir_disk_env_make(weir_disk_env *self, const char *path, unsigned number,
 
 static weir_err report_open(const weir_disk_env *self, int rc, weir_report *report)
 {
-    weir_err err = rc == ENOENT ? WEIR_ENOTFOUND : rc > 0 ? WEIR_ESYS : WEIR_EMALFORMED;
+    weir_err err = rc == ENOENT ? WEIR_ENOTFOUND : WEIR_ESYS;
+    if (rc < 0) return weir_disk_damaged(report, self->folder, "%s", mdb_strerror(rc));
     weir_report_set(report, err, self->folder, "cannot open the environment: %s",
                     mdb_strerror(rc));
-    if (rc > 0) errno = rc;
+    errno = rc;
     return err;
 }
 
-static weir_err check_version(const weir_disk_env *self, MDB_txn *txn,
-                              weir_report *report)
+static weir_err check_version(weir_disk_env *self, MDB_txn *txn, weir_report *report)
 {
     MDB_val key = text_val(WEIR_DISK_META_VERSION), value;
     int rc = mdb_get(txn, self->meta, &key, &value);
-    if (!rc && value.mv_size == sizeof version &&
-        !memcmp(value.mv_data, version, sizeof version))
+    bool is_number = !rc && value.mv_size == sizeof version;
+    self->counted = is_number && !memcmp(value.mv_data, version, sizeof version);
+    if (self->counted ||
+        (is_number && !memcmp(value.mv_data, uncounted, sizeof uncounted)))
         return WEIR_OK;
     return weir_report_set(report, WEIR_EMALFORMED, self->folder,
-                           "its format is not version %d", WEIR_DISK_VERSION);
+                           "its format is not version %d: it is of another weir, or "
+                           "damaged; `weir bus verify` tells more",
+                           WEIR_DISK_VERSION);
 }
 
 /*  LMDB would take an empty file for one that it has to make.                       */
@@ -122,6 +131,15 @@ static weir_err check_file(const char *folder, weir_report *report)
                                "cannot open: %s", strerror(errno));
     if (st.st_size) return WEIR_OK;
     return weir_report_set(report, WEIR_EMALFORMED, file, "it was cut: it is empty");
+}
+
+static weir_err check_pages(const char *folder, bool all, weir_report *report)
+{
+    weir_report why = {0};
+    weir_err err = weir_disk_check_pages(folder, all, &why);
+    if (err == WEIR_EMALFORMED) return weir_disk_damaged(report, folder, "%s", why.text);
+    if (err && report) *report = why;
+    return err;
 }
 
 static weir_err attach(weir_disk_env *self, weir_report *report)
@@ -144,9 +162,12 @@ weir_err weir_disk_env_open(weir_disk_env *self, const char *folder, int64_t map
     int dead;
     *self = (weir_disk_env){0};
     weir_err err = check_file(folder, report);
+    if (!err && !readonly) err = check_pages(folder, false, report);
     if (err) return err;
     int rc = open_env(self, folder, map_bytes, readonly ? MDB_RDONLY : 0);
     err = rc ? report_open(self, rc, report) : attach(self, report);
+    if (!err && !readonly && !self->counted) // all of it will be read
+        err = check_pages(folder, true, report);
     if (err)
         weir_disk_env_close(self);
     else
@@ -276,6 +297,7 @@ weir_err weir_disk_read_begin(weir_disk *self, MDB_txn **txn_p, weir_report *rep
     int rc = 0;
     for (int i = 0; i < adoptions_max; i++) {
         rc = begin(self, txn_p);
+        if (!rc) weir_lmdb_enter(self->env.folder);
         if (!rc) return WEIR_OK;
         if (rc == MDB_MAP_RESIZED) {
             adopt_size(self);
@@ -293,6 +315,7 @@ weir_err weir_disk_read_begin(weir_disk *self, MDB_txn **txn_p, weir_report *rep
 void weir_disk_read_end(weir_disk *self, MDB_txn **txn_p)
 {
     mdb_txn_abort(*txn_p);
+    weir_lmdb_leave();
     *txn_p = NULL;
     pthread_rwlock_unlock(&self->env_lock);
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "actors/disk_private.h"
+#include "actors/lmdb_pages.h"
 #include "runtime/files.h"
 
 /* --- lock -------------------------------------------------------------------------- */
@@ -84,8 +85,20 @@ weir_err weir_disk_current(char folder[WEIR_DISK_FOLDER_MAX], const char *path,
 
 /* --- data.mdb ---------------------------------------------------------------------- */
 
+/*  Pages at the end may never have been written, and are free then.                 */
+static bool is_cut(const char *data)
+{
+    weir_lmdb_file file;
+    bool is = weir_lmdb_open(&file, data) != 0 ||
+              !weir_lmdb_check_tree(&file, &file.free, WEIR_LMDB_FREE) ||
+              weir_lmdb_is_cut(&file);
+    weir_lmdb_close(&file);
+    return is;
+}
+
 weir_err weir_disk_check_size(MDB_env *env, const char *folder, weir_report *report)
 {
+    char data[WEIR_DISK_FOLDER_MAX + 16];
     MDB_envinfo info;
     MDB_stat pages;
     struct stat st;
@@ -95,8 +108,9 @@ weir_err weir_disk_check_size(MDB_env *env, const char *folder, weir_report *rep
                                strerror(errno));
     mdb_env_info(env, &info);
     mdb_env_stat(env, &pages);
+    snprintf(data, sizeof data, "%s/data.mdb", folder);
     uint64_t need = ((uint64_t)info.me_last_pgno + 1) * pages.ms_psize;
-    if ((uint64_t)st.st_size >= need) return WEIR_OK;
+    if ((uint64_t)st.st_size >= need || !is_cut(data)) return WEIR_OK;
     return weir_report_set(report, WEIR_EMALFORMED, folder,
                            "data.mdb was cut: it has %lld bytes of %llu",
                            (long long)st.st_size, (unsigned long long)need);

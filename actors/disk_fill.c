@@ -17,6 +17,9 @@ struct weir_disk_fill {
     MDB_txn *txn; // NULL: none is open
     MDB_dbi blocks, gaps, fences, meta;
     size_t uncommitted; // bytes
+    uint32_t shard;     // what is filled now
+    weir_disk_counts has;
+    uint64_t fence_sum;
     /*  The last gap, not stored yet; shard and last are in key.                    */
     bool has_gap;
     weir_disk_key gap_key;
@@ -118,10 +121,42 @@ static weir_err put(weir_disk_fill *self, MDB_dbi table, MDB_val key, MDB_val va
     return rc ? failed(self, rc, report) : WEIR_OK;
 }
 
+/*  Of a table whose keys come in any order.                                         */
+static weir_err put_meta(weir_disk_fill *self, MDB_val key, MDB_val value,
+                         weir_report *report)
+{
+    int rc = self->txn ? 0 : mdb_txn_begin(self->env, NULL, 0, &self->txn);
+    if (!rc) rc = mdb_put(self->txn, self->meta, &key, &value, 0);
+    return rc ? failed(self, rc, report) : WEIR_OK;
+}
+
+/*  What a shard has is known when the next one comes.                               */
+static weir_err put_counts(weir_disk_fill *self, weir_report *report)
+{
+    uint8_t key[WEIR_DISK_COUNTS_KEY_SIZE], value[WEIR_DISK_COUNTS_SIZE];
+    if (!self->has.last) return WEIR_OK;
+    weir_disk_counts_pack(&self->has, self->shard, key, value);
+    self->has = (weir_disk_counts){0};
+    return put_meta(self, (MDB_val){sizeof key, key}, (MDB_val){sizeof value, value},
+                    report);
+}
+
+static weir_err come_to(weir_disk_fill *self, uint32_t shard, uint64_t last,
+                        weir_report *report)
+{
+    weir_err err = shard == self->shard ? WEIR_OK : put_counts(self, report);
+    self->shard = shard;
+    self->has.last = last;
+    return err;
+}
+
 weir_err weir_disk_fill_block(weir_disk_fill *self, weir_disk_key key, const void *value,
                               size_t size, weir_report *report)
 {
     uint8_t packed[WEIR_DISK_KEY_SIZE];
+    weir_err err = come_to(self, key.shard, key.last, report);
+    if (err) return err;
+    self->has.bytes += size - WEIR_DISK_HEAD_SIZE;
     weir_disk_key_pack(&key, packed);
     return put(self, self->blocks, (MDB_val){sizeof packed, packed},
                (MDB_val){size, (void *)value}, report);
@@ -141,7 +176,9 @@ static weir_err put_gap(weir_disk_fill *self, weir_report *report)
 weir_err weir_disk_fill_gap(weir_disk_fill *self, uint32_t shard, uint64_t first,
                             uint64_t last, bool damaged, weir_report *report)
 {
-    weir_err err = WEIR_OK;
+    weir_err err = come_to(self, shard, last, report);
+    if (err) return err;
+    *(damaged ? &self->has.damaged : &self->has.trimmed) += last - first + 1;
     if (self->has_gap && self->gap_key.shard == shard && self->gap.damaged == damaged &&
         self->gap_key.last + 1 == first) {
         self->gap_key.last = last;
@@ -158,17 +195,28 @@ weir_err weir_disk_fill_fence(weir_disk_fill *self, const uint8_t key[WEIR_DISK_
                               const uint8_t value[WEIR_DISK_KEY_SIZE],
                               weir_report *report)
 {
+    self->fence_sum += weir_disk_fence_sum(key, value);
     return put(self, self->fences, (MDB_val){WEIR_DISK_KEY_SIZE, (void *)key},
                (MDB_val){WEIR_DISK_KEY_SIZE, (void *)value}, report);
 }
 
 /* --- Ending ------------------------------------------------------------------------ */
 
+static weir_err put_fence_sum(weir_disk_fill *self, weir_report *report)
+{
+    uint8_t bytes[WEIR_DISK_FENCES_SIZE];
+    MDB_val key = {sizeof WEIR_DISK_META_FENCES - 1, WEIR_DISK_META_FENCES};
+    weir_disk_fences_pack(self->fence_sum, bytes);
+    return put_meta(self, key, (MDB_val){sizeof bytes, bytes}, report);
+}
+
 weir_err weir_disk_fill_close(weir_disk_fill *self, weir_report *report)
 {
     static const char name[] = "0000001\n";
     char current[WEIR_DISK_FOLDER_MAX], data[WEIR_DISK_FOLDER_MAX];
     weir_err err = put_gap(self, report);
+    if (!err) err = put_counts(self, report);
+    if (!err) err = put_fence_sum(self, report);
     int rc = !err && self->txn ? commit(self) : 0;
     if (rc) err = failed(self, rc, report);
     if (err) return err;

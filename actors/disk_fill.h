@@ -11,8 +11,9 @@ typedef struct weir_disk_fill weir_disk_fill;
 weir_err weir_disk_fill_open(weir_disk_fill **self_p, const char *path, uint64_t bytes,
                              weir_report *report);
 
-/*  Each as it will be stored; of blocks and of gaps each one behind the last. Gaps of one
-    kind that are neighbours become one. WEIR_ESYS with a report.                   */
+/*  Each as it will be stored, in the order of shards and offsets; gaps of one kind that
+    are neighbours become one. Fences come in the order of their keys. WEIR_ESYS with a
+    report.                                                                         */
 weir_err weir_disk_fill_block(weir_disk_fill *self, weir_disk_key key, const void *value,
                               size_t size, weir_report *report);
 weir_err weir_disk_fill_gap(weir_disk_fill *self, uint32_t shard, uint64_t first,

@@ -7,11 +7,29 @@
 
 /* --- Groups ------------------------------------------------------------------------ */
 
+/*  The index of the shard's commit, or where it would be.                          */
+static size_t place_of(const weir_disk_group *self, uint32_t shard)
+{
+    size_t low = 0, high = self->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (self->commits[middle].shard < shard)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool has_commit(const weir_disk_group *self, size_t at, uint32_t shard)
+{
+    return at < self->count && self->commits[at].shard == shard;
+}
+
 static uint64_t committed(const weir_disk_group *self, uint32_t shard)
 {
-    for (size_t i = 0; i < self->count; i++)
-        if (self->commits[i].shard == shard) return self->commits[i].offset;
-    return 0;
+    size_t at = place_of(self, shard);
+    return has_commit(self, at, shard) ? self->commits[at].offset : 0;
 }
 
 /*  Up to which offset all groups are done; the group that is least far, NULL: no group
@@ -39,10 +57,13 @@ static bool is_needed(weir_disk *self, const weir_disk_row *row)
     return row->oldest_end > offset;
 }
 
-static weir_disk_group *group_of(weir_disk *self, const char *name)
+/*  A new one holds all that there is.                                              */
+static weir_disk_group *group_of(weir_disk *self, const char *name, bool *new)
 {
+    *new = false;
     for (size_t i = 0; i < self->group_count; i++)
         if (!strcmp(self->groups[i].name, name)) return &self->groups[i];
+    *new = true;
     self->groups = realloc(self->groups, (self->group_count + 1) * sizeof *self->groups);
     char *copy = strdup(name);
     if (!self->groups || !copy) abort();
@@ -52,14 +73,25 @@ static weir_disk_group *group_of(weir_disk *self, const char *name)
 
 static void set_commit(weir_disk_group *self, uint32_t shard, uint64_t offset)
 {
-    for (size_t i = 0; i < self->count; i++) {
-        if (self->commits[i].shard != shard) continue;
-        self->commits[i].offset = offset;
+    size_t at = place_of(self, shard);
+    if (has_commit(self, at, shard)) {
+        self->commits[at].offset = offset;
         return;
     }
     self->commits = realloc(self->commits, (self->count + 1) * sizeof *self->commits);
     if (!self->commits) abort();
-    self->commits[self->count++] = (weir_disk_commit){shard, offset};
+    memmove(self->commits + at + 1, self->commits + at,
+            (self->count - at) * sizeof *self->commits);
+    self->commits[at] = (weir_disk_commit){shard, offset};
+    self->count++;
+}
+
+/*  A transaction that is under way may have decided before. Under the mutex.       */
+static void wait_for_transaction(weir_disk *self)
+{
+    uint64_t ended = self->transactions;
+    while (self->transacting && self->transactions == ended)
+        pthread_cond_wait(&self->answered, &self->mutex);
 }
 
 static void group_fini(weir_disk_group *self)
@@ -73,9 +105,14 @@ void weir_disk_group_commit(weir_store *store, const char *group, uint32_t shard
                             uint64_t offset)
 {
     weir_disk *self = (weir_disk *)store;
+    bool new;
     pthread_mutex_lock(&self->mutex);
-    set_commit(group_of(self, group), shard, offset);
+    weir_disk_group *one = group_of(self, group, &new);
+    bool holds_more = new || offset < committed(one, shard);
+    set_commit(one, shard, offset);
+    one->seen_us = weir_clock_now_us();
     bool wake = self->holding;
+    if (holds_more && self->config.hold) wait_for_transaction(self);
     pthread_mutex_unlock(&self->mutex);
     if (wake) weir_disk_wake(self);
 }
@@ -111,7 +148,7 @@ static bool is_over(const weir_disk *self, const weir_disk_row *row)
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard)
 {
     const weir_disk_row *row = &shard->next.row;
-    return row->oldest_end <= shard->now.row.last && is_over(self, row) &&
+    return row->oldest_end <= shard->now.row.has.last && is_over(self, row) &&
            !is_needed(self, row);
 }
 
@@ -125,6 +162,7 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
         }
         int rc = weir_disk_drop_oldest(&self->env, txn, &shard->next.row);
         if (rc) return rc;
+        self->sweep.changed = true;
         --*budget;
     }
     return 0;
@@ -132,8 +170,35 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
 
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row)
 {
-    return row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end &&
+    return row->has.bytes >= (uint64_t)self->keep.bytes && row->oldest_end &&
            is_needed(self, row);
+}
+
+/*  What is trimmed and a group had read before may be under way in it. One that has been
+    silent for as long as the longest timeouts is not at work.                      */
+static uint64_t first_awaited(weir_disk *self, uint32_t shard)
+{
+    static const int64_t silent_us = 3600000000;
+    int64_t since_us = weir_clock_now_us() - silent_us;
+    uint64_t first = UINT64_MAX;
+    pthread_mutex_lock(&self->mutex);
+    for (size_t i = 0; i < self->group_count; i++) {
+        uint64_t done = committed(&self->groups[i], shard);
+        if (self->groups[i].seen_us > since_us && done < first) first = done + 1;
+    }
+    pthread_mutex_unlock(&self->mutex);
+    return first;
+}
+
+uint64_t weir_disk_first_of(void *arg, uint32_t shard)
+{
+    weir_disk *self = arg;
+    const weir_disk_row *row = &weir_disk_shard_of(self, shard)->next.row;
+    uint64_t first = row->oldest_end ? row->oldest_first : UINT64_MAX;
+    uint64_t awaited = first_awaited(self, shard);
+    if (awaited > row->has.last || awaited >= first) return first;
+    self->sweep.changed = true; // the group will go on
+    return awaited;
 }
 
 static const weir_disk_row *find_row(const weir_disk *self, uint32_t shard)
@@ -151,10 +216,10 @@ bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold)
     const weir_disk_row *row = find_row(self, shard);
     const char *name = row ? find_lowest(self, shard, &offset) : NULL;
     bool held =
-        name && row->bytes >= (uint64_t)self->keep.bytes && row->oldest_end > offset;
+        name && row->has.bytes >= (uint64_t)self->keep.bytes && row->oldest_end > offset;
     if (held) {
         snprintf(hold->group, sizeof hold->group, "%s", name);
-        hold->lag = row->last > offset ? row->last - offset : 0;
+        hold->lag = row->has.last > offset ? row->has.last - offset : 0;
     }
     pthread_mutex_unlock(&self->mutex);
     return held;
@@ -176,7 +241,7 @@ static void note_holder(weir_disk *self, const weir_disk_row *row)
              "bus store held by a group group=%s shard=%u committed=%llu "
              "lag=%llu",
              name, row->id, (unsigned long long)offset,
-             (unsigned long long)(row->last - offset));
+             (unsigned long long)(row->has.last - offset));
 }
 
 void weir_disk_keep_judge(weir_disk *self)

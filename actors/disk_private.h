@@ -9,18 +9,23 @@
         blocks   (shard, last offset)      -> header and records
         gaps     (shard, last offset)      -> first offset, kind
         fences   (to, first offset)        -> (from, last offset), packed as keys are;
-                 MDB_DUPSORT: a batch may end the moves of several shards
-        meta     "version"                 -> 4 bytes, big-endian: 1
+                 MDB_DUPSORT: a batch may end the moves of several shards; they go
+                 when nothing is left of what they wait for
+        meta     "version"                 -> 4 bytes, big-endian: 2
+                 "shard", id               -> what it has in all: disk_block.h
+                 "fences"                  -> sum over all of them
                  "superseded"              -> any: CURRENT names another one
 
     Of each shard blocks and gaps cover the offsets from 1 to its last one, each exactly
-    once; what was trimmed is a gap, too, and neighbours of one kind are one gap.   */
+    once; what was trimmed is a gap, too, and neighbours of one kind are one gap. Version
+   1 has no counts and no sum; who opens it for writing adds them.                   */
 #pragma once
 #include <lmdb.h>
 #include "actors/disk_block.h"
 #include "runtime/options.h"
 
-#define WEIR_DISK_VERSION 1
+#define WEIR_DISK_VERSION 2
+#define WEIR_DISK_VERSION_UNCOUNTED 1
 #define WEIR_DISK_DATABASES 4 // for mdb_env_set_maxdbs
 #define WEIR_DISK_BLOCKS "blocks"
 #define WEIR_DISK_GAPS "gaps"
@@ -28,6 +33,7 @@
 #define WEIR_DISK_META "meta"
 #define WEIR_DISK_META_VERSION "version"
 #define WEIR_DISK_META_SUPERSEDED "superseded"
+#define WEIR_DISK_META_FENCES "fences"
 
 /*  "PATH/0000001".                                                                 */
 #define WEIR_DISK_FOLDER_MAX 4200
@@ -44,8 +50,18 @@ weir_err weir_disk_current(char folder[WEIR_DISK_FOLDER_MAX], const char *path,
                            weir_report *report);
 
 /*  Whether the file of an environment that was just opened is as long as its meta pages
-    say: a map of a shorter one raises SIGBUS. WEIR_EMALFORMED with a report.        */
+    say, but for free pages: a map of a shorter one raises SIGBUS. WEIR_EMALFORMED with a
+    report.                                                                         */
 weir_err weir_disk_check_size(MDB_env *env, const char *folder, weir_report *report);
+
+/*  Checks the pages of data.mdb in that folder, which nobody writes; all: those of the
+    table blocks, too. WEIR_EMALFORMED (what is damaged), WEIR_ENOTFOUND, WEIR_ESYS, with
+   a report (disk_check.c).                                                          */
+weir_err weir_disk_check_pages(const char *folder, bool all, weir_report *report);
+
+/*  Reports damage in a sentence that says what to do; folder: of the environment.   */
+weir_err weir_disk_damaged(weir_report *report, const char *folder, const char *format,
+                           ...) __attribute__((format(printf, 3, 4)));
 
 /*  What is kept of a shard. INT64_MAX (all, forever): no bound.                    */
 typedef struct {

@@ -1,7 +1,10 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include "actors/disk_store.h"
 
 /*  So many damaged blocks are passed by one read, since each is read for its checksum. */
@@ -13,6 +16,8 @@ typedef struct {
     uint32_t records;  // taken
     size_t bytes;      // of them
     uint32_t passed;   // blocks
+    weir_disk_way way; // to the blocks
+    uint64_t last;     // offset of the shard's last record; 0: not known
 } progress;
 
 static void add_gap(progress *self, uint64_t last, bool damaged)
@@ -134,54 +139,70 @@ static int pass_gap(progress *self, const weir_disk_env *env, MDB_txn *txn, bool
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+static int check_way(progress *self, MDB_txn *txn)
+{
+    weir_disk_key next = {self->read->shard, self->position + 1};
+    return weir_disk_check_way(txn, &self->way, next, WEIR_DISK_READS);
+}
+
+/*  Asks for the pages of a value at once: a fault would bring what the kernel reads
+   around it, which is megabytes and takes longer. Who reads on is served by that, so only
+   the first value of a read is asked for.                                             */
+static void ask_for(const MDB_val *value)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)value->mv_data;
+    uintptr_t begin = at & ~(page - 1);
+    if (value->mv_size < page) return;
+    madvise((void *)begin, at - begin + value->mv_size, MADV_WILLNEED);
+}
+
+/*  The next block of the shard; MDB_NOTFOUND: it has no more, MDB_CORRUPTED: it should.
+ */
+static int find_block(progress *self, MDB_txn *txn, MDB_cursor *cursor, weir_disk_key *at,
+                      MDB_val *value)
+{
+    weir_disk_packed packed;
+    MDB_val key = *weir_disk_pack(&packed, self->read->shard, self->position + 1);
+    int rc = check_way(self, txn);
+    if (!rc) rc = mdb_cursor_get(cursor, &key, value, MDB_SET_RANGE);
+    if (rc && rc != MDB_NOTFOUND) return rc;
+    if (!rc && !weir_disk_unpack(at, &key)) return MDB_CORRUPTED;
+    if (rc || at->shard != self->read->shard)
+        return self->position < self->last ? MDB_CORRUPTED : MDB_NOTFOUND;
+    if (self->last && at->last > self->last) return MDB_CORRUPTED;
+    return at->last > self->position ? 0 : MDB_CORRUPTED;
+}
+
 /*  From the next offset on: gaps that are noted, then a block.                      */
 static int walk_blocks(progress *self, const weir_disk_env *env, MDB_txn *txn,
                        MDB_cursor *cursor)
 {
-    weir_disk_packed packed;
     weir_disk_key at;
+    MDB_val value;
     bool more = true, passed;
     while (more) {
         int rc = pass_gap(self, env, txn, &passed);
         if (rc) return rc;
         if (passed) continue;
-        MDB_val value,
-            key = *weir_disk_pack(&packed, self->read->shard, self->position + 1);
-        rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-        if (rc == MDB_NOTFOUND) return 0;
-        if (rc) return rc;
-        if (!weir_disk_unpack(&at, &key)) return MDB_CORRUPTED;
-        if (at.shard != self->read->shard) return 0;
+        rc = find_block(self, txn, cursor, &at, &value);
+        if (rc) return rc == MDB_NOTFOUND ? 0 : rc;
+        if (!self->records && !self->passed) ask_for(&value);
         more = read_block(self, at, &value);
     }
     self->read->more = true; // unless this was the last one
     return 0;
 }
 
-/*  Whether there is a key of the shard behind the position.                         */
-static bool is_behind(const progress *self, MDB_txn *txn, MDB_dbi dbi)
-{
-    weir_disk_packed packed;
-    weir_disk_key at;
-    MDB_cursor *cursor;
-    MDB_val value, key = *weir_disk_pack(&packed, self->read->shard, self->position + 1);
-    if (mdb_cursor_open(txn, dbi, &cursor)) return false;
-    bool is = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE) == 0 &&
-              weir_disk_unpack(&at, &key) && at.shard == self->read->shard;
-    mdb_cursor_close(cursor);
-    return is;
-}
-
 static int walk(progress *self, const weir_disk_env *env, MDB_txn *txn)
 {
     MDB_cursor *cursor;
-    int rc = mdb_cursor_open(txn, env->blocks, &cursor);
+    int rc = weir_disk_last_of(env, txn, self->read->shard, &self->last);
+    if (rc || self->position >= self->last) return rc;
+    rc = mdb_cursor_open(txn, env->blocks, &cursor);
     if (rc) return rc;
     rc = walk_blocks(self, env, txn, cursor);
     mdb_cursor_close(cursor);
-    if (self->read->more)
-        self->read->more =
-            is_behind(self, txn, env->blocks) || is_behind(self, txn, env->gaps);
+    self->read->more = self->read->more && self->position < self->last;
     return rc;
 }
 
@@ -206,9 +227,15 @@ static void read_inside(weir_disk *self, weir_read *read)
                             : 0;
     if (!rc && is.position < UINT64_MAX && read->max_records)
         rc = walk(&is, &self->env, txn);
+    if (rc > 0) fail(read, WEIR_ESYS, mdb_strerror(rc));
+    if (rc < 0) {
+        weir_disk_damaged(&report, self->env.folder,
+                          "shard %" PRIu32 " behind offset %" PRIu64 ": %s", read->shard,
+                          is.position, weir_disk_strerror(rc));
+        fail(read, WEIR_EMALFORMED, report.text);
+    }
     weir_disk_read_end(self, &txn);
     read->reached.a = is.position;
-    if (rc) fail(read, rc > 0 ? WEIR_ESYS : WEIR_EMALFORMED, mdb_strerror(rc));
 }
 
 void weir_disk_read(weir_store *store, weir_read *read)

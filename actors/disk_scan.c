@@ -46,7 +46,8 @@ static bool open_env(scan *self)
         broken(self, "data.mdb cannot be opened: %s", mdb_strerror(rc));
         return false;
     }
-    if (!self->order->again && weir_disk_check_size(self->env, "", &report))
+    if (!self->order->again &&
+        weir_disk_check_size(self->env, self->order->folder, &report))
         broken(self, "%s", report.text);
     rc = mdb_txn_begin(self->env, NULL, MDB_RDONLY, &self->txn);
     if (rc) broken(self, "data.mdb cannot be read: %s", mdb_strerror(rc));
@@ -76,7 +77,8 @@ static bool has_our_version(const scan *self)
     const uint8_t *at = value.mv_data;
     uint32_t version = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 |
                        (uint32_t)at[2] << 8 | (uint32_t)at[3];
-    if (version == WEIR_DISK_VERSION) return true;
+    if (version == WEIR_DISK_VERSION || version == WEIR_DISK_VERSION_UNCOUNTED)
+        return true;
     broken(self, "it has version %" PRIu32 ", this weir reads version %d", version,
            WEIR_DISK_VERSION);
     return false;
@@ -105,6 +107,30 @@ static void tell_fence(const scan *self, const MDB_val *key, const MDB_val *valu
     memcpy(told.fence[0], key->mv_data, WEIR_DISK_KEY_SIZE);
     memcpy(told.fence[1], value->mv_data, WEIR_DISK_KEY_SIZE);
     tell(self, &told);
+}
+
+/*  Of the table meta: what a shard has, or the sum of all fences.                   */
+static void tell_counts(const scan *self, const MDB_val *key, const MDB_val *value)
+{
+    weir_told told = {.kind = WEIR_TOLD_COUNTS};
+    static const size_t name_size = sizeof WEIR_DISK_META_FENCES - 1;
+    if (weir_disk_counts_is_key(key->mv_data, key->mv_size)) {
+        if (weir_disk_counts_read(&told.counts, &told.key.shard, key->mv_data,
+                                  value->mv_data, value->mv_size))
+            tell(self, &told);
+        else
+            broken(self,
+                   "what shard %" PRIu32 " has is not known: its counts are damaged",
+                   told.key.shard);
+    }
+    if (key->mv_size == name_size &&
+        !memcmp(key->mv_data, WEIR_DISK_META_FENCES, name_size)) {
+        told.kind = WEIR_TOLD_FENCE_SUM;
+        if (weir_disk_fences_read(&told.fence_sum, value->mv_data, value->mv_size))
+            tell(self, &told);
+        else
+            broken(self, "the sum of its fences is damaged");
+    }
 }
 
 static void scan_table(const scan *self, const char *name,
@@ -212,6 +238,8 @@ void weir_scan_run(void *arg, int fd)
             scan_table(&self, WEIR_DISK_GAPS, tell_gap);
         else if (phase == WEIR_SCAN_FENCES)
             scan_table(&self, WEIR_DISK_FENCES, tell_fence);
+        else if (phase == WEIR_SCAN_COUNTS)
+            scan_table(&self, WEIR_DISK_META, tell_counts);
         else
             scan_blocks(&self);
     }

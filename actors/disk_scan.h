@@ -7,6 +7,7 @@
 typedef enum {
     WEIR_SCAN_GAPS = 0,
     WEIR_SCAN_FENCES,
+    WEIR_SCAN_COUNTS,
     WEIR_SCAN_BLOCKS,
     WEIR_SCAN_DONE,
 } weir_scan_phase;
@@ -23,6 +24,8 @@ typedef enum {
     WEIR_TOLD_PHASE, // what comes now
     WEIR_TOLD_GAP,
     WEIR_TOLD_FENCE,
+    WEIR_TOLD_FENCE_SUM,
+    WEIR_TOLD_COUNTS,
     WEIR_TOLD_KEY,    // of a block that is looked at now
     WEIR_TOLD_GOOD,   // that block; size bytes of its value follow
     WEIR_TOLD_BAD,    // that block; text
@@ -36,6 +39,8 @@ typedef struct {
     weir_disk_key key;
     weir_disk_head head;
     weir_disk_gap gap;
+    weir_disk_counts counts; // of key.shard
+    uint64_t fence_sum;
     uint8_t fence[2][WEIR_DISK_KEY_SIZE];
     uint64_t size;
     char text[200];

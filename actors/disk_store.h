@@ -3,10 +3,14 @@
         store_disk.c    the table, opening and closing
         disk_env.c      environments: make, open, read transactions
         disk_rows.c     what is kept of each shard, and its oldest block
+        disk_count.c    the same of a store that keeps no counts yet
+        disk_fences.c   fences, and their sum
+        disk_check.c    what LMDB's pages must be before it may follow them
         disk_read.c     reads
         disk_flusher.c  the thread that writes: queue and answers
         disk_commit.c   one transaction of it
         disk_keep.c     bounds, and what groups hold
+        disk_fences.c   fences, and those that hold nobody up any more
         disk_compact.c  compaction, in a thread of its own until its last round
         disk_since.c    where a time begins
         disk_trim.c     a tool of its own
@@ -18,6 +22,7 @@
 #pragma once
 #include <pthread.h>
 #include "actors/disk_private.h"
+#include "actors/lmdb_pages.h"
 #include "actors/store_disk.h"
 
 /* --- Environments (disk_env.c) ----------------------------------------------------- */
@@ -25,6 +30,7 @@
 typedef struct {
     MDB_env *env; // NULL: closed
     MDB_dbi blocks, gaps, fences, meta;
+    bool counted; // it keeps what each shard has
     char folder[WEIR_DISK_FOLDER_MAX];
 } weir_disk_env;
 
@@ -37,6 +43,9 @@ int weir_disk_env_make(weir_disk_env *self, const char *path, unsigned number,
 weir_err weir_disk_env_open(weir_disk_env *self, const char *folder, int64_t map_bytes,
                             bool readonly, weir_report *report);
 void weir_disk_env_close(weir_disk_env *self);
+
+/*  The version of an environment that counts. MDB codes.                           */
+int weir_disk_version_put(const weir_disk_env *self, MDB_txn *txn);
 
 /*  The number that CURRENT names; 0: it names none.                                */
 unsigned weir_disk_number(const weir_disk_env *self);
@@ -51,23 +60,44 @@ typedef struct {
 } weir_disk_pages;
 int weir_disk_count_pages(const weir_disk_env *self, MDB_txn *txn, weir_disk_pages *is);
 
+/* --- Checks (disk_check.c) --------------------------------------------------------- */
+
+/*  The pages to some blocks of a shard that were checked: those of one leaf.        */
+typedef struct {
+    uint64_t from, until; // offsets; until 0: none
+    weir_lmdb_way pages;
+} weir_disk_way;
+
+typedef enum {
+    WEIR_DISK_READS,  // a cursor is set to the key, or to the next one
+    WEIR_DISK_WRITES, // it steps either way, and pages are put together or divided
+} weir_disk_purpose;
+
+/*  Checks the pages by which the table blocks leads to a key, unless they were: *way is
+   of the key's shard, or zeroed. What this process has written since is what they were.
+    MDB_CORRUPTED.                                                                  */
+int weir_disk_check_way(MDB_txn *txn, weir_disk_way *way, weir_disk_key key,
+                        weir_disk_purpose purpose);
+
+/*  What an MDB code means; of MDB_CORRUPTED what this thread's check has found.     */
+const char *weir_disk_strerror(int rc);
+
 /* --- Rows (disk_rows.c) ------------------------------------------------------------ */
 
 /*  What a shard has.                                                               */
 typedef struct {
     uint32_t id;
-    uint64_t last;                     // offset of its last record, there or not
-    uint64_t trimmed, damaged;         // records of its gaps
-    uint64_t bytes;                    // of the records that are there
+    weir_disk_counts has;              // in the table meta, when the environment counts
     uint64_t epoch, sequence;          // of its last record; 0: not known
     uint64_t oldest_first, oldest_end; // offsets of its oldest block; 0: it has none
     uint64_t oldest_bytes;
     int64_t oldest_ms, newest_ms; // arrival
+    weir_disk_way way;            // to its oldest block
 } weir_disk_row;
 
 static inline uint64_t weir_disk_row_records(const weir_disk_row *self)
 {
-    return self->last - self->trimmed - self->damaged;
+    return self->has.last - self->has.trimmed - self->has.damaged;
 }
 
 /*  Whether its oldest block has to go.                                             */
@@ -77,7 +107,7 @@ static inline bool weir_disk_row_drops(const weir_disk_row *self,
     if (!self->oldest_end) return false;
     uint64_t rest =
         weir_disk_row_records(self) - (self->oldest_end - self->oldest_first + 1);
-    return weir_disk_keep_drops(keep, self->bytes - self->oldest_bytes, rest,
+    return weir_disk_keep_drops(keep, self->has.bytes - self->oldest_bytes, rest,
                                 self->oldest_ms, now_ms);
 }
 
@@ -86,13 +116,34 @@ typedef struct {
     size_t count;
 } weir_disk_rows;
 
-/*  Reads them all: every key, no body. MDB codes here and below.                   */
+/*  Reads them all, and the first and the last block of each. MDB codes here and below. */
 int weir_disk_rows_load(weir_disk_rows *self, const weir_disk_env *env, MDB_txn *txn);
-/*  Checks the newest 64 blocks of a shard.                                         */
-weir_err weir_disk_check_newest(const weir_disk_env *env, MDB_txn *txn,
-                                const weir_disk_row *row, weir_report *report);
+/*  The row of a shard, made when it has none.                                      */
+weir_disk_row *weir_disk_rows_of(weir_disk_rows *self, uint32_t id);
+/*  Fills in the rows of an environment that does not count: reads every key, no body
+    (disk_count.c).                                                                 */
+int weir_disk_rows_count(weir_disk_rows *self, const weir_disk_env *env, MDB_txn *txn);
+/*  From then on it counts. Commits.                                                */
+int weir_disk_rows_begin(const weir_disk_rows *self, weir_disk_env *env);
+/*  The offset of a shard's last record; 0: it has none.                            */
+int weir_disk_last_of(const weir_disk_env *env, MDB_txn *txn, uint32_t shard,
+                      uint64_t *last);
+/*  Keeps what a shard has; nothing in an environment that does not count.          */
+int weir_disk_row_put(const weir_disk_env *env, MDB_txn *txn, const weir_disk_row *row);
+/*  Steps to the last key of a shard; MDB_NOTFOUND: it has none.                    */
+int weir_disk_seek_last(MDB_cursor *cursor, uint32_t shard, weir_disk_key *at,
+                        MDB_val *value);
+/*  Sets what is told of a block that is a shard's oldest, or newest.               */
+int weir_disk_set_oldest(weir_disk_row *row, const weir_disk_env *env, MDB_txn *txn,
+                         weir_disk_key key, const MDB_val *value);
+void weir_disk_set_newest(weir_disk_row *row, weir_disk_key key, const MDB_val *value);
 /*  Deletes the oldest block, notes the gap and finds the next one.                 */
 int weir_disk_drop_oldest(const weir_disk_env *env, MDB_txn *txn, weir_disk_row *row);
+
+/*  Checks what the rows say against gaps, fences and the shards that there are, and the
+    newest 64 blocks of each shard (disk_check.c).                                  */
+weir_err weir_disk_check_rows(const weir_disk_rows *self, const weir_disk_env *env,
+                              MDB_txn *txn, weir_report *report);
 
 /*  A key with its bytes.                                                           */
 typedef struct {
@@ -109,10 +160,50 @@ static inline MDB_val *weir_disk_pack(weir_disk_packed *self, uint32_t shard,
     return &self->val;
 }
 
+static inline uint64_t weir_disk_body_bytes(const MDB_val *value)
+{
+    return value->mv_size > WEIR_DISK_HEAD_SIZE ? value->mv_size - WEIR_DISK_HEAD_SIZE
+                                                : 0;
+}
+
 static inline bool weir_disk_unpack(weir_disk_key *self, const MDB_val *val)
 {
     return weir_disk_key_read(self, val->mv_data, val->mv_size);
 }
+
+/* --- Fences (disk_fences.c) -------------------------------------------------------- */
+
+/*  All of them; *list is the caller's, when it fails, too. sum: over all of them. MDB
+    codes; MDB_CORRUPTED, too, when the sum is not the one that is kept.             */
+int weir_disk_read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list,
+                          size_t *count, uint64_t *sum);
+int weir_disk_fences_sum(const weir_disk_env *env, MDB_txn *txn, uint64_t *sum);
+int weir_disk_fences_put(const weir_disk_env *env, MDB_txn *txn, uint64_t sum);
+weir_err weir_disk_list_fences(weir_store *store, weir_fence **list, size_t *count,
+                               weir_report *report);
+
+/* --- Fences that hold nobody up (disk_sweep.c) ------------------------------------- */
+
+/*  Looks for fences that hold nobody up any more, and deletes them little by little. Of
+    what such a fence waits for nothing is left, and all that this waited for itself is
+    gone, too: who waits for it would still wait for that. That the records behind it were
+    trimmed makes no fence void: those that come later are behind it all the same.  */
+typedef struct {
+    bool changed;      // since they were looked for; they are looked for again
+    size_t pause;      // transactions until then, in proportion to what a look costs
+    weir_fence *found; // owned
+    size_t count;      // of found
+    /*  The lowest offset of a shard whose record is there, or was read and may be under
+        way still; UINT64_MAX: there is none.                                       */
+    uint64_t (*first_of)(void *arg, uint32_t shard);
+    void *arg;
+} weir_disk_sweep;
+
+/*  A part of it, in each transaction; it is over when nothing has changed. What goes,
+    leaves the sum over all fences, which the caller puts.                          */
+int weir_disk_sweep_fences(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn *txn,
+                           uint64_t *sum);
+void weir_disk_sweep_fini(weir_disk_sweep *self);
 
 /* --- The store --------------------------------------------------------------------- */
 
@@ -159,9 +250,10 @@ typedef struct {
 } weir_disk_commit;
 
 typedef struct {
-    char *name; // owned
-    weir_disk_commit *commits;
+    char *name;                // owned
+    weir_disk_commit *commits; // by rising shard
     size_t count;
+    int64_t seen_us; // its last commit
 } weir_disk_group;
 
 typedef enum {
@@ -197,6 +289,7 @@ typedef struct weir_disk {
     weir_disk_shard **shards; // by rising id; the table changes under `mutex`
     size_t shard_count;
     weir_disk_sum *sum;
+    uint64_t fence_sum, next_fence_sum; // as stored, and as the transaction leaves it
     pthread_t flusher;
     bool running;
     uint64_t file_bytes;  // of data.mdb, allocated ahead
@@ -204,6 +297,7 @@ typedef struct weir_disk {
     bool stalled;         // the last transaction failed
     int64_t held_told_us; // when a holder was logged last; 0: never
     size_t transaction;   // id of the last one that was begun
+    weir_disk_sweep sweep;
     weir_disk_compact compact;
     int wake; // eventfd
 
@@ -216,6 +310,8 @@ typedef struct weir_disk {
     weir_disk_group *groups;   // owned
     size_t group_count;        // of groups
     bool holding;              // a group's commit may let something go on
+    bool transacting;          // what is dropped in it is decided
+    uint64_t transactions;     // that have ended
     int *watchers;             // eventfds, lent
     size_t watcher_count;      // of watchers
     weir_disk_stats stats;     // but for map and pages
@@ -271,6 +367,8 @@ int weir_disk_keep_shard(weir_disk *self, MDB_txn *txn, weir_disk_shard *shard,
                          uint32_t *budget);
 /*  Whether a block has to go, and may; one that this transaction stores never.      */
 bool weir_disk_keep_due(weir_disk *self, const weir_disk_shard *shard);
+/*  Of a sweep of this store.                                                        */
+uint64_t weir_disk_first_of(void *self, uint32_t shard);
 /*  Whether a shard, as the row says, is full and held.                             */
 bool weir_disk_is_held(weir_disk *self, const weir_disk_row *row);
 bool weir_disk_hold(weir_store *store, uint32_t shard, weir_store_hold *hold);

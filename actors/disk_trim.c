@@ -94,8 +94,47 @@ static int drop_some(const trim *self, weir_disk_env *env, weir_disk_row *row, b
         if (!*more) break;
         rc = weir_disk_drop_oldest(env, txn, row);
     }
+    if (!rc) rc = weir_disk_row_put(env, txn, row);
     if (!rc) return mdb_txn_commit(txn);
     mdb_txn_abort(txn);
+    return rc;
+}
+
+static uint64_t first_of(void *arg, uint32_t shard)
+{
+    const weir_disk_rows *rows = arg;
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->items[i].id == shard && rows->items[i].oldest_end)
+            return rows->items[i].oldest_first;
+    return UINT64_MAX;
+}
+
+static int drop_some_fences(weir_disk_sweep *sweep, weir_disk_env *env, MDB_txn *txn)
+{
+    uint64_t before, sum;
+    int rc = weir_disk_fences_sum(env, txn, &before);
+    sum = before;
+    if (!rc) rc = weir_disk_sweep_fences(sweep, env, txn, &sum);
+    return rc || sum == before ? rc : weir_disk_fences_put(env, txn, sum);
+}
+
+/*  Fences that wait for what was trimmed, in transactions as short.                */
+static int drop_fences(weir_disk_env *env, weir_disk_rows *rows)
+{
+    weir_disk_sweep sweep = {.changed = true, .first_of = first_of, .arg = rows};
+    MDB_txn *txn;
+    int rc = 0;
+    while (!rc && sweep.changed) {
+        sweep.pause = 0;
+        rc = mdb_txn_begin(env->env, NULL, 0, &txn);
+        if (rc) break;
+        rc = drop_some_fences(&sweep, env, txn);
+        if (rc)
+            mdb_txn_abort(txn);
+        else
+            rc = mdb_txn_commit(txn);
+    }
+    weir_disk_sweep_fini(&sweep);
     return rc;
 }
 
@@ -114,10 +153,10 @@ static int trim_shard(const trim *self, weir_disk_env *env, weir_disk_row *row, 
 {
     bool more = weir_disk_row_drops(row, &self->keep, self->now_ms);
     while (more) {
-        uint64_t before = row->trimmed;
+        uint64_t before = row->has.trimmed;
         int rc = drop_some(self, env, row, &more);
         if (rc) return rc;
-        told->trimmed += row->trimmed - before;
+        told->trimmed += row->has.trimmed - before;
         weir_disk_child_tell(fd, told, sizeof *told);
     }
     return 0;
@@ -134,6 +173,7 @@ static void run_trim(void *arg, int fd)
         rc = load_rows(&env, &rows);
         for (size_t i = 0; i < rows.count && !rc; i++)
             rc = trim_shard(self, &env, &rows.items[i], fd, &told);
+        if (!rc) rc = drop_fences(&env, &rows);
         if (rc) fail(self, rc, &told.report);
         free(rows.items);
         weir_disk_env_close(&env);

@@ -16,6 +16,11 @@ typedef struct {
 } gap_row;
 
 typedef struct {
+    uint32_t shard;
+    uint64_t last; // offset, as it was counted
+} shard_end;
+
+typedef struct {
     const weir_disk_visitor *to;
     weir_report *report;
     /*  Where the next child begins.                                                */
@@ -30,6 +35,10 @@ typedef struct {
     uint64_t next;
     gap_row *gaps; // owned, ascending by key
     size_t gap_count, gap_capacity, gap_at;
+    shard_end *ends; // owned, ascending
+    size_t end_count, end_at;
+    uint64_t fence_sum;  // of those that were told
+    bool fences_unknown; // some were not, or the sum has come
     weir_buffer value;
 } walk;
 
@@ -38,13 +47,6 @@ typedef struct {
 static uint64_t behind(uint64_t offset)
 {
     return offset == UINT64_MAX ? offset : offset + 1;
-}
-
-static void come_to(walk *self, uint32_t shard)
-{
-    if (shard == self->shard) return;
-    self->shard = shard;
-    self->next = 1;
 }
 
 static void pass(walk *self, uint64_t last)
@@ -73,11 +75,37 @@ static weir_err miss_until(walk *self, uint64_t first)
     return err;
 }
 
+static void begin_shard(walk *self, uint32_t shard)
+{
+    if (shard != self->shard) self->next = 1;
+    self->shard = shard;
+}
+
+/*  What the shards below that one have at their ends, and what was not passed of them. */
+static weir_err miss_ends(walk *self, uint64_t below)
+{
+    weir_err err = WEIR_OK;
+    for (; !err && self->end_at < self->end_count; self->end_at++) {
+        const shard_end *end = &self->ends[self->end_at];
+        if (end->shard >= below) break;
+        begin_shard(self, end->shard);
+        err = miss_until(self, end->last + 1);
+    }
+    return err;
+}
+
+static weir_err come_to(walk *self, uint32_t shard)
+{
+    weir_err err = miss_ends(self, shard);
+    begin_shard(self, shard);
+    return err;
+}
+
 static weir_err pass_gap(walk *self, const gap_row *row)
 {
     uint64_t first = row->gap.first, last = row->key.last;
-    come_to(self, row->key.shard);
-    weir_err err = miss_until(self, first);
+    weir_err err = come_to(self, row->key.shard);
+    if (!err) err = miss_until(self, first);
     if (!err && first < self->next)
         err = lose(self, self->shard, first, last < self->next ? last : self->next - 1,
                    "it is noted as a gap, and there");
@@ -99,8 +127,7 @@ static weir_err pass_gaps(walk *self, weir_disk_key key)
             break;
         err = pass_gap(self, row);
     }
-    come_to(self, key.shard);
-    return err;
+    return err ? err : come_to(self, key.shard);
 }
 
 static weir_err pass_bad(walk *self, weir_disk_key key, const char *text)
@@ -137,6 +164,28 @@ static void add_gap(walk *self, const weir_told *told)
         if (!self->gaps) abort();
     }
     self->gaps[self->gap_count++] = (gap_row){told->key, told->gap};
+}
+
+static weir_err add_counts(walk *self, const weir_told *told)
+{
+    self->ends = realloc(self->ends, (self->end_count + 1) * sizeof *self->ends);
+    if (!self->ends) abort();
+    self->ends[self->end_count++] = (shard_end){told->key.shard, told->counts.last};
+    if (!self->to->counts) return WEIR_OK;
+    return self->to->counts(self->to->arg, told->key.shard, &told->counts);
+}
+
+static weir_err pass_fence(walk *self, const weir_told *told)
+{
+    self->fence_sum += weir_disk_fence_sum(told->fence[0], told->fence[1]);
+    return self->to->fence(self->to->arg, told->fence[0], told->fence[1]);
+}
+
+static weir_err see_fence_sum(walk *self, uint64_t sum)
+{
+    bool same = self->fences_unknown || sum == self->fence_sum;
+    self->fences_unknown = true;
+    return same ? WEIR_OK : broken(self, "its fences are not those it had");
 }
 
 static void begin_phase(walk *self, weir_scan_phase phase)
@@ -179,7 +228,11 @@ static weir_err take(walk *self, weir_told *told)
         add_gap(self, told);
         return WEIR_OK;
     case WEIR_TOLD_FENCE:
-        return self->to->fence(self->to->arg, told->fence[0], told->fence[1]);
+        return pass_fence(self, told);
+    case WEIR_TOLD_FENCE_SUM:
+        return see_fence_sum(self, told->fence_sum);
+    case WEIR_TOLD_COUNTS:
+        return add_counts(self, told);
     case WEIR_TOLD_KEY:
         look_at(self, told->key);
         return WEIR_OK;
@@ -235,13 +288,14 @@ static weir_err skip_ahead(walk *self, const char *why)
 
 static weir_err recover(walk *self, const char *why)
 {
-    static const char *const names[] = {"gaps", "fences"};
+    static const char *const names[] = {"gaps", "fences", "counts"};
     char text[128];
     self->order.again = true;
     if (++self->crashes > crashes_max) return give_up(self);
     if (self->order.phase < WEIR_SCAN_BLOCKS) {
         snprintf(text, sizeof text, "its %s cannot be read: %s", names[self->order.phase],
                  why);
+        self->fences_unknown |= self->order.phase == WEIR_SCAN_FENCES;
         begin_phase(self, self->order.phase + 1);
         return broken(self, text);
     }
@@ -278,7 +332,11 @@ weir_err weir_disk_walk(const char *folder, const weir_disk_visitor *visitor,
     while (!err && self.order.phase != WEIR_SCAN_DONE)
         err = run_child(&self);
     if (!err) err = pass_gaps(&self, all);
+    if (!err) err = miss_ends(&self, UINT64_MAX);
+    if (!err && self.end_count && !self.fences_unknown)
+        err = broken(&self, "the sum of its fences is missing");
     free(self.gaps);
+    free(self.ends);
     weir_buffer_fini(&self.value);
     return err;
 }

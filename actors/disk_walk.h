@@ -29,6 +29,9 @@ typedef struct {
                       const uint8_t value[WEIR_DISK_KEY_SIZE]);
     void *arg;
     bool values;
+    /*  What a shard has, as the store has counted it; before all blocks. NULL: unwanted.
+     */
+    weir_err (*counts)(void *arg, uint32_t shard, const weir_disk_counts *counts);
 } weir_disk_visitor;
 
 /*  folder: of the environment. Errors: the visitor's, or WEIR_ESYS with a report: there

@@ -2,6 +2,14 @@
 #include "runtime/clock.h"
 #include <assert.h>
 
+/*  One record that has failed, or, without failures, a run of done ones.           */
+typedef struct {
+    weir_position after; // of a run: it begins behind this one
+    weir_position at;    // and ends here
+    uint32_t failures;
+    uint64_t shed; // of a run
+} known;
+
 struct weir_group_window {
     weir_group_window_state state;
     weir_group_record *items; // owned; in use are first .. end - 1, in order
@@ -10,20 +18,28 @@ struct weir_group_window {
     uint64_t serial;   // of the last delivery
     int64_t next_late; // a bound: no held record is due before it; -1: none is
     uint32_t vnodes;
-    uint64_t *blocked;   // scratch, one bit a vnode; NULL until something failed
-    weir_group_row told; // its failures, of records that were not read yet
-    size_t told_next;
+    uint64_t *blocked; // scratch, one bit a vnode; NULL until something failed
+    known *known;      // owned, in order: what is known of what is not read yet
+    size_t known_next, known_count;
 };
 
 /* --- Bytes ------------------------------------------------------------------------- */
 
-weir_group_bytes *weir_group_bytes_new(weir_block **block)
+static weir_group_bytes *bytes_new(size_t size, size_t copied, weir_ledger *ledger)
 {
-    weir_group_bytes *self = calloc(1, sizeof *self);
+    weir_group_bytes *self = calloc(1, sizeof *self + copied);
     if (!self) abort();
     atomic_init(&self->references, 1);
+    self->size = size;
+    self->ledger = weir_ledger_dup(ledger);
+    if (ledger) weir_ledger_charge(ledger, WEIR_ACCOUNT_QUEUES, size);
+    return self;
+}
+
+weir_group_bytes *weir_group_bytes_new(weir_block **block, weir_ledger *ledger)
+{
+    weir_group_bytes *self = bytes_new(weir_block_size(*block), 0, ledger);
     self->block = *block;
-    self->size = weir_block_size(*block);
     *block = NULL;
     return self;
 }
@@ -34,6 +50,8 @@ void weir_group_bytes_destroy(weir_group_bytes **self_p)
     *self_p = NULL;
     if (!self || atomic_fetch_sub(&self->references, 1) > 1) return;
     weir_block_destroy(&self->block);
+    if (self->ledger) weir_ledger_release(self->ledger, WEIR_ACCOUNT_QUEUES, self->size);
+    weir_ledger_destroy(&self->ledger);
     free(self);
 }
 
@@ -55,11 +73,8 @@ static void unkeep(weir_group_window *self, weir_group_record *record)
 static void detach(weir_group_window *self, weir_group_record *record)
 {
     if (!record->bytes->block) return;
-    weir_group_bytes *copy = calloc(1, sizeof *copy + record->size);
-    if (!copy) abort();
-    atomic_init(&copy->references, 1);
+    weir_group_bytes *copy = bytes_new(record->size, record->size, record->bytes->ledger);
     copy->users = 1;
-    copy->size = record->size;
     memcpy(copy->copy, record->data, record->size);
     unkeep(self, record);
     record->bytes = copy;
@@ -78,11 +93,12 @@ weir_group_window *weir_group_window_new(const weir_group_row *row, uint32_t vno
     self->state.shed = row->shed;
     self->vnodes = vnodes;
     self->next_late = -1;
-    size_t bytes = row->failed_count * sizeof *row->failed;
-    self->told.failed = malloc(bytes + 1);
-    if (!self->told.failed) abort();
-    if (bytes) memcpy(self->told.failed, row->failed, bytes);
-    self->told.failed_count = row->failed_count;
+    self->known = calloc(row->failed_count + 1, sizeof *self->known);
+    if (!self->known) abort();
+    self->known_count = row->failed_count;
+    for (size_t i = 0; i < row->failed_count; i++)
+        self->known[i] =
+            (known){.at = row->failed[i].at, .failures = row->failed[i].failures};
     return self;
 }
 
@@ -95,7 +111,7 @@ void weir_group_window_destroy(weir_group_window **self_p)
         unkeep(self, &self->items[i]);
     free(self->items);
     free(self->blocked);
-    free(self->told.failed);
+    free(self->known);
     free(self);
 }
 
@@ -121,19 +137,16 @@ static void compact(weir_group_window *self)
     self->scan = scan;
 }
 
-/*  Growing only when more than half is in use after compaction, an entry costs a bounded
-    number of moves.                                                                */
-static weir_group_record *append(weir_group_window *self)
+/*  Room for so many entries more. Growing only when more than half is in use after
+    compaction, an entry costs a bounded number of moves.                           */
+static void make_room(weir_group_window *self, size_t more)
 {
-    if (self->end == self->capacity) {
-        compact(self);
-        if (self->end >= self->capacity / 2) {
-            self->capacity = self->capacity ? 2 * self->capacity : 64;
-            self->items = realloc(self->items, self->capacity * sizeof *self->items);
-            if (!self->items) abort();
-        }
-    }
-    return &self->items[self->end++];
+    if (self->end + more <= self->capacity) return;
+    compact(self);
+    if (self->end + more <= self->capacity / 2) return;
+    self->capacity = self->capacity ? 2 * self->capacity : 64;
+    self->items = realloc(self->items, self->capacity * sizeof *self->items);
+    if (!self->items) abort();
 }
 
 /*  The commit moves over what is done.                                             */
@@ -148,47 +161,158 @@ static void advance(weir_group_window *self)
     if (self->scan < self->first) self->scan = self->first;
 }
 
-/*  How often the record has failed before this window began.                       */
-static uint32_t told_failures(weir_group_window *self, weir_position at)
+/*  All up to there is done.                                                        */
+static void append_done(weir_group_window *self, weir_position at, uint64_t shed)
 {
-    const weir_group_row *told = &self->told;
-    for (; self->told_next < told->failed_count; self->told_next++) {
-        int order = weir_position_order(told->failed[self->told_next].at, at);
-        if (order > 0) break;
-        if (order == 0) return told->failed[self->told_next++].failures;
+    weir_group_record *last =
+        self->end > self->first ? &self->items[self->end - 1] : NULL;
+    if (!last || last->state != WEIR_RECORD_DONE) {
+        make_room(self, 1);
+        last = &self->items[self->end++];
+        *last = (weir_group_record){.state = WEIR_RECORD_DONE};
+    }
+    last->at = self->state.reached = at;
+    last->shed += shed;
+}
+
+/* --- What is known ----------------------------------------------------------------- */
+
+/*  How often the record that is read now has failed before.                        */
+static uint32_t known_failures(const weir_group_window *self, weir_position at)
+{
+    for (size_t i = self->known_next; i < self->known_count; i++) {
+        int order = weir_position_order(self->known[i].at, at);
+        if (order >= 0) return order == 0 ? self->known[i].failures : 0;
     }
     return 0;
 }
+
+/*  Where a position lies in what is counted up to `end`: offsets, or where positions have
+    epochs the sequences of that one.                                               */
+static uint64_t place_of(weir_position at, weir_position end)
+{
+    if (end.b == 0) return at.a;
+    if (at.a != end.a) return at.a < end.a ? 0 : UINT64_MAX;
+    return at.b;
+}
+
+/*  How many of the last `count` places up to `end` lie in runs.                     */
+static uint64_t count_done(const weir_group_window *self, weir_position end,
+                           uint64_t count)
+{
+    uint64_t last = place_of(end, end), before = last - count, done = 0;
+    for (size_t i = self->known_next; i < self->known_count; i++) {
+        const known *k = &self->known[i];
+        uint64_t from = place_of(k->after, end), to = place_of(k->at, end);
+        if (from < before) from = before;
+        if (to > last) to = last;
+        if (from >= last) break;
+        if (!k->failures && from < to) done += to - from;
+    }
+    return done;
+}
+
+/*  Leaves what lies before what is read now, and passes over runs that begin there: they
+    are not read again.                                                             */
+static void pass_known(weir_group_window *self)
+{
+    for (; self->known_next < self->known_count; self->known_next++) {
+        const known *k = &self->known[self->known_next];
+        weir_position reached = self->state.reached;
+        bool behind = weir_position_order(k->at, reached) > 0;
+        if (k->failures && behind) return;
+        if (k->failures) continue;
+        if (weir_position_order(k->after, reached) > 0) return;
+        append_done(self, behind ? k->at : reached, k->shed);
+    }
+}
+
+/* --- Records ----------------------------------------------------------------------- */
 
 weir_group_record *weir_group_window_add(weir_group_window *self,
                                          const weir_group_record *record)
 {
     assert(weir_position_order(record->at, self->state.reached) > 0);
-    weir_group_record *entry = append(self);
+    make_room(self, 2); // for the run behind it, too
+    weir_group_record *entry = &self->items[self->end++];
     *entry = *record;
     entry->state = WEIR_RECORD_WAITING;
-    entry->failures = told_failures(self, record->at);
+    entry->failures = known_failures(self, record->at);
     entry->due_us = 0;
     keep(self, entry);
     self->state.reached = entry->at;
     self->state.unacked++;
     if (entry->failures) self->state.failing++;
+    pass_known(self);
     return entry;
 }
 
-void weir_group_window_pass(weir_group_window *self, weir_position at, uint64_t shed)
+void weir_group_window_pass(weir_group_window *self, weir_position at, uint64_t removed)
 {
-    if (weir_position_order(at, self->state.reached) <= 0) return;
-    told_failures(self, at);
-    weir_group_record *last =
-        self->end > self->first ? &self->items[self->end - 1] : NULL;
-    if (!last || last->state != WEIR_RECORD_DONE) {
-        last = append(self);
-        *last = (weir_group_record){.state = WEIR_RECORD_DONE};
-    }
-    last->at = self->state.reached = at;
-    last->shed += shed;
+    weir_position reached = self->state.reached;
+    if (weir_position_order(at, reached) <= 0) return;
+    uint64_t most = place_of(at, at) - place_of(reached, at);
+    if (removed > most) removed = most;
+    append_done(self, at, removed - count_done(self, at, removed));
+    pass_known(self);
     advance(self);
+}
+
+static known *add_known(weir_group_window *self, size_t *capacity, known what)
+{
+    if (self->known_count == *capacity) {
+        *capacity = *capacity ? 2 * *capacity : 16;
+        self->known = realloc(self->known, *capacity * sizeof *self->known);
+        if (!self->known) abort();
+    }
+    self->known[self->known_count] = what;
+    return &self->known[self->known_count++];
+}
+
+/*  Of a run that was read in part the rest is left.                                */
+static void keep_known(weir_group_window *self, size_t *capacity, const known *old,
+                       size_t first, size_t end)
+{
+    for (size_t i = first; i < end; i++) {
+        known *k = add_known(self, capacity, old[i]);
+        if (weir_position_order(k->after, self->state.reached) < 0 && !k->failures)
+            k->after = self->state.reached;
+    }
+}
+
+static void keep_items(weir_group_window *self, size_t *capacity)
+{
+    weir_position before = self->state.commit;
+    for (size_t i = self->first; i < self->end; i++) {
+        weir_group_record *item = &self->items[i];
+        bool done = item->state == WEIR_RECORD_DONE;
+        if (done)
+            add_known(self, capacity,
+                      (known){.after = before, .at = item->at, .shed = item->shed});
+        else if (item->failures)
+            add_known(self, capacity,
+                      (known){.at = item->at, .failures = item->failures});
+        before = item->at;
+        unkeep(self, item);
+    }
+}
+
+void weir_group_window_forget(weir_group_window *self)
+{
+    known *old = self->known;
+    size_t next = self->known_next, end = self->known_count, capacity = 0;
+    if (self->first == self->end) return; // nothing was read
+    self->known = NULL;
+    self->known_next = self->known_count = 0;
+    keep_items(self, &capacity);
+    keep_known(self, &capacity, old, next, end);
+    free(old);
+    free(self->items);
+    self->items = NULL;
+    self->first = self->end = self->capacity = self->scan = 0;
+    self->state.reached = self->state.commit;
+    self->state.unacked = self->state.held = self->state.failing = 0;
+    self->next_late = -1;
 }
 
 /*  Index of the first entry at this position or behind it.                         */
@@ -415,11 +539,11 @@ const weir_group_window_state *weir_group_window_look(const weir_group_window *s
 
 void weir_group_window_row(const weir_group_window *self, weir_group_row *row)
 {
-    size_t told = self->told.failed_count - self->told_next;
+    size_t more = self->known_count - self->known_next;
     row->start = self->state.start;
     row->commit = self->state.commit;
     row->shed = self->state.shed;
-    row->failed = calloc(self->state.failing + told + 1, sizeof *row->failed);
+    row->failed = calloc(self->state.failing + more + 1, sizeof *row->failed);
     if (!row->failed) abort();
     row->failed_count = 0;
     for (size_t i = self->first; i < self->end && self->state.failing; i++) {
@@ -428,6 +552,9 @@ void weir_group_window_row(const weir_group_window *self, weir_group_row *row)
         row->failed[row->failed_count].at = record->at;
         row->failed[row->failed_count++].failures = record->failures;
     }
-    for (size_t i = self->told_next; i < self->told.failed_count; i++)
-        row->failed[row->failed_count++] = self->told.failed[i];
+    for (size_t i = self->known_next; i < self->known_count; i++) {
+        if (!self->known[i].failures) continue;
+        row->failed[row->failed_count].at = self->known[i].at;
+        row->failed[row->failed_count++].failures = self->known[i].failures;
+    }
 }

@@ -14,17 +14,18 @@
 #define WEIR_KEYLESS UINT32_MAX // the vnode of a record that holds up nobody
 
 /*  The block that records lie in, or a copy of one record; freed with the last that uses
-    it, which may be who reads in another thread.                                   */
+    it, which may be who reads in another thread. The ledger counts it until then.  */
 typedef struct weir_group_bytes {
     atomic_uint references;
     uint32_t users; // records in the window among them
     size_t size;
-    weir_block *block; // NULL: the record lies in copy
+    weir_ledger *ledger; // a reference; NULL: none
+    weir_block *block;   // NULL: the record lies in copy
     uint8_t copy[];
 } weir_group_bytes;
 
-/*  Takes the block; the caller has the first reference.                            */
-weir_group_bytes *weir_group_bytes_new(weir_block **block);
+/*  Takes the block; the caller has the first reference. The ledger may be NULL.    */
+weir_group_bytes *weir_group_bytes_new(weir_block **block, weir_ledger *ledger);
 void weir_group_bytes_destroy(weir_group_bytes **self_p); // a reference less
 
 typedef enum {
@@ -62,11 +63,16 @@ void weir_group_window_destroy(weir_group_window **self_p);
 
 /*  Adds what was read behind `reached`, waiting: at, sequence, epoch, arrived_ms, bytes
     (a reference is taken), data, size, vnode. Gives the entry, lent until the next call.
- */
+    `reached` may then lie behind it.                                               */
 weir_group_record *weir_group_window_add(weir_group_window *self,
                                          const weir_group_record *record);
-/*  All up to there is done without having been delivered, `shed` of it removed unread. */
-void weir_group_window_pass(weir_group_window *self, weir_position at, uint64_t shed);
+/*  All up to there is done without having been delivered; the last `removed` offsets of
+   it are not there any more, and of these are shed those that were not done before.  */
+void weir_group_window_pass(weir_group_window *self, weir_position at, uint64_t removed);
+
+/*  Nobody has any of it: what is not done is read again, from the commit on; `reached`
+    passes over what is. What has failed has failed so often.                       */
+void weir_group_window_forget(weir_group_window *self);
 
 /* --- Delivering -------------------------------------------------------------------- */
 

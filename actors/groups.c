@@ -32,6 +32,7 @@ void weir_groups_unref(weir_groups *self)
     pthread_mutex_destroy(&self->changing);
     free((char *)self->config.bus);
     free((char *)self->config.dead_path);
+    weir_ledger_destroy(&self->config.ledger);
     free(self);
 }
 
@@ -98,6 +99,7 @@ weir_err weir_groups_new(weir_groups **self_p, const weir_groups_config *config,
     self->config = *config;
     self->config.bus = copy_text(config->bus ? config->bus : "");
     self->config.dead_path = copy_text(config->dead_path);
+    self->config.ledger = weir_ledger_dup(config->ledger);
     self->references = 1;
     pthread_mutex_init(&self->lock, NULL);
     pthread_mutex_init(&self->changing, NULL);
@@ -174,6 +176,8 @@ static void enroll(weir_group *group, weir_member_of *member,
     member->group = group;
     member->ack_timeout_us = config->ack_timeout_us;
     member->member_timeout_us = config->member_timeout_us;
+    member->buried = config->buried;
+    member->arg = config->arg;
     group->next_us = 0;
     weir_group_share(group);
 }
@@ -215,11 +219,12 @@ void weir_groups_leave(weir_groups *self, weir_member_of **member_p)
     weir_group *group = member->group;
     if (group) {
         weir_member_gone(member);
-        weir_group_store_due(self, group, INT64_MAX);
+        weir_group_part_with(self, group, member);
         weir_member_of **at = &group->members;
         while (*at != member)
             at = &(*at)->next;
         *at = member->next;
+        weir_group_rest(group);
     }
     weir_groups_exit(self);
     pthread_mutex_unlock(&self->changing);
@@ -253,22 +258,39 @@ static void wake_idle(weir_member_of *member)
     if (member->idle) weir_member_wake(member);
 }
 
+/*  Gives whether a commit that is not durable has moved.                           */
+static weir_err take_ack(weir_groups *self, weir_member_of *member, uint32_t id,
+                         weir_position at, bool up_to, bool *moved, weir_report *report)
+{
+    int64_t now_us = weir_clock_now_us();
+    weir_group_shard *shard = own_shard(member, id, now_us);
+    if (!shard || !weir_group_window_ack(shard->window, at, up_to))
+        return not_owner(self, id, at, report);
+    wake_idle(member);
+    weir_group_changed(shard, now_us);
+    weir_position commit = weir_group_window_look(shard->window)->commit;
+    *moved = weir_position_order(commit, shard->stored) != 0;
+    return WEIR_OK;
+}
+
 weir_err weir_groups_ack(weir_groups *self, weir_member_of *member, uint32_t id,
                          weir_position at, bool up_to, weir_report *report)
 {
-    int64_t now_us = weir_clock_now_us();
-    weir_err err = WEIR_OK;
+    bool moved = false;
     weir_groups_enter(self);
-    weir_group_shard *shard = own_shard(member, id, now_us);
-    if (!shard || !weir_group_window_ack(shard->window, at, up_to)) {
-        err = not_owner(self, id, at, report);
-    } else {
-        weir_position commit = weir_group_window_look(shard->window)->commit;
-        wake_idle(member);
-        weir_group_changed(shard, now_us);
-        if (weir_position_order(commit, shard->stored))
-            err = weir_group_store(self, shard, report);
-    }
+    weir_err err = take_ack(self, member, id, at, up_to, &moved, report);
+    if (moved) err = weir_group_store(self, member->group, report);
+    member->busy = false;
+    weir_groups_exit(self);
+    return err;
+}
+
+weir_err weir_groups_ack_soon(weir_groups *self, weir_member_of *member, uint32_t id,
+                              weir_position at, bool up_to, weir_report *report)
+{
+    bool moved = false;
+    weir_groups_enter(self);
+    weir_err err = take_ack(self, member, id, at, up_to, &moved, report);
     member->busy = false;
     weir_groups_exit(self);
     return err;
@@ -287,21 +309,48 @@ static void give_back(weir_groups *self, weir_group_shard *shard,
     record->out = false;
 }
 
+static weir_err take_nack(weir_groups *self, weir_member_of *member, uint32_t id,
+                          weir_position at, int64_t delay_us, const char *why,
+                          weir_report *report)
+{
+    weir_group_shard *shard = own_shard(member, id, weir_clock_now_us());
+    weir_group_record *record = shard ? weir_group_window_find(shard->window, at) : NULL;
+    if (!record) return not_owner(self, id, at, report);
+    wake_idle(member);
+    give_back(self, shard, record, delay_us, why);
+    return WEIR_OK;
+}
+
 weir_err weir_groups_nack(weir_groups *self, weir_member_of *member, uint32_t id,
                           weir_position at, int64_t delay_us, const char *why,
                           weir_report *report)
 {
+    weir_groups_enter(self);
+    weir_err err = take_nack(self, member, id, at, delay_us, why, report);
+    if (!err) err = weir_group_store(self, member->group, report);
+    member->busy = false;
+    weir_groups_exit(self);
+    return err;
+}
+
+weir_err weir_groups_nack_soon(weir_groups *self, weir_member_of *member, uint32_t id,
+                               weir_position at, int64_t delay_us, const char *why,
+                               weir_report *report)
+{
+    weir_groups_enter(self);
+    weir_err err = take_nack(self, member, id, at, delay_us, why, report);
+    member->busy = false;
+    weir_groups_exit(self);
+    return err;
+}
+
+weir_err weir_groups_settle(weir_groups *self, weir_member_of *member,
+                            weir_report *report)
+{
     weir_err err = WEIR_OK;
     weir_groups_enter(self);
-    weir_group_shard *shard = own_shard(member, id, weir_clock_now_us());
-    weir_group_record *record = shard ? weir_group_window_find(shard->window, at) : NULL;
-    if (!record) {
-        err = not_owner(self, id, at, report);
-    } else {
-        wake_idle(member);
-        give_back(self, shard, record, delay_us, why);
-        err = weir_group_store(self, shard, report);
-    }
+    member->busy = true;
+    if (member->group) err = weir_group_store(self, member->group, report);
     member->busy = false;
     weir_groups_exit(self);
     return err;
@@ -315,6 +364,7 @@ int64_t weir_groups_tick(weir_groups *self, int64_t now_us)
     for (weir_group *group = self->groups; group; group = group->next) {
         weir_group_turn(self, group, now_us);
         weir_group_store_due(self, group, now_us);
+        weir_group_rest(group);
         next_us = weir_earlier(next_us, weir_earlier(group->next_us, group->dirty_us));
     }
     weir_groups_exit(self);

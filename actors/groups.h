@@ -18,6 +18,10 @@
 typedef struct {
     int64_t ack_timeout_us;    // of this member; WEIR_NONE: none
     int64_t member_timeout_us; // so long silent, it is gone; WEIR_NONE: never
+    /*  Told of each record that became a durable dead letter since this member could not
+        deal with it: from any thread, which may wait for nothing here. NULL: nobody. */
+    void (*buried)(void *arg);
+    void *arg;
     /*  What follows is the group's, as its first member has it.                    */
     weir_retry_wait retry;
     int64_t max_deliver; // WEIR_FOREVER
@@ -40,6 +44,8 @@ typedef struct {
     uint32_t vnodes;
     const char *dead_path; // file of dead letters, lent; NULL: none
     const char *bus;       // name, lent; for dead letters and logs
+    weir_ledger *ledger;   // counts what is read from the store until it is acknowledged;
+                           // lent, may be NULL
 } weir_groups_config;
 
 weir_err weir_groups_new(weir_groups **self_p, const weir_groups_config *config,
@@ -48,12 +54,15 @@ void weir_groups_destroy(weir_groups **self_p);
 
 /*  A delivery: records of one shard, in order, in one block.                       */
 typedef struct {
-    weir_block *block; // owned by who fetched it; with places
+    weir_block *block; // owned by who fetched it; with places; counted in the ledger
     uint32_t shard;
     weir_position *at;  // of each record, owned
     uint64_t *sequence; // of each, owned; epoch beside
     uint64_t epoch;
     uint32_t records;
+    bool failing; // records of its shards have failed before and are not done with: more
+                  // comes, though none does now
+    bool starved; // the ledger is full: nothing more is read before an ack
 } weir_delivered;
 
 /*  Joins, and makes the group with this config when it is new. What the screen (may be
@@ -89,6 +98,17 @@ weir_err weir_groups_nack(weir_groups *self, weir_member_of *member, uint32_t sh
                           weir_position at, int64_t delay_us, const char *why,
                           weir_report *report);
 
+/*  The same, but at once: durable is that when weir_groups_settle has returned, which so
+    makes one commit of what its group's members have answered. WEIR_EREFUSED as above; of
+    settle WEIR_ESYS.                                                               */
+weir_err weir_groups_ack_soon(weir_groups *self, weir_member_of *member, uint32_t shard,
+                              weir_position at, bool up_to, weir_report *report);
+weir_err weir_groups_nack_soon(weir_groups *self, weir_member_of *member, uint32_t shard,
+                               weir_position at, int64_t delay_us, const char *why,
+                               weir_report *report);
+weir_err weir_groups_settle(weir_groups *self, weir_member_of *member,
+                            weir_report *report);
+
 /*  Timeouts of acks and of members, and what is stored without haste. Gives the next time
     to call it, -1: none. While a member fetches by its deadlines its group needs no other
     calls. Blocks on disk.                                                          */
@@ -99,6 +119,7 @@ typedef struct {
     uint32_t shard;
     weir_position start, commit, last;
     uint64_t done, shed, lag; // last = start + done + shed + lag, of offsets
+    uint64_t dead;            // of done, since this process began: dead letters
     uint32_t held;            // delivered and not acknowledged
     char member[64];          // that owns it; "": none
 } weir_group_look;
@@ -108,7 +129,9 @@ weir_err weir_groups_look(weir_groups *self, weir_group_look **list, size_t *cou
 void weir_group_looks_free(weir_group_look **list, size_t count);
 
 /*  Moves the commits of all shards (of those that the cursor names); what members hold is
-    void. Errors: WEIR_ENOTFOUND, WEIR_EINVAL (cursor).                             */
+    void. END undoes no commit that was made meanwhile; a record that the group had
+    committed and that is removed is behind no other position, and never shed. Blocks on
+    disk. Errors: WEIR_ENOTFOUND, WEIR_EINVAL (cursor), WEIR_ESYS.                  */
 weir_err weir_groups_set(weir_groups *self, const char *group,
                          const weir_group_config *where_to, weir_report *report);
 /*  Forgets a group without members: WEIR_EREFUSED when it has some.                */

@@ -8,6 +8,12 @@
     failure it is tried again so.                                                   */
 static const int64_t lazy_us = 1000000;
 
+void weir_group_count_change(weir_group_shard *shard)
+{
+    shard->version++;
+    shard->group->changes++;
+}
+
 void weir_group_changed(weir_group_shard *shard, int64_t now_us)
 {
     const weir_group_window_state *state = weir_group_window_look(shard->window);
@@ -16,7 +22,7 @@ void weir_group_changed(weir_group_shard *shard, int64_t now_us)
         return;
     shard->noted = state->commit;
     shard->ruling = state->ruling;
-    shard->version++;
+    weir_group_count_change(shard);
     shard->group->dirty_us = weir_earlier(shard->group->dirty_us, now_us + lazy_us);
 }
 
@@ -68,6 +74,7 @@ void weir_group_send_letter(weir_group_shard *shard, weir_group_record *record,
     letter->dead = *dead;
     letter->shard = shard;
     letter->at = record->at;
+    letter->member = shard->owner;
     *end = letter;
     *dead = NULL;
     weir_group_window_doom(record);
@@ -103,8 +110,11 @@ static void bury(weir_group_letter **first, int64_t now_us)
     while (*first) {
         weir_group_letter *letter = *first;
         *first = letter->next;
+        weir_member_of *member = letter->member;
         weir_group_window_bury(letter->shard->window, letter->at);
         weir_group_changed(letter->shard, now_us);
+        letter->shard->dead++;
+        if (member && member->buried) member->buried(member->arg);
         if (letter->shard->owner) weir_member_wake(letter->shard->owner);
         weir_dead_destroy_list(&letter->dead);
         free(letter);
@@ -178,6 +188,7 @@ static weir_err store_rows(weir_groups *groups, weir_group *group)
 {
     round_rows round = {0};
     weir_store *store = groups->config.store;
+    uint64_t changes = group->changes;
     gather(group, &round);
     weir_groups_exit(groups);
     weir_err err =
@@ -193,6 +204,7 @@ static weir_err store_rows(weir_groups *groups, weir_group *group)
         round.shards[i]->durable = round.versions[i];
         round.shards[i]->stored = round.rows[i].commit;
     }
+    if (!err) group->kept = changes;
     if (round.count && !err) wake_fenced(group);
     round_rows_fini(&round);
     return err;
@@ -220,14 +232,12 @@ static void store_round(weir_groups *groups, weir_group *group)
 }
 
 /*  A round that runs already may not have seen the change: only a later one counts, for
-    success by its version, for failure by its number.                              */
-weir_err weir_group_store(weir_groups *groups, weir_group_shard *shard,
-                          weir_report *report)
+    success by the changes that it had, for failure by its number.                  */
+weir_err weir_group_store(weir_groups *groups, weir_group *group, weir_report *report)
 {
-    weir_group *group = shard->group;
-    uint64_t wanted = shard->version;
+    uint64_t wanted = group->changes;
     uint64_t begun = group->rounds + group->storing;
-    while (shard->durable < wanted || group->letters) {
+    while (group->kept < wanted || group->letters) {
         if (group->failed_rounds > begun) {
             if (report) *report = group->trouble;
             return WEIR_ESYS;
@@ -238,6 +248,16 @@ weir_err weir_group_store(weir_groups *groups, weir_group_shard *shard,
             store_round(groups, group);
     }
     return WEIR_OK;
+}
+
+/*  A round has taken the letters off the list while it writes them.                */
+void weir_group_part_with(weir_groups *groups, weir_group *group, weir_member_of *member)
+{
+    while (group->storing)
+        pthread_cond_wait(&group->stored, &groups->lock);
+    weir_group_store_due(groups, group, INT64_MAX);
+    for (weir_group_letter *letter = group->letters; letter; letter = letter->next)
+        if (letter->member == member) letter->member = NULL;
 }
 
 void weir_group_store_due(weir_groups *groups, weir_group *group, int64_t now_us)

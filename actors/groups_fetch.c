@@ -39,6 +39,9 @@ static void reading_destroy(weir_group_reading **self_p)
     *self_p = NULL;
     for (size_t i = self->item_next; i < self->item_count; i++)
         weir_dead_destroy_list(&self->items[i].dead);
+    for (uint32_t i = 0; self->blocks && i < self->read.chunk_count; i++)
+        weir_group_bytes_destroy(&self->blocks[i]);
+    free(self->blocks);
     weir_group_bytes_destroy(&self->bytes);
     weir_read_fini(&self->read);
     free(self->items);
@@ -62,10 +65,22 @@ static bool is_news(const weir_group_reading *self)
            self->asked_again;
 }
 
+/*  From now on the ledger has them.                                                */
+static void take_blocks(weir_group_reading *self)
+{
+    uint32_t count = self->read.chunk_count;
+    self->blocks = calloc(count + 1, sizeof(weir_group_bytes *));
+    if (!self->blocks) abort();
+    for (uint32_t i = 0; i < count; i++)
+        self->blocks[i] = weir_group_bytes_new(&self->read.chunks[i].block,
+                                               self->groups->config.ledger);
+}
+
 static void answered(weir_read *read)
 {
     weir_group_reading *self = read->owner;
     weir_groups *groups = self->groups;
+    take_blocks(self);
     weir_groups_enter(groups);
     self->answered = true;
     if (!self->shard && !self->busy)
@@ -130,7 +145,7 @@ static void prepare_gap(weir_group_reading *self, const char *group)
     uint64_t first = gap->first > reached ? gap->first : reached + 1;
     weir_group_item *item = add_item(self);
     item->record.at = self->reached = weir_gap_end(gap);
-    item->shed = gap->last - first + 1;
+    item->removed = gap->last - first + 1;
     weir_log(
         WEIR_WARN,
         "records are shed group=%s shard=%u first=%" PRIu64 " last=%" PRIu64 " cause=%s",
@@ -213,9 +228,9 @@ static bool open_chunk(weir_group_reading *self)
 {
     if (self->bytes) return true;
     if (self->chunk == self->read.chunk_count) return false;
-    weir_chunk *chunk = &self->read.chunks[self->chunk];
-    self->walk = (weir_iterator){.block = chunk->block};
-    self->bytes = weir_group_bytes_new(&chunk->block);
+    self->bytes = self->blocks[self->chunk];
+    self->blocks[self->chunk] = NULL;
+    self->walk = (weir_iterator){.block = self->bytes->block};
     self->index = 0;
     return true;
 }
@@ -232,10 +247,11 @@ static bool gap_is_next(const weir_group_reading *self)
     if (self->gap == self->read.gap_count) return false;
     if (self->chunk == self->read.chunk_count) return true;
     const weir_chunk *chunk = &self->read.chunks[self->chunk];
+    weir_position first = chunk->last.b == 0
+                              ? (weir_position){chunk->offset, 0}
+                              : (weir_position){chunk->epoch, chunk->sequence};
     return !self->bytes &&
-           weir_position_order(weir_gap_end(&self->read.gaps[self->gap]),
-                               position_in(chunk, weir_block_records(chunk->block), 0)) <
-               0;
+           weir_position_order(weir_gap_end(&self->read.gaps[self->gap]), first) < 0;
 }
 
 /*  They are asked for after the records were read: a fence is stored with the first
@@ -302,12 +318,28 @@ static void open_fences(weir_group_reading *self, const weir_group *group)
             self->fences[self->fence_count++] = self->fences[i];
 }
 
-/*  Whether the record lies behind a fence.                                         */
-static bool is_fenced(const weir_group_reading *self, weir_position at)
+/*  The first offset that is behind a fence; UINT64_MAX: none stands.                */
+static uint64_t find_barrier(const weir_group_reading *self)
 {
-    for (size_t i = 0; i < self->fence_count && at.b == 0; i++)
-        if (at.a >= self->fences[i].first_offset) return true;
-    return false;
+    uint64_t first = UINT64_MAX;
+    for (size_t i = 0; i < self->fence_count; i++)
+        if (self->fences[i].first_offset < first) first = self->fences[i].first_offset;
+    return first;
+}
+
+static bool is_fenced(uint64_t barrier, weir_position at)
+{
+    return at.b == 0 && at.a >= barrier;
+}
+
+/*  Of what was removed the part before a fence: others may wait for that.           */
+static void pass_before(weir_group_shard *shard, weir_group_item *item, uint64_t barrier)
+{
+    uint64_t first = item->record.at.a - item->removed + 1;
+    if (!item->removed || barrier <= first) return;
+    weir_group_window_pass(shard->window, (weir_position){barrier - 1, 0},
+                           barrier - first);
+    item->removed -= barrier - first;
 }
 
 /*  What a fence waits for may be committed and only not stored yet: then it is stored
@@ -320,8 +352,11 @@ static void hurry_commit(fetch *self, weir_group *group)
 
 static void enter_window(fetch *self, weir_group_shard *shard, weir_group_item *item)
 {
-    if (!item->passes && !item->dead) {
-        weir_group_window_pass(shard->window, item->record.at, item->shed);
+    weir_position reached = weir_group_window_look(shard->window)->reached;
+    bool done = weir_position_order(item->record.at, reached) <= 0;
+    if (done) weir_dead_destroy_list(&item->dead);
+    if (done || (!item->passes && !item->dead)) {
+        weir_group_window_pass(shard->window, item->record.at, item->removed);
         return;
     }
     weir_group_record *record = weir_group_window_add(shard->window, &item->record);
@@ -339,12 +374,16 @@ static void enter_all(fetch *self, weir_group_shard *shard)
     size_t bytes = weir_group_window_look(shard->window)->bytes;
     shard->fenced = false;
     open_fences(reading, shard->group);
-    while (reading->item_next < reading->item_count) {
+    uint64_t barrier = find_barrier(reading);
+    while (reading->item_next < reading->item_count && !shard->fenced) {
         weir_group_item *item = &reading->items[reading->item_next];
-        shard->fenced = is_fenced(reading, item->record.at);
-        if (shard->fenced) break;
-        enter_window(self, shard, item);
-        reading->item_next++;
+        shard->fenced = is_fenced(barrier, item->record.at);
+        if (shard->fenced) {
+            pass_before(shard, item, barrier);
+        } else {
+            enter_window(self, shard, item);
+            reading->item_next++;
+        }
     }
     self->bytes += weir_group_window_look(shard->window)->bytes - bytes;
     weir_group_changed(shard, self->now_us);
@@ -498,12 +537,22 @@ static bool deliver(fetch *self, weir_group_shard *shard)
     return records > 0;
 }
 
-/*  True: the shard may be read now.                                                */
+static bool ledger_is_full(const weir_groups *groups)
+{
+    const weir_ledger *ledger = groups->config.ledger;
+    return ledger && weir_ledger_used(ledger) >= weir_ledger_limit(ledger);
+}
+
+/*  True: the shard may be read now. A member that has nothing gets on, however full the
+    ledger is.                                                                      */
 static bool may_read(fetch *self, const weir_group_shard *shard)
 {
-    if (shard->retry_us <= self->now_us) return room_for(self) > 0;
-    self->deadline_us = weir_earlier(self->deadline_us, shard->retry_us);
-    return false;
+    if (shard->retry_us > self->now_us) {
+        self->deadline_us = weir_earlier(self->deadline_us, shard->retry_us);
+        return false;
+    }
+    self->delivered->starved = self->unacked && ledger_is_full(self->groups);
+    return !self->delivered->starved && room_for(self) > 0;
 }
 
 /*  Delivers from one shard, for which it is read at most once. Gives up the lock.  */
@@ -533,6 +582,7 @@ static void measure(fetch *self)
 {
     const weir_group *group = self->member->group;
     self->unacked = self->held = self->bytes = 0;
+    self->delivered->failing = false;
     for (size_t i = 0; i < group->shard_count; i++) {
         if (group->shards[i]->owner != self->member) continue;
         const weir_group_window_state *state =
@@ -540,6 +590,7 @@ static void measure(fetch *self)
         self->unacked += state->unacked;
         self->held += state->held;
         self->bytes += state->bytes;
+        self->delivered->failing |= state->failing > 0;
     }
 }
 
@@ -596,7 +647,8 @@ weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
                .max_records = max_records,
                .max_bytes = max_bytes,
                .deadline_us = -1,
-               .builder = {.target = max_bytes < block_bytes ? max_bytes : block_bytes},
+               .builder = {.ledger = self->config.ledger,
+                           .target = max_bytes < block_bytes ? max_bytes : block_bytes},
                .runs = runs,
                .delivered = delivered};
     weir_groups_enter(self);

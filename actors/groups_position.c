@@ -288,15 +288,29 @@ static weir_err find_rows(weir_groups *groups, const weir_group_config *config,
     return err;
 }
 
+/*  Where a group begins must still be there when that is durable.                  */
+static weir_err hold_all(weir_groups *groups, const char *name, weir_report *report)
+{
+    weir_store *store = groups->config.store;
+    weir_store_shard *list = NULL;
+    size_t count = 0;
+    weir_err err = store->class->shards(store, &list, &count, report);
+    for (size_t i = 0; i < count && !err; i++)
+        store->class->commit(store, name, list[i].shard, 0);
+    free(list);
+    return err;
+}
+
 weir_err weir_group_make(weir_groups *groups, const char *name,
                          const weir_group_config *config, weir_group **self_p,
                          weir_report *report)
 {
-    weir_group_row *rows;
+    weir_group_row *rows = NULL;
     weir_store *store = groups->config.store;
-    size_t count;
+    size_t count = 0;
     weir_groups_exit(groups);
-    weir_err err = find_rows(groups, config, false, &rows, &count, report);
+    weir_err err = hold_all(groups, name, report);
+    if (!err) err = find_rows(groups, config, false, &rows, &count, report);
     /*  A group is its rows: on an empty bus it has one of shard 0, with which every bus
         begins, or it would be new again after a restart.                           */
     if (!err && count == 0) count = 1;
@@ -304,6 +318,7 @@ weir_err weir_group_make(weir_groups *groups, const char *name,
         err = weir_bus_state_store_group(groups->config.state, name, rows, count, report);
     for (size_t i = 0; i < count && !err; i++)
         store->class->commit(store, name, rows[i].shard, rows[i].commit.a);
+    if (err) store->class->forget(store, name);
     weir_groups_enter(groups);
     if (!err) *self_p = weir_group_new(groups, name);
     for (size_t i = 0; i < count && !err; i++)
@@ -314,25 +329,91 @@ weir_err weir_group_make(weir_groups *groups, const char *name,
 
 /* --- Moving ------------------------------------------------------------------------ */
 
-static void move(weir_groups *groups, weir_group_shard *shard, const weir_group_row *row)
+/*  A group on its way to these rows, which were found some time ago: its members have
+    gone on meanwhile, and so has `keep`.                                           */
+typedef struct {
+    weir_groups *groups;
+    weir_group *group;
+    weir_group_row *rows;
+    size_t count;
+    bool to_end;
+    uint64_t *stored;       // of each row, the commit that is durable
+    weir_store_shard *list; // what the store has
+    size_t list_count;
+} moving;
+
+static void tell_stored(const moving *self, bool held_back)
 {
+    weir_store *store = self->groups->config.store;
+    for (size_t i = 0; i < self->count; i++) {
+        uint64_t to = self->rows[i].commit.a, offset = self->stored[i];
+        if (held_back && to < offset) offset = to;
+        store->class->commit(store, self->group->name, self->rows[i].shard, offset);
+    }
+}
+
+/*  From now on the store removes nothing behind the rows, and what it has is known.
+    Nobody else may tell it a commit meanwhile. Gives up the lock.                  */
+static weir_err hold_back(moving *self, weir_report *report)
+{
+    weir_store *store = self->groups->config.store;
+    weir_group *group = self->group;
+    self->stored = calloc(self->count + 1, sizeof *self->stored);
+    if (!self->stored) abort();
+    while (group->storing)
+        pthread_cond_wait(&group->stored, &self->groups->lock);
+    group->storing = true;
+    for (size_t i = 0; i < self->count; i++)
+        self->stored[i] = weir_group_find_shard(group, self->rows[i].shard)->stored.a;
+    weir_groups_exit(self->groups);
+    tell_stored(self, true);
+    weir_err err = store->class->shards(store, &self->list, &self->list_count, report);
+    if (err) tell_stored(self, false);
+    weir_groups_enter(self->groups);
+    group->storing = false;
+    pthread_cond_broadcast(&group->stored);
+    return err;
+}
+
+/*  The offset before the oldest record that is there.                              */
+static uint64_t removed_up_to(const moving *self, uint32_t shard)
+{
+    for (size_t i = 0; i < self->list_count; i++)
+        if (self->list[i].shard == shard && self->list[i].first)
+            return self->list[i].first - 1;
+    return 0;
+}
+
+/*  No end lies before a commit. What the group has committed and is removed does not come
+    again, and is not shed: it begins behind that.                                  */
+static weir_position destination(const moving *self, const weir_group_shard *shard,
+                                 weir_position to)
+{
+    weir_position commit = weir_group_window_look(shard->window)->commit;
+    if (self->to_end) return weir_position_order(commit, to) > 0 ? commit : to;
+    uint64_t gone = removed_up_to(self, shard->id);
+    if (gone > commit.a) gone = commit.a;
+    if (counts_offsets(self->groups) && to.a < gone) to.a = gone;
+    return to;
+}
+
+static void move(const moving *self, weir_group_row *row)
+{
+    weir_group_shard *shard = weir_group_find_shard(self->group, row->shard);
+    row->start = row->commit = destination(self, shard, row->commit);
     weir_group_reading_reset(shard);
-    begin_at(groups, shard, row);
-    shard->version++;
+    begin_at(self->groups, shard, row);
+    weir_group_count_change(shard);
     if (shard->owner) weir_member_wake(shard->owner);
 }
 
-static weir_err move_all(weir_groups *groups, weir_group *group,
-                         const weir_group_row *rows, size_t count, weir_report *report)
+static weir_err move_all(moving *self, weir_report *report)
 {
-    weir_err err = WEIR_OK;
-    for (size_t i = 0; i < count; i++) {
-        weir_group_shard *shard = weir_group_find_shard(group, rows[i].shard);
-        if (shard) move(groups, shard, &rows[i]);
-    }
-    for (size_t i = 0; i < group->shard_count && !err; i++)
-        err = weir_group_store(groups, group->shards[i], report);
-    return err;
+    weir_err err = self->to_end ? WEIR_OK : hold_back(self, report);
+    if (err) return err;
+    for (size_t i = 0; i < self->count; i++)
+        move(self, &self->rows[i]);
+    return weir_group_store(self->groups, self->group, report);
 }
 
 /*  Another thread may be about to add some.                                        */
@@ -354,20 +435,21 @@ static weir_err no_such_group(const weir_groups *self, const char *group,
 weir_err weir_groups_set(weir_groups *self, const char *name,
                          const weir_group_config *where_to, weir_report *report)
 {
-    weir_group_row *rows = NULL;
-    size_t count = 0;
+    moving to = {.groups = self, .to_end = where_to->start == WEIR_GROUP_END};
     pthread_mutex_lock(&self->changing);
     weir_groups_enter(self);
-    weir_group *group = weir_groups_find(self, name);
+    to.group = weir_groups_find(self, name);
     weir_groups_exit(self);
-    weir_err err = group ? find_rows(self, where_to, true, &rows, &count, report)
-                         : no_such_group(self, name, report);
+    weir_err err = to.group ? find_rows(self, where_to, true, &to.rows, &to.count, report)
+                            : no_such_group(self, name, report);
     weir_groups_enter(self);
-    if (!err) err = learn_shards(self, group, report);
-    if (!err) err = move_all(self, group, rows, count, report);
+    if (!err) err = learn_shards(self, to.group, report);
+    if (!err) err = move_all(&to, report);
     weir_groups_exit(self);
     pthread_mutex_unlock(&self->changing);
-    free(rows);
+    free(to.rows);
+    free(to.stored);
+    free(to.list);
     return err;
 }
 
@@ -410,7 +492,7 @@ static weir_err forget(weir_groups *self, weir_group *group, weir_report *report
     if (err) return err;
     if (has_members(group)) {
         for (size_t i = 0; i < group->shard_count; i++)
-            group->shards[i]->version++;
+            weir_group_count_change(group->shards[i]);
         group->dirty_us = 0;
         return weir_report_set(report, WEIR_EREFUSED, self->config.bus,
                                "a member of group '%s' came back", group->name);
@@ -451,6 +533,7 @@ static void look_at(const weir_group_shard *shard, weir_group_look *look)
     look->start = state->start;
     look->commit = state->commit;
     look->shed = state->shed;
+    look->dead = shard->dead;
     look->held = (uint32_t)state->held;
     const char *member = shard->owner ? shard->owner->name : "";
     strncpy(look->member, member, sizeof look->member - 1);

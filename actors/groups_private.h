@@ -23,8 +23,8 @@ typedef struct weir_group_shard weir_group_shard;
 typedef struct {
     weir_group_record record; // bytes lent by the reading; only at when left out
     bool passes;
-    uint64_t shed;   // left out because it was removed
-    weir_dead *dead; // owned; NULL: none
+    uint64_t removed; // left out because they were: so many offsets
+    weir_dead *dead;  // owned; NULL: none
 } weir_group_item;
 
 /*  A read, from its start until all that it gave is in the window. Owned by the store
@@ -38,9 +38,10 @@ typedef struct {
     uint32_t chunk, gap; // the next ones
     uint32_t index;      // of the next record in the chunk
     weir_iterator walk;
-    weir_group_bytes *bytes; // of the present chunk, a reference
-    weir_position reached;   // prepared up to there
-    weir_group_item *items;  // prepared and not in the window
+    weir_group_bytes **blocks; // of the chunks that were not begun, references, owned
+    weir_group_bytes *bytes;   // of the present chunk, a reference
+    weir_position reached;     // prepared up to there
+    weir_group_item *items;    // prepared and not in the window
     size_t item_next, item_count, item_capacity;
     bool has_fences;
     weir_fence *fences; // of this shard
@@ -59,6 +60,7 @@ struct weir_group_shard {
     weir_position noted;         // commit, and
     uint64_t ruling;             // failures, of the window when version rose last
     weir_position stored;        // commit that is durable
+    uint64_t dead;               // letters that are durable
 };
 
 /*  A dead letter on its way.                                                       */
@@ -67,6 +69,7 @@ typedef struct weir_group_letter {
     weir_dead *dead; // owned
     weir_group_shard *shard;
     weir_position at;
+    weir_member_of *member; // that could not deal with it; NULL: it has left
 } weir_group_letter;
 
 struct weir_member_of {
@@ -76,6 +79,8 @@ struct weir_member_of {
     weir_screen *screen;                       // lent; NULL: none
     int wake_fd;                               // -1: none
     int64_t ack_timeout_us, member_timeout_us; // WEIR_NONE
+    void (*buried)(void *arg);                 // NULL: nobody is told
+    void *arg;
     int64_t seen_us;
     bool gone;    // silent for too long: has no shards until it fetches again
     bool idle;    // its last fetch found nothing
@@ -100,6 +105,7 @@ struct weir_group {
     bool storing;
     bool refreshing;                // a thread asks the store for shards
     bool removed;                   // nothing of it is to be stored again
+    uint64_t changes, kept;         // of all rows, and how many are durable
     uint64_t rounds, failed_rounds; // ended; the last that failed
     pthread_cond_t stored;          // a round or a refresh has ended
     weir_report trouble;            // of the last that failed
@@ -134,6 +140,9 @@ void weir_group_wake(weir_group *self); // all members
 /*  A call of the member.                                                           */
 void weir_member_touch(weir_member_of *self, int64_t now_us);
 void weir_member_gone(weir_member_of *self); // its shards go to the others
+/*  Without members that are there nothing is kept in memory, unless it is being stored.
+ */
+void weir_group_rest(weir_group *self);
 /*  Silent members and late answers.                                                */
 void weir_group_turn(weir_groups *groups, weir_group *self, int64_t now_us);
 
@@ -144,7 +153,9 @@ void weir_group_reading_reset(weir_group_shard *shard);
 
 /* --- groups_commit.c --------------------------------------------------------------- */
 
-/*  The shard's row may have changed; it is stored some time, or with the next round. */
+/*  The shard's row has changed; it is stored with the next round.                  */
+void weir_group_count_change(weir_group_shard *shard);
+/*  The same, if it has; some time a round comes.                                   */
 void weir_group_changed(weir_group_shard *shard, int64_t now_us);
 /*  A delivery has failed. delay_us < 0: as retry has it.                           */
 void weir_group_failed(weir_groups *groups, weir_group_shard *shard,
@@ -159,9 +170,11 @@ void weir_group_doom(weir_groups *groups, weir_group_shard *shard,
 /*  The record, which waits, is to be this dead letter. Takes it.                   */
 void weir_group_send_letter(weir_group_shard *shard, weir_group_record *record,
                             weir_dead **dead, int64_t now_us);
-/*  Returns when the row is durable as it is now. Gives up the lock.                */
-weir_err weir_group_store(weir_groups *groups, weir_group_shard *shard,
-                          weir_report *report);
+/*  Stores what is due, and then no letter names the member any more. Gives up the lock.
+ */
+void weir_group_part_with(weir_groups *groups, weir_group *self, weir_member_of *member);
+/*  Returns when all rows are durable as they are now. Gives up the lock.           */
+weir_err weir_group_store(weir_groups *groups, weir_group *self, weir_report *report);
 /*  Stores what is due by then; INT64_MAX: everything. Gives up the lock.           */
 void weir_group_store_due(weir_groups *groups, weir_group *self, int64_t now_us);
 

@@ -89,6 +89,27 @@ void weir_member_gone(weir_member_of *self)
     weir_group_share(group);
 }
 
+/*  A letter that could not be written is made anew when its record is read again.  */
+static void drop_letters(weir_group *self)
+{
+    while (self->letters) {
+        weir_group_letter *letter = self->letters;
+        self->letters = letter->next;
+        weir_dead_destroy_list(&letter->dead);
+        free(letter);
+    }
+}
+
+void weir_group_rest(weir_group *self)
+{
+    for (const weir_member_of *member = self->members; member; member = member->next)
+        if (!member->gone) return;
+    if (self->storing) return;
+    drop_letters(self);
+    for (size_t i = 0; i < self->shard_count; i++)
+        weir_group_window_forget(self->shards[i]->window);
+}
+
 static void judge_silence(weir_group *self, int64_t now_us)
 {
     for (weir_member_of *member = self->members; member; member = member->next) {

@@ -77,14 +77,15 @@ void weir_hub_destroy(weir_hub **self_p)
 
 /* --- Opening ----------------------------------------------------------------------- */
 
-static weir_err open_groups(weir_hub *self, weir_report *report)
+static weir_err open_groups(weir_hub *self, weir_ledger *ledger, weir_report *report)
 {
     return weir_groups_new(&self->groups,
                            &(weir_groups_config){.store = self->store,
                                                  .state = self->state,
                                                  .vnodes = (uint32_t)self->config->vnodes,
                                                  .dead_path = self->dead_path,
-                                                 .bus = self->name},
+                                                 .bus = self->name,
+                                                 .ledger = ledger},
                            report);
 }
 
@@ -98,19 +99,20 @@ static bool is_locked(const weir_hub *self)
            state.st_ino == store.st_ino;
 }
 
-static weir_err open_store(weir_hub *self, weir_report *report)
+static weir_err open_store(weir_hub *self, weir_ledger *ledger, weir_report *report)
 {
     self->store = self->lent;
-    if (self->lent) return open_groups(self, report);
+    if (self->lent) return open_groups(self, ledger, report);
     weir_disk_config disk = self->config->disk;
     disk.path = self->store_path;
     disk.name = self->name;
     disk.locked = is_locked(self);
     weir_err err = weir_disk_open(&self->store, &disk, report);
-    return err ? err : open_groups(self, report);
+    return err ? err : open_groups(self, ledger, report);
 }
 
-static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *report)
+static weir_err open_all(weir_hub *self, const char *state_dir, weir_ledger *ledger,
+                         weir_report *report)
 {
     const weir_bus_options *c = self->config;
     const char *state = c->state;
@@ -129,14 +131,15 @@ static weir_err open_all(weir_hub *self, const char *state_dir, weir_report *rep
     }
     if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
     bool stores = c->store == WEIR_BUS_DISK || self->lent;
-    return err || !stores ? err : open_store(self, report);
+    return err || !stores ? err : open_store(self, ledger, report);
 }
 
-weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report)
+weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_ledger *ledger,
+                       weir_report *report)
 {
     weir_err err = WEIR_OK;
     pthread_mutex_lock(&self->lock);
-    if (!self->open) err = open_all(self, state_dir, report);
+    if (!self->open) err = open_all(self, state_dir, ledger, report);
     if (err) close_store(self);
     if (err && self->state) weir_bus_state_close(&self->state);
     if (!err) self->open = true;
@@ -169,12 +172,18 @@ weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus)
         shard->id = id;
         shard->vitals = (weir_vitals)WEIR_VITALS_INIT;
         pthread_mutex_init(&shard->window.lock, NULL);
-        weir_vitals_adopt(bus, &shard->vitals);
         shard->next = self->shards;
         self->shards = shard;
     }
+    weir_vitals_adopt(bus, &shard->vitals);
     pthread_mutex_unlock(&self->lock);
     return shard;
+}
+
+void weir_hub_leave(weir_hub *self, weir_vitals *bus)
+{
+    for (weir_hub_shard *shard = self->shards; shard; shard = shard->next)
+        weir_vitals_release(bus, &shard->vitals);
 }
 
 void weir_hub_shard_begin(weir_hub_shard *shard)

@@ -21,8 +21,10 @@ weir_store *weir_hub_lent_store(const weir_hub *self); // NULL: none
 void weir_hub_destroy(weir_hub **self_p);
 
 /*  Opens state, store and groups, unless that was done. state_dir: the topology's folder
-    for durable things. Errors fill the report.                                     */
-weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_report *report);
+    for durable things. The ledger counts what groups hold (a reference is taken; NULL:
+    none). Errors fill the report.                                                  */
+weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_ledger *ledger,
+                       weir_report *report);
 
 /*  The epoch of the shards that start now: a new one at each call. Errors as above. */
 weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report);
@@ -51,8 +53,12 @@ typedef struct weir_hub_shard {
 } weir_hub_shard;
 
 /*  Finds or makes it; it lives as long as the hub, and its vitals are part of those of
-   the bus (lent).                                                                     */
+    the bus (lent) until they leave it.                                             */
 weir_hub_shard *weir_hub_shard_of(weir_hub *self, uint32_t id, weir_vitals *bus);
+
+/*  The shards, none of which runs any more, are no parts of these vitals from now on, but
+    their sums stay there: who holds them may outlive the hub.                      */
+void weir_hub_leave(weir_hub *self, weir_vitals *bus);
 
 /*  The shard starts again: what it was left with is resident no more, and will come a
     second time; so it leaves `offered` and `accepted`. While its actor does not run. */

@@ -6,7 +6,7 @@ typedef struct sent {
     weir_entry *entry;
     weir_position *at; // of each record, owned
     uint32_t records;
-    bool refused; // given back
+    bool *given_back; // of each record, owned; NULL: none
 } sent;
 
 typedef struct weir_sent_lane {
@@ -37,6 +37,7 @@ static void drop_first(lane *l)
     l->first = s->next;
     if (!l->first) l->end = &l->first;
     free(s->at);
+    free(s->given_back);
     free(s);
 }
 
@@ -71,6 +72,15 @@ void weir_outstanding_send(weir_outstanding *self, weir_actor *kit, int port,
     weir_actor_done(kit, entry);
 }
 
+/*  Its last record that was not given back; NULL: there is none.                    */
+static const weir_position *last_taken(const sent *s)
+{
+    uint32_t i = s->records;
+    while (i > 0 && s->given_back && s->given_back[i - 1])
+        i--;
+    return i ? &s->at[i - 1] : NULL;
+}
+
 /*  What came again lies before what was sent ahead of it, so one acknowledgement may not
     stand for both.                                                                 */
 weir_err weir_outstanding_commit(const weir_entry *entry, weir_outstanding_ack *ack,
@@ -83,29 +93,47 @@ weir_err weir_outstanding_commit(const weir_entry *entry, weir_outstanding_ack *
     while (l->first && !last && !err) {
         sent *s = l->first;
         last = s->entry == entry;
-        weir_position next = s->refused ? at : s->at[s->records - 1];
-        if (weir_position_order(next, at) < 0) err = ack(arg, l->shard, at, report);
-        at = next;
+        const weir_position *next = last_taken(s);
+        if (next && weir_position_order(*next, at) < 0)
+            err = ack(arg, l->shard, at, report);
+        if (next) at = *next;
         drop_first(l);
     }
     return err || !at.a ? err : ack(arg, l->shard, at, report);
 }
 
-weir_err weir_outstanding_refuse(weir_actor *kit, weir_entry *entry, const char *code,
-                                 const char *text, weir_outstanding_nack *nack, void *arg)
+/*  Gives back those that were not yet; how many they are.                           */
+static weir_err give_back(lane *l, sent *s, const weir_refused *refusal,
+                          weir_outstanding_nack *nack, void *arg, uint32_t *count)
 {
-    lane *l = entry->lane->owner;
     char why[400];
     weir_err err = WEIR_OK;
+    uint32_t refused = refusal->which ? weir_block_records(refusal->block) : s->records;
+    snprintf(why, sizeof why, "%s: %s", refusal->code, refusal->text);
+    if (!s->given_back) s->given_back = calloc(s->records, sizeof *s->given_back);
+    if (!s->given_back) abort();
+    for (uint32_t i = 0; i < refused && !err; i++) {
+        uint32_t index = refusal->which ? refusal->which[i] : i;
+        if (s->given_back[index]) continue;
+        s->given_back[index] = true;
+        ++*count;
+        err = nack(arg, l->shard, s->at[index], why);
+    }
+    return err;
+}
+
+weir_err weir_outstanding_refuse(weir_actor *kit, weir_entry *entry,
+                                 const weir_refused *refusal, weir_outstanding_nack *nack,
+                                 void *arg)
+{
+    lane *l = entry->lane->owner;
     sent *s = l->first;
+    uint32_t count = 0;
     while (s->entry != entry)
         s = s->next;
-    snprintf(why, sizeof why, "%s: %s", code, text);
-    s->refused = true;
-    for (uint32_t i = 0; i < s->records && !err; i++)
-        err = nack(arg, l->shard, s->at[i], why);
+    weir_err err = give_back(l, s, refusal, nack, arg, &count);
     if (err) return err;
-    entry->fates.done = 0;
-    weir_actor_recall(kit, entry);
+    entry->fates.done -= count;
+    weir_actor_recall(kit, entry, count);
     return WEIR_OK;
 }

@@ -22,12 +22,13 @@ typedef weir_err(weir_outstanding_ack)(void *arg, uint32_t shard, weir_position 
 typedef weir_err(weir_outstanding_nack)(void *arg, uint32_t shard, weir_position at,
                                         const char *why);
 
-/*  For weir_class.commit: all up to the entry is safe, or was given back.           */
+/*  For weir_class.commit: all up to the entry is safe, or was given back. Acknowledges
+    what was not given back.                                                        */
 weir_err weir_outstanding_commit(const weir_entry *entry, weir_outstanding_ack *ack,
                                  void *arg, weir_report *report);
 
-/*  For weir_class.refused: the records of the entry come again one by one, so that only
-    the bad ones are given up.                                                      */
-weir_err weir_outstanding_refuse(weir_actor *kit, weir_entry *entry, const char *code,
-                                 const char *text, weir_outstanding_nack *nack,
+/*  For weir_class.refused: those records of the entry come again one by one, so that only
+    the bad ones are given up. What several readers refuse is given back once.      */
+weir_err weir_outstanding_refuse(weir_actor *kit, weir_entry *entry,
+                                 const weir_refused *refusal, weir_outstanding_nack *nack,
                                  void *arg);

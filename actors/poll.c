@@ -1,4 +1,5 @@
 #include "actors/poll.h"
+#include "actors/late_reads.h"
 #include "actors/poll_lane.h"
 #include "actors/read_box.h"
 #include "runtime/clock.h"
@@ -36,6 +37,7 @@ struct weir_poller {
        before it comes, so that a shard that hangs does not gather them. */
     uint32_t *late;
     size_t late_count;
+    weir_late_reads kept; // what came when nobody waited for it any more
 };
 
 /*  ROUND: shards are to be looked at. ANSWERS: reads are out. NEWS: nothing was found. */
@@ -89,6 +91,12 @@ no_news:
     return NULL;
 }
 
+weir_err weir_poller_resume(const weir_poller *self, const char *text, size_t size,
+                            weir_cursor *cursor, weir_report *report)
+{
+    return weir_cursor_read(cursor, text, size, self->nonce, report);
+}
+
 void weir_poller_destroy(weir_poller **self_p)
 {
     weir_poller *self = *self_p;
@@ -100,6 +108,7 @@ void weir_poller_destroy(weir_poller **self_p)
     weir_clock_unwatch(weir_read_box_fd(self->box));
     weir_read_box_destroy(&self->box);
     weir_doc_fini(&self->doc);
+    weir_late_reads_fini(&self->kept);
     free(self->late);
     free(self);
 }
@@ -211,16 +220,64 @@ static weir_err add_lanes(task *self, bool is_new)
 
 /* --- Fences ------------------------------------------------------------------------ */
 
+static int by_place(const void *a, const void *b)
+{
+    const weir_fence *x = a, *y = b;
+    if (x->to != y->to) return x->to < y->to ? -1 : 1;
+    if (x->first_offset != y->first_offset)
+        return x->first_offset < y->first_offset ? -1 : 1;
+    if (x->from != y->from) return x->from < y->from ? -1 : 1;
+    return (x->last_offset > y->last_offset) - (x->last_offset < y->last_offset);
+}
+
+/*  A store may have them in order already.                                         */
+static void sort_fences(weir_fence *list, size_t count)
+{
+    size_t i = 1;
+    while (i < count && by_place(&list[i - 1], &list[i]) <= 0)
+        i++;
+    if (i < count) qsort(list, count, sizeof *list, by_place);
+}
+
+static bool are_known(const task *self, const weir_fence *list, size_t count)
+{
+    bool are = count == self->fence_count;
+    for (size_t i = 0; i < count && are; i++)
+        are = by_place(&list[i], &self->fences[i]) == 0;
+    return are;
+}
+
+/*  Takes the list, with those of before that have gone meanwhile.                  */
+static void add_fences(task *self, weir_fence *list, size_t count)
+{
+    size_t listed = count;
+    list = realloc(list, (count + self->fence_count + 1) * sizeof *list);
+    if (!list) abort();
+    for (size_t i = 0; i < self->fence_count; i++)
+        if (!bsearch(&self->fences[i], list, listed, sizeof *list, by_place))
+            list[count++] = self->fences[i];
+    sort_fences(list, count);
+    free(self->fences);
+    self->fences = list;
+    self->fence_count = count;
+}
+
 /*  A fence is stored with the first batch behind it: what a read has brought from behind
-    a fence, a list made afterwards tells.                                          */
+    a fence, a list made afterwards tells. It goes with the last record that it waits for:
+    so does a list made before, when a read has brought that.                       */
 static weir_err load_fences(task *self)
 {
     weir_store *store = self->poller->store;
+    weir_fence *list = NULL;
+    size_t count;
     if (self->lane_count < 2) return WEIR_OK;
-    free(self->fences);
-    self->fences = NULL;
-    self->fence_count = 0;
-    return store->class->fences(store, &self->fences, &self->fence_count, self->report);
+    weir_err err = store->class->fences(store, &list, &count, self->report);
+    if (!err) sort_fences(list, count);
+    if (err || are_known(self, list, count))
+        free(list);
+    else
+        add_fences(self, list, count);
+    return err;
 }
 
 /*  Whether `from` still has records before the fence. If it had none left when it was
@@ -240,16 +297,29 @@ static bool stands(weir_poll_lane *from, const weir_fence *fence)
     return true;
 }
 
-static void apply_fences(task *self)
+/*  Who has not told whether it has more is asked all the same: it has brought nothing. */
+static void set_barriers(task *self)
 {
     for (size_t i = 0; i < self->lane_count; i++)
         self->lanes[i].barrier = UINT64_MAX;
     for (size_t i = 0; i < self->fence_count; i++) {
         const weir_fence *fence = &self->fences[i];
         weir_poll_lane *to = find(self, fence->to), *from = find(self, fence->from);
-        if (!to || !from || fence->first_offset >= to->barrier) continue;
+        if (!to || !from || !to->answered || fence->first_offset >= to->barrier) continue;
         if (fence->first_offset > to->at.a && stands(from, fence))
             to->barrier = fence->first_offset;
+    }
+}
+
+/*  What cannot be read is passed up to a fence, and so others may open.             */
+static void apply_fences(task *self)
+{
+    bool moved = true;
+    while (moved) {
+        set_barriers(self);
+        moved = false;
+        for (size_t i = 0; i < self->lane_count; i++)
+            moved |= weir_poll_lane_pass(&self->lanes[i], self->fill.page);
     }
 }
 
@@ -270,8 +340,34 @@ static void send(task *self, weir_poll_lane *lane)
     weir_read_box_ask(self->poller->box, self->poller->store, question, self->tag);
 }
 
+/*  An answer to an earlier poll is of use when it begins where we do; if none were, a
+    timeout shorter than a read takes would never get on.                           */
+static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
+{
+    return read && !read->err && weir_position_equal(read->after, lane->at) &&
+           read->since_ms == lane->since_ms;
+}
+
+/*  What has come since it was made is asked for later.                             */
+static void answer_late(task *self, weir_poll_lane *lane, weir_read **read_p)
+{
+    self->ready = true;
+    weir_poll_lane_answer(lane, &self->fill, read_p);
+    lane->due = true;
+}
+
+static bool has_kept(task *self, weir_poll_lane *lane)
+{
+    weir_read *read = weir_late_reads_take(&self->poller->kept, lane->shard, lane->at,
+                                           lane->since_ms, weir_clock_now_us());
+    if (!read) return false;
+    answer_late(self, lane, &read);
+    return true;
+}
+
 static void ask(task *self, weir_poll_lane *lane)
 {
+    if (has_kept(self, lane)) return;
     lane->waiting = true;
     lane->asked = false;
     self->waiting++;
@@ -308,15 +404,6 @@ static void ask_all(task *self)
         if (has_to_ask(&self->lanes[i])) ask(self, &self->lanes[i]);
 }
 
-/*  An answer to an earlier poll is of use when it begins where we do; if none were, a
-    timeout shorter than a read takes would never get on. What has come since it was made
-    is asked for later.                                                             */
-static bool is_of_use(const weir_poll_lane *lane, const weir_read *read)
-{
-    return read && !read->err && weir_position_equal(read->after, lane->at) &&
-           read->since_ms == lane->since_ms;
-}
-
 static task *find_task(const weir_poller *self, uint64_t tag)
 {
     task *one = self->first;
@@ -326,7 +413,7 @@ static task *find_task(const weir_poller *self, uint64_t tag)
 }
 
 /*  The answer to a poll that has ended: whoever waits for that shard takes it, or may ask
-    now.                                                                            */
+    now. When nobody does it is kept.                                               */
 static void take_late(weir_poller *self, weir_read **read_p)
 {
     uint32_t shard = (*read_p)->shard;
@@ -336,14 +423,12 @@ static void take_late(weir_poller *self, weir_read **read_p)
         if (!lane || !lane->waiting || lane->asked || lane->slow) continue;
         if (is_of_use(lane, *read_p)) {
             one->waiting--;
-            one->ready = true;
-            weir_poll_lane_answer(lane, &one->fill, read_p);
-            lane->due = true;
+            answer_late(one, lane, read_p);
         } else if (!is_over(one) && !is_late(self, shard)) {
             send(one, lane);
         }
     }
-    weir_read_destroy(read_p);
+    if (*read_p) weir_late_reads_add(&self->kept, read_p, weir_clock_now_us());
 }
 
 static void take_answer(task *self, weir_read **read_p)
@@ -351,7 +436,7 @@ static void take_answer(task *self, weir_read **read_p)
     weir_poll_lane *lane = find(self, (*read_p)->shard);
     if (lane->slow) { // it was given up
         lane->waiting = false;
-        weir_read_destroy(read_p);
+        weir_late_reads_add(&self->poller->kept, read_p, weir_clock_now_us());
         return;
     }
     self->waiting--;
@@ -433,6 +518,7 @@ static weir_err begin_round(task *self)
 {
     self->news = false;
     weir_err err = add_lanes(self, self->is_late);
+    if (!err) err = load_fences(self);
     if (err) return err;
     for (size_t i = 0; self->is_late && i < self->lane_count; i++)
         self->lanes[i].due = true;

@@ -1,13 +1,14 @@
 /*  poll: reads a page of records across the shards of a bus, fairly: one request, one
     reply. Shards are read in parallel, and one that hangs costs the others only the
-    timeout. A shard that took over vnodes is read beyond its fence only behind what the
-    other shard has of them. Used by one thread; the store may answer in others.    */
+    timeout; what it answers later is for the next poll from the same place. A shard that
+    took over vnodes is read beyond its fence only behind what the other has of them. Used
+    by one thread; the store may answer in others.                                  */
 #pragma once
 #include "actors/cursor.h"
 #include "runtime/filter.h"
 
 typedef struct {
-    weir_cursor cursor; // where to begin; lent
+    weir_cursor cursor; // where to begin; lent; zeroed: at the start
     /*  Instead: behind what there is now, or at the first block that arrived then or
         later (-1: no). A shard that is slow or failed then has no place in the cursor,
         where it begins at its start; with limit 0 only the places are found.       */
@@ -41,10 +42,10 @@ typedef struct {
 typedef struct {
     weir_polled *records; // owned, as all that follows
     size_t count;
-    weir_cursor cursor;
-    bool more;         // a position moved, and a shard that answered has more
-    uint64_t examined; // records
-    uint64_t unknown;  // of them: passed because where could not be decided
+    weir_cursor cursor; // behind it; weir_cursor_move gives it to the next request
+    bool more;          // a position moved, and a shard that answered has more
+    uint64_t examined;  // records
+    uint64_t unknown;   // of them: passed because where could not be decided
     weir_poll_trouble *slow, *failed;
     size_t slow_count, failed_count;
     weir_gap *gaps;
@@ -60,6 +61,12 @@ typedef struct weir_poller weir_poller;
 weir_poller *weir_poller_new(weir_store *store, uint64_t nonce);
 /*  Waits for nobody: what a shard answers later is thrown away. All polls have ended. */
 void weir_poller_destroy(weir_poller **self_p);
+
+/*  Reads the text of a cursor (weir_cursor_put) of this bus, to begin behind it; the
+   caller ends it. WEIR_EINVAL with a report: "bad_cursor: ", changed or of another bus.
+ */
+weir_err weir_poller_resume(const weir_poller *self, const char *text, size_t size,
+                            weir_cursor *cursor, weir_report *report);
 
 /*  Fills the page, at the latest when the timeout has come. Finding nothing it waits for
     a record until then; limit 0 returns at once. Blocks. Errors, with a report:

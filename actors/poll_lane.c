@@ -106,10 +106,15 @@ static const weir_chunk *chunk_of(const weir_poll_lane *self)
     return &self->answer->chunks[self->chunk];
 }
 
+static bool has_chunk(const weir_poll_lane *self)
+{
+    return self->answer && self->chunk < self->answer->chunk_count;
+}
+
 static bool is_held(const weir_poll_lane *self)
 {
     uint64_t next = self->at.a + 1;
-    if (self->answer) next = chunk_of(self)->offset + self->record;
+    if (has_chunk(self)) next = chunk_of(self)->offset + self->record;
     return next >= self->barrier;
 }
 
@@ -136,6 +141,20 @@ static void finish_answer(weir_poll_lane *self, weir_page *page)
     weir_read_destroy(&self->answer);
 }
 
+/*  Only where offsets are numbers a store tells of gaps.                           */
+bool weir_poll_lane_pass(weir_poll_lane *self, weir_page *page)
+{
+    if (!self->answer || self->gap == self->answer->gap_count) return false;
+    uint64_t last = self->answer->reached.a;
+    if (has_chunk(self)) last = chunk_of(self)->offset + self->record - 1;
+    if (last >= self->barrier) last = self->barrier - 1;
+    if (last <= self->at.a) return false;
+    self->at = (weir_position){last, 0};
+    pass_gaps(self, page);
+    if (!has_chunk(self) && last == self->answer->reached.a) finish_answer(self, page);
+    return true;
+}
+
 void weir_poll_lane_answer(weir_poll_lane *self, weir_fill *fill, weir_read **read_p)
 {
     weir_read *read = *read_p;
@@ -153,9 +172,10 @@ void weir_poll_lane_answer(weir_poll_lane *self, weir_fill *fill, weir_read **re
     self->more = read->more;
     self->chunk = self->record = self->gap = 0;
     self->walk = (weir_iterator){0};
+    bool passes = read->gap_count && !self->since_ms;
     if (self->since_ms && read->chunk_count) self->at = place_of(&read->chunks[0], -1);
     self->since_ms = 0;
-    if (read->chunk_count == 0) finish_answer(self, fill->page);
+    if (read->chunk_count == 0 && !passes) finish_answer(self, fill->page);
 }
 
 static void add_record(weir_poll_lane *self, weir_fill *fill, const weir_record *record)
@@ -235,7 +255,7 @@ static bool take_chunk(weir_poll_lane *self, weir_fill *fill)
 
 void weir_poll_lane_take(weir_poll_lane *self, weir_fill *fill)
 {
-    while (self->answer && self->places && take_chunk(self, fill)) {
+    while (has_chunk(self) && self->places && take_chunk(self, fill)) {
         self->chunk++;
         self->record = 0;
         self->walk = (weir_iterator){0};

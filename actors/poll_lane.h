@@ -23,7 +23,7 @@ static inline bool weir_fill_ended(const weir_fill *self)
 typedef struct {
     uint32_t shard;
     weir_position began; // where the poll began
-    weir_position at;    // the last record examined
+    weir_position at;    // the last record examined, or the last offset passed
     int64_t since_ms;    // of the first read; 0: it begins behind `at`
     bool waiting;        // for an answer
     bool asked;          // and the read is out; else an earlier one has to come first
@@ -34,7 +34,7 @@ typedef struct {
     uint64_t barrier;  // offset at which a fence stops it; UINT64_MAX: none
     uint64_t asking;   // it was asked after a fence with this last offset was known
     uint64_t dry;      // and had none any more: whatever its place is
-    weir_read *answer; // owned; NULL: none with records that are not examined
+    weir_read *answer; // owned; NULL: none of which anything is to be examined or passed
     uint32_t chunk, record, gap; // the next ones in it
     weir_iterator walk;          // of the chunk
 } weir_poll_lane;
@@ -44,6 +44,10 @@ bool weir_poll_lane_ready(const weir_poll_lane *self);
 
 /*  Takes the answer to its read.                                                   */
 void weir_poll_lane_answer(weir_poll_lane *self, weir_fill *fill, weir_read **read_p);
+
+/*  Passes what cannot be read before the next record of the answer, as far as the barrier
+    lets it. Gives whether it has moved.                                            */
+bool weir_poll_lane_pass(weir_poll_lane *self, weir_page *page);
 
 /*  Examines records of the answer until its places are filled.                     */
 void weir_poll_lane_take(weir_poll_lane *self, weir_fill *fill);

@@ -11,7 +11,8 @@ typedef struct {
     weir_member_of *member;
     weir_outstanding sent;
     int port;
-    int wake_fd; // eventfd
+    int wake_fd;  // eventfd
+    bool starved; // told as a wait
     bool ending;
 } reader;
 
@@ -21,6 +22,18 @@ typedef struct {
 static void nothing(void *arg)
 {
     (void)arg;
+}
+
+static void note_memory(reader *self, bool starved)
+{
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    if (starved == self->starved) return;
+    self->starved = starved;
+    if (starved)
+        weir_vitals_wait(vitals, WEIR_WAIT_LEDGER, "", "%s",
+                         "the memory limit is reached");
+    else
+        weir_vitals_flow(vitals, WEIR_WAIT_LEDGER, "");
 }
 
 /*  A record that the group gives alone, since it has failed before, comes so.       */
@@ -42,8 +55,10 @@ static bool read_once(reader *self)
     if (some)
         weir_outstanding_send(&self->sent, self->kit, self->port, delivered.shard,
                               &delivered.block, &delivered.at);
+    weir_actor_vitals(self->kit)->at_end =
+        !some && !delivered.failing && !delivered.starved;
+    note_memory(self, !some && delivered.starved);
     weir_delivered_fini(&delivered);
-    weir_actor_vitals(self->kit)->at_end = !some;
     if (some) return true;
     int64_t wait = deadline < 0 ? -1 : deadline > now ? deadline - now : 0;
     weir_actor_timer(self->kit, nothing, wait);
@@ -79,7 +94,7 @@ static weir_err nack(void *arg, uint32_t shard, weir_position at, const char *wh
     reader *self = arg;
     weir_report report = {0};
     weir_err err =
-        weir_groups_nack(self->groups, self->member, shard, at, -1, why, &report);
+        weir_groups_nack_soon(self->groups, self->member, shard, at, -1, why, &report);
     return err == WEIR_EREFUSED ? WEIR_OK : err;
 }
 
@@ -89,12 +104,21 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return weir_outstanding_commit(entry, ack, arg, report);
 }
 
-static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
-                        const char *text)
+static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     reader *self = arg;
-    (void)block;
-    return weir_outstanding_refuse(self->kit, entry, code, text, nack, self);
+    weir_report report = {0};
+    weir_err err = weir_outstanding_refuse(self->kit, entry, refusal, nack, self);
+    return err ? err : weir_groups_settle(self->groups, self->member, &report);
+}
+
+/*  The group has taken it from here for good: it came in once more, and died.      */
+static void buried(void *arg)
+{
+    reader *self = arg;
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    weir_count_add(vitals, WEIR_COUNT_IN, 1);
+    weir_count_add(vitals, WEIR_COUNT_DEAD, 1);
 }
 
 /* --- Lifecycle --------------------------------------------------------------------- */
@@ -107,6 +131,8 @@ static weir_err join(reader *self, weir_report *report)
     if (err) return err;
     config.ack_timeout_us = o->ack_timeout_us;
     config.member_timeout_us = WEIR_NONE; // its supervisor knows better
+    config.buried = buried;
+    config.arg = self;
     config.retry = (weir_retry_wait){o->retry_first_us, o->retry_max_us};
     config.max_deliver = o->max_deliver;
     config.window = o->window;
@@ -124,7 +150,8 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
         return weir_report_set(report, WEIR_ESYS, NULL, "no descriptors left");
     const weir_node *node = weir_actor_node(kit);
     self->port = weir_actor_port(kit, node->name);
-    weir_err err = weir_hub_open(self->config->hub, node->state_dir, report);
+    weir_err err =
+        weir_hub_open(self->config->hub, node->state_dir, node->ledger, report);
     if (err) return err;
     self->groups = weir_hub_groups(self->config->hub);
     return join(self, report);
@@ -170,7 +197,9 @@ const weir_class weir_reader_class = {
     .defaults = &defaults,
     .options = options,
     .source = true,
+    .tracks = true,
     .follows = true,
+    .placed = true,
     .init = init,
     .fini = fini,
     .turn = turn,

@@ -13,6 +13,7 @@ typedef struct {
     weir_entry *offered;     // whose block the ring is taking in now
     weir_fence *fences;      // for the first batch behind a release
     uint32_t fence_count;
+    bool fences_due;   // the bus's node is to be woken when none is left to be stored
     struct sent *sent; // list of the batches that readers have not acknowledged
     uint64_t safe, dead, under_way, batches;
     bool closed;
@@ -69,6 +70,24 @@ static void bury(shard *self, const weir_piece *piece, uint32_t first, uint32_t 
     }
 }
 
+/*  Readers of a store read what is in it; those of a bus without one are shown what they
+    are sent, by the kit.                                                           */
+static void show_stored(shard *self, const weir_piece *piece, uint32_t first,
+                        uint32_t count)
+{
+    const weir_node *node = weir_actor_node(self->kit);
+    weir_iterator walk = {.block = piece->block};
+    if (count == weir_block_records(piece->block)) {
+        weir_tap_look(node->tap, node->name, piece->block);
+        return;
+    }
+    while (first--)
+        weir_iterator_skip(&walk);
+    weir_block *part = weir_iterator_cut(&walk, count, SIZE_MAX);
+    weir_tap_look(node->tap, node->name, part);
+    weir_block_destroy(&part);
+}
+
 static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
                          uint32_t count, const weir_dispatch_loss *loss)
 {
@@ -78,6 +97,7 @@ static void settle_piece(shard *self, const weir_piece *piece, uint32_t first,
         piece->entry->fates.dead += count;
         bury(self, piece, first, count, loss);
     } else {
+        if (self->dispatch) show_stored(self, piece, first, count);
         self->safe += count;
         piece->entry->fates.done += count;
     }
@@ -200,6 +220,19 @@ static void dispatch(shard *self, weir_batch *batch, int64_t now_us)
     self->fences = NULL;
     self->fence_count = 0;
     weir_dispatch_send(self->dispatch, &batch, now_us);
+}
+
+static bool has_fences(const shard *self)
+{
+    return self->fence_count ||
+           (self->dispatch && weir_dispatch_has_fences(self->dispatch));
+}
+
+static void tell_fences(shard *self)
+{
+    if (!self->fences_due || has_fences(self)) return;
+    self->fences_due = false;
+    weir_vitals_wake(weir_actor_vitals(self->kit));
 }
 
 /*  All that came before it is in a batch: it is answered when that is settled.     */
@@ -388,6 +421,7 @@ static bool turn(void *arg)
     int64_t now = weir_clock_now_us();
     if (self->dispatch) weir_dispatch_run_due(self->dispatch, now);
     dispatch_what_is_due(self, now);
+    tell_fences(self);
     bool blocks = self->config->ring.overflow == WEIR_OVERFLOW_BLOCK;
     weir_actor_hold(self->kit, blocks && weir_ring_is_full(self->ring));
     bool may_send = self->dispatch || weir_actor_has_room(self->kit);
@@ -400,7 +434,16 @@ static bool turn(void *arg)
 
 /* --- Messages ---------------------------------------------------------------------- */
 
-static void refuse(shard *self, weir_entry *entry, weir_err err)
+static size_t largest_record(const weir_block *block)
+{
+    weir_iterator walk = {.block = block};
+    size_t largest = 0;
+    for (size_t size; (size = weir_iterator_skip(&walk));)
+        if (size > largest) largest = size;
+    return largest;
+}
+
+static void refuse(shard *self, weir_entry *entry, const weir_block *block, weir_err err)
 {
     char text[160];
     if (err == WEIR_EFULL) {
@@ -408,8 +451,8 @@ static void refuse(shard *self, weir_entry *entry, weir_err err)
         return;
     }
     snprintf(text, sizeof text,
-             "a record is larger than half of ring_bytes, %" PRId64 " bytes",
-             self->config->ring.bytes / 2);
+             "a record of %zu bytes is larger than half of ring_bytes, %" PRId64 " bytes",
+             largest_record(block), self->config->ring.bytes / 2);
     weir_actor_refuse(self->kit, entry, "too_large", text, false);
 }
 
@@ -427,7 +470,7 @@ static void recv_block(void *arg, weir_entry *entry, weir_block *block)
     weir_err err = weir_ring_offer(self->ring, block, entry, now);
     self->offered = NULL;
     if (err) {
-        refuse(self, entry, err);
+        refuse(self, entry, block, err);
         return;
     }
     weir_batcher_arrived(self->batcher, entry->records, now);
@@ -486,6 +529,7 @@ static weir_err cmd_release(void *arg, zmsg_t *args, zmsg_t *reply)
     weir_err err = WEIR_OK;
     for (char *text; !err && (text = zmsg_popstr(args)); zstr_free(&text))
         err = add_fence(self, text);
+    self->fences_due = self->fences_due || self->fence_count;
     if (!err) zmsg_addstrf(reply, "%" PRIu64, weir_ring_release(self->ring));
     return err;
 }
@@ -494,9 +538,7 @@ static weir_err cmd_fenced(void *arg, zmsg_t *args, zmsg_t *reply)
 {
     shard *self = arg;
     (void)args;
-    bool due =
-        self->fence_count || (self->dispatch && weir_dispatch_has_fences(self->dispatch));
-    zmsg_addstr(reply, due ? "0" : "1");
+    zmsg_addstr(reply, has_fences(self) ? "0" : "1");
     return WEIR_OK;
 }
 

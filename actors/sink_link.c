@@ -86,20 +86,20 @@ static void bury(sink_link *self, weir_entry *entry, weir_block *block, const ch
     }
 }
 
-static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
-                        const char *text)
+static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     sink_link *self = arg;
     char error[320];
-    uint32_t records = weir_block_records(block);
+    uint32_t records = weir_block_records(refusal->block);
     if (self->on_error == WEIR_ON_ERROR_STOP) return WEIR_ESTOP;
-    snprintf(error, sizeof error, "the other side refused it: %s: %s", code, text);
+    snprintf(error, sizeof error, "the other side refused it: %s: %s", refusal->code,
+             refusal->text);
     entry->fates.done -= records;
     if (self->on_error == WEIR_ON_ERROR_DROP) {
         entry->fates.skipped += records;
         return WEIR_OK;
     }
-    bury(self, entry, block, error);
+    bury(self, entry, refusal->block, error);
     entry->fates.dead += records;
     return WEIR_OK;
 }

@@ -1,6 +1,6 @@
 #include "actors/sink_stdout.h"
+#include "runtime/files.h"
 #include <errno.h>
-#include <poll.h>
 #include <unistd.h>
 
 const weir_sink_stdout_config weir_sink_stdout_defaults = {
@@ -40,19 +40,10 @@ static bool turn(void *arg)
 {
     sink_stdout *self = arg;
     const weir_buffer *output = weir_delivery_output(self->delivery);
-    for (size_t done = 0; done < output->size;) {
-        ssize_t n = write(STDOUT_FILENO, output->data + done, output->size - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno == EAGAIN) { // someone has made it non-blocking
-            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
-            continue;
-        }
-        if (n < 0) {
-            weir_actor_fail(self->kit, WEIR_ESYS, "stdout", "cannot write: %s",
-                            strerror(errno));
-            return false;
-        }
-        done += (size_t)n;
+    if (weir_write_all(STDOUT_FILENO, output->data, output->size)) {
+        weir_actor_fail(self->kit, WEIR_ESYS, "stdout", "cannot write: %s",
+                        strerror(errno));
+        return false;
     }
     weir_delivery_written(self->delivery);
     weir_delivery_safe(self->delivery);

@@ -24,6 +24,7 @@ typedef struct {
     int fd;                      // of client
     uint64_t hello, join, fetch; // ids of requests without answer; 0: none
     bool joined;
+    uint64_t nonce;   // of the bus that it has joined; 0: not known
     int64_t asked_us; // when the last request was sent
     int64_t heard_us; // when an answer came, or the attempt began
     int64_t again_us; // wait before the next attempt
@@ -100,32 +101,96 @@ static void send_join(source_bus *self)
 
 /* --- Records ----------------------------------------------------------------------- */
 
-/*  All records of a fetch are of one shard.                                            */
+/*  Records of one answer, all of one shard, on their way into blocks.                  */
+typedef struct {
+    source_bus *self;
+    weir_builder builder;
+    weir_run origin;
+    size_t run_bytes; // of each run
+    weir_run runs[WEIR_RUNS_MAX];
+    size_t run_count;
+    weir_position *at; // of each record, owned
+    uint32_t shard, capacity;
+} taking;
+
+static void send_taken(taking *t)
+{
+    source_bus *self = t->self;
+    weir_block *block = weir_builder_seal(&t->builder);
+    if (!block) return;
+    if (self->nonce) weir_block_set_places(block, t->runs, t->run_count);
+    weir_outstanding_send(&self->sent, self->kit, self->port, t->shard, &block, &t->at);
+    t->run_count = 0;
+    t->capacity = 0;
+}
+
+static void note_position(taking *t, weir_position at)
+{
+    uint32_t records = t->builder.records;
+    if (records == t->capacity) {
+        t->capacity = t->capacity ? 2 * t->capacity : 64;
+        t->at = realloc(t->at, t->capacity * sizeof *t->at);
+        if (!t->at) abort();
+    }
+    t->at[records] = at;
+}
+
+static bool continues(const weir_run *last, const weir_place *place)
+{
+    return place->epoch == last->place.epoch &&
+           place->sequence == last->place.sequence + last->records &&
+           place->offset == last->place.offset + last->records;
+}
+
+/*  A record that begins a run when there is no room for one begins a block.            */
+static void take_record(taking *t, const weir_bus_record *record)
+{
+    const weir_place place = {.nonce = t->self->nonce,
+                              .epoch = record->epoch,
+                              .sequence = record->sequence,
+                              .offset = record->at.b ? record->at.b : record->at.a,
+                              .shard = record->shard};
+    bool new = !t->run_count || !continues(&t->runs[t->run_count - 1], &place);
+    if (new && (t->run_count == WEIR_RUNS_MAX ||
+                (t->run_count + 1) * t->run_bytes > WEIR_RUN_BYTES_MAX))
+        send_taken(t);
+    if (new) {
+        t->runs[t->run_count] = t->origin;
+        t->runs[t->run_count++].place = place;
+    }
+    t->runs[t->run_count - 1].records++;
+    note_position(t, record->at);
+    weir_builder_add(&t->builder, &record->record, &t->origin);
+}
+
+static size_t size_of(const char *text)
+{
+    return text ? strlen(text) : 0;
+}
+
 static void take_records(source_bus *self, weir_bus_answer *answer)
 {
-    const weir_run origin = {.source = weir_actor_node(self->kit)->name,
-                             .peer = self->config->server,
-                             .label = self->endpoint};
-    weir_builder builder = {.ledger = weir_actor_node(self->kit)->ledger,
-                            .target = weir_actor_node(self->kit)->block_bytes};
+    const weir_node *node = weir_actor_node(self->kit);
+    const char *peer = self->config->server;
+    taking t = {.self = self,
+                .builder = {.ledger = node->ledger, .target = node->block_bytes},
+                .origin = {.source = node->name, .peer = peer, .label = self->endpoint},
+                .run_bytes = 16 + WEIR_PLACE_BYTES + size_of(node->name) + size_of(peer) +
+                             size_of(self->endpoint)};
     weir_bus_record record;
     weir_err err = WEIR_OK;
-    uint32_t shard = 0, count = answer->count;
-    weir_position *at = calloc((size_t)count + 1, sizeof *at);
-    if (!at) abort();
-    weir_actor_vitals(self->kit)->at_end = count == 0;
+    weir_actor_vitals(self->kit)->at_end = answer->count == 0;
+    bool first = true;
     while (!err && (err = weir_bus_answer_next(answer, &record)) == WEIR_OK) {
-        if (builder.records && record.shard != shard) err = WEIR_EMALFORMED;
+        if (!first && record.shard != t.shard) err = WEIR_EMALFORMED;
         if (err) break;
-        shard = record.shard;
-        at[builder.records] = record.at;
-        weir_builder_add(&builder, &record.record, &origin);
+        first = false;
+        t.shard = record.shard;
+        take_record(&t, &record);
     }
-    weir_block *block = weir_builder_seal(&builder);
-    if (block)
-        weir_outstanding_send(&self->sent, self->kit, self->port, shard, &block, &at);
-    weir_builder_fini(&builder);
-    free(at);
+    send_taken(&t);
+    weir_builder_fini(&t.builder);
+    free(t.at);
     if (err == WEIR_EMALFORMED)
         weir_actor_fail(self->kit, err, self->endpoint,
                         "it sent what is no record: is it the endpoint of a bus?");
@@ -145,15 +210,25 @@ static bool is_final(const weir_bus_answer *answer)
            is(answer, "bad_where");
 }
 
+/*  Who it is is asked before each join: another bus may listen there meanwhile.        */
 static void met(source_bus *self, const weir_bus_answer *answer)
 {
     self->hello = 0;
+    self->nonce = answer->nonce;
     if (self->joined || self->join) return; // it was a sign of life
     if (*self->where_bus && strcmp(self->where_bus, answer->bus))
         weir_actor_fail(self->kit, WEIR_EINVAL, self->endpoint,
                         "this is the bus '%s', not '%s'", answer->bus, self->where_bus);
     else
         send_join(self);
+}
+
+static void ask_again(source_bus *self)
+{
+    self->joined = false;
+    if (self->hello) return;
+    self->hello = weir_bus_client_hello(self->client);
+    self->asked_us = weir_clock_now_us();
 }
 
 static void joined(source_bus *self)
@@ -171,7 +246,7 @@ static void handle(source_bus *self, weir_bus_answer *answer)
     self->heard_us = weir_clock_now_us();
     if (is(answer, "not_joined")) {
         self->fetch = 0;
-        if (!self->join) send_join(self);
+        if (!self->join) ask_again(self);
     } else if (!ok && is_final(answer)) {
         weir_actor_fail(self->kit, WEIR_EREFUSED, self->endpoint, "%s: %s", answer->code,
                         answer->text);
@@ -263,12 +338,10 @@ static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
     return weir_outstanding_commit(entry, ack, self, report);
 }
 
-static weir_err refused(void *arg, weir_entry *entry, weir_block *block, const char *code,
-                        const char *text)
+static weir_err refused(void *arg, weir_entry *entry, const weir_refused *refusal)
 {
     source_bus *self = arg;
-    (void)block;
-    return weir_outstanding_refuse(self->kit, entry, code, text, nack, self);
+    return weir_outstanding_refuse(self->kit, entry, refusal, nack, self);
 }
 
 static void drain(void *arg)
@@ -397,6 +470,8 @@ const weir_class weir_source_bus_class = {
     .defaults = &defaults,
     .options = options,
     .source = true,
+    .placed = true,
+    .tracks = true,
     .check = check,
     .init = init,
     .fini = fini,

@@ -1,11 +1,10 @@
 #include "actors/source_file.h"
 #include "actors/notify.h"
-#include "actors/tail.h"
+#include "actors/streams.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include <errno.h>
 #include <limits.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 const weir_source_file_config weir_source_file_defaults = {
@@ -16,7 +15,6 @@ const weir_source_file_config weir_source_file_defaults = {
 
 #define READ_BYTES (256 * 1024)
 #define PIECES_A_TURN 4096
-#define SPARES_MAX 16
 
 static const int64_t sync_us = 1000000;
 static const int64_t linger_us = 5000000; // for writers that are late to notice
@@ -30,32 +28,6 @@ static const int64_t pace_us = 10000;        // shortest wait for the rate
     come and go, however many files there are.                                 */
 static const int64_t look_share = 200, look_soon_share = 20;
 
-/*  The entries of one slot that are not safe yet. It outlives its stream, and goes to
-    the next one that reads the slot, so that commits of a slot stay in order.  */
-typedef struct generation {
-    weir_lane lane; // its owner is this
-    int slot;
-    uint64_t committed; // what is safe, or where reading began
-    struct generation *next;
-} generation;
-
-/*  A path that is read.                                                       */
-typedef struct stream {
-    char *path;          // owned
-    weir_tail *tail;     // NULL: the stream is over
-    generation *now;     // of the file that is read, owned; NULL: none yet
-    weir_framer *framer; // NULL: nothing is held
-    uint64_t offset;     // behind the last byte read
-    uint64_t end;        // of the file, as last seen
-    int64_t gone_at_us;  // since when the path has no file; -1: it has one
-    bool queued;
-    bool ending;         // the framer has been ended, and is being emptied
-    bool leaving;        // then the stream is over
-    bool missing;        // the last scan did not find the path
-    bool complained;     // a failure to open was logged
-    struct stream *next; // in the queue
-} stream;
-
 typedef struct {
     weir_actor *kit;
     weir_vitals *vitals;
@@ -67,14 +39,7 @@ typedef struct {
     bool blind;          // inotify does not see all folders
     uint8_t *chunk;      // READ_BYTES; lent to the framer of the queue's first stream
     bool chunk_lent;
-    size_t visit_bytes; // read from the queue's first stream since it came to be that
-    stream **streams;   // owned, sorted by path
-    size_t count, capacity;
-    size_t open;          // streams that are not over
-    stream *first, *last; // queue of those that may have something
-    generation *left;     // of files that are no longer read
-    weir_framer *spares[SPARES_MAX];
-    int spare_count;
+    weir_streams streams;
     bool stopped;         // nothing more will be read
     bool sync_armed;      // the timer runs
     bool from_end;        // unknown files of the first scan begin at their end
@@ -89,263 +54,6 @@ typedef struct {
 static bool stops(const source_file *self)
 {
     return self->config->at_end == WEIR_FILE_STOP;
-}
-
-/* --- Progress ---------------------------------------------------------------------- */
-
-static uint64_t unread(const stream *s)
-{
-    return s->end > s->offset ? s->end - s->offset : 0;
-}
-
-/*  The file is known to be read to offset, and to reach to end; read bytes came. */
-static void note_extent(source_file *self, stream *s, uint64_t offset, uint64_t end,
-                        uint64_t read)
-{
-    uint64_t before = unread(s);
-    s->offset = offset;
-    s->end = end;
-    self->vitals->size_hint += (int64_t)(read + unread(s) - before);
-}
-
-/* --- Queue ------------------------------------------------------------------------- */
-
-static void enqueue(source_file *self, stream *s)
-{
-    if (s->queued) return;
-    s->queued = true;
-    s->next = NULL;
-    if (self->last)
-        self->last->next = s;
-    else
-        self->first = s;
-    self->last = s;
-}
-
-static void dequeue_first(source_file *self)
-{
-    stream *s = self->first;
-    self->first = s->next;
-    if (!self->first) self->last = NULL;
-    s->queued = false;
-    self->visit_bytes = 0;
-}
-
-/*  Round robin; a stream whose framer is being emptied stays, since another stream may
-    wait for the rest of its file.                                             */
-static void requeue_first(source_file *self)
-{
-    stream *s = self->first;
-    dequeue_first(self);
-    enqueue(self, s);
-}
-
-/* --- Framers ----------------------------------------------------------------------- */
-
-static bool need_framer(source_file *self, stream *s, uint64_t offset)
-{
-    if (s->framer) return true;
-    weir_report report = {0};
-    if (self->spare_count)
-        s->framer = self->spares[--self->spare_count];
-    else if (weir_intake_framer(self->intake, &s->framer, &report))
-        weir_actor_fail(self->kit, report.err, report.where, "%s", report.text);
-    if (s->framer) weir_framer_reset(s->framer, offset);
-    return s->framer;
-}
-
-static void spare_framer(source_file *self, stream *s)
-{
-    if (!s->framer) return;
-    if (self->spare_count < SPARES_MAX)
-        self->spares[self->spare_count++] = s->framer;
-    else
-        weir_framer_destroy(&s->framer);
-    s->framer = NULL;
-}
-
-/*  Between lines a framer knows nothing but its offset.                       */
-static bool is_blank(const source_file *self, const weir_framer *framer)
-{
-    int framing = self->config->intake.framing;
-    bool lines = framing == WEIR_FRAMING_NDJSON || framing == WEIR_FRAMING_LINES;
-    return lines && !weir_framer_pending(framer) && weir_framer_deadline(framer) < 0;
-}
-
-static void end_framer(stream *s)
-{
-    if (s->framer) weir_framer_end(s->framer);
-    s->ending = true;
-}
-
-/* --- Generations ------------------------------------------------------------------- */
-
-static bool is_settled(const generation *g)
-{
-    return !g->lane.first && !g->lane.ready;
-}
-
-/*  The generation of a slot that was left; those with nothing open end on the way. */
-static generation *find_left(source_file *self, int slot)
-{
-    generation *found = NULL;
-    for (generation **at = &self->left; *at;) {
-        generation *g = *at;
-        if (g->slot != slot && !is_settled(g)) {
-            at = &g->next;
-            continue;
-        }
-        *at = g->next;
-        if (g->slot == slot)
-            found = g;
-        else
-            free(g);
-    }
-    return found;
-}
-
-static void leave_generation(source_file *self, stream *s)
-{
-    weir_intake_flush(self->intake); // may hold pieces for this lane
-    if (s->now) {
-        s->now->next = self->left;
-        self->left = s->now;
-    }
-    s->now = NULL;
-}
-
-/*  The tail has a file open that was not read before.                         */
-static void begin_file(source_file *self, stream *s)
-{
-    int slot = weir_tail_slot(s->tail);
-    uint64_t offset = weir_tail_offset(s->tail);
-    leave_generation(self, s);
-    s->now = find_left(self, slot);
-    if (!s->now) {
-        s->now = calloc(1, sizeof *s->now);
-        if (!s->now) abort();
-        s->now->lane.owner = s->now;
-        s->now->slot = slot;
-        s->now->committed = offset;
-    }
-    s->complained = false;
-    note_extent(self, s, offset, offset + weir_tail_lag(s->tail), 0);
-}
-
-/* --- Streams ----------------------------------------------------------------------- */
-
-static int compare_streams(const void *a, const void *b)
-{
-    const stream *const *left = a, *const *right = b;
-    return strcmp((*left)->path, (*right)->path);
-}
-
-static int compare_path(const void *path, const void *at)
-{
-    const stream *const *s = at;
-    return strcmp(path, (*s)->path);
-}
-
-static stream *find_stream(const source_file *self, const char *path)
-{
-    stream **found = NULL;
-    if (self->count)
-        found = bsearch(path, self->streams, self->count, sizeof *found, compare_path);
-    return found ? *found : NULL;
-}
-
-static void add_stream(source_file *self, const char *path, bool from_end)
-{
-    if (self->count == self->capacity) {
-        self->capacity = self->capacity ? 2 * self->capacity : 16;
-        self->streams = realloc(self->streams, self->capacity * sizeof *self->streams);
-        if (!self->streams) abort();
-    }
-    stream *s = calloc(1, sizeof *s);
-    if (!s) abort();
-    s->tail = weir_tail_new(
-        &(weir_tail_config){.path = path, .from_end = from_end, .linger_us = linger_us},
-        self->positions);
-    s->path = strdup(path);
-    if (!s->path) abort();
-    s->gone_at_us = -1;
-    self->streams[self->count++] = s;
-    self->open++;
-    struct stat info;
-    if (stat(path, &info) == 0) note_extent(self, s, 0, (uint64_t)info.st_size, 0);
-    enqueue(self, s);
-}
-
-/*  What the last scan has found and has no stream yet.                        */
-static void add_streams(source_file *self, bool from_end)
-{
-    size_t known = self->count;
-    for (size_t i = 0; i < weir_paths_files(self->paths); i++) {
-        const char *path = weir_paths_file(self->paths, i);
-        size_t all = self->count;
-        self->count = known;
-        bool is_new = !find_stream(self, path);
-        self->count = all;
-        if (is_new) add_stream(self, path, from_end);
-    }
-    if (self->count > known)
-        qsort(self->streams, self->count, sizeof *self->streams, compare_streams);
-}
-
-static void free_stream(source_file *self, stream *s)
-{
-    if (s->now) {
-        s->now->next = self->left;
-        self->left = s->now;
-    }
-    weir_framer_destroy(&s->framer);
-    weir_tail_destroy(&s->tail);
-    free(s->path);
-    free(s);
-}
-
-static void sweep_streams(source_file *self)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < self->count; i++) {
-        stream *s = self->streams[i];
-        if (s->tail)
-            self->streams[kept++] = s;
-        else
-            free_stream(self, s);
-    }
-    self->count = kept;
-}
-
-/*  The queue's first stream has nothing more to give. Another path of the same file
-    goes on where this one was; a deleted file needs no position any more.      */
-static void end_stream(source_file *self)
-{
-    stream *s = self->first;
-    int slot = weir_tail_slot(s->tail);
-    uint64_t offset = weir_tail_offset(s->tail);
-    bool deleted = weir_tail_deleted(s->tail);
-    note_extent(self, s, 0, 0, 0);
-    weir_tail_destroy(&s->tail);
-    if (deleted)
-        weir_positions_forget(self->positions, slot);
-    else
-        weir_positions_release(self->positions, slot, &offset);
-    dequeue_first(self);
-    self->open--;
-}
-
-/*  The framer of the queue's first stream is empty, and its file is left.     */
-static void finish_file(source_file *self)
-{
-    stream *s = self->first;
-    spare_framer(self, s);
-    leave_generation(self, s);
-    s->ending = false;
-    if (s->leaving)
-        end_stream(self);
-    else if (weir_tail_slot(s->tail) >= 0)
-        begin_file(self, s);
 }
 
 /* --- Looking ----------------------------------------------------------------------- */
@@ -373,7 +81,7 @@ static void look_soon(source_file *self)
     if (at_us < self->look_at_us) set_look(self, at_us);
 }
 
-static void complain(stream *s)
+static void complain(weir_stream *s)
 {
     if (!s->complained)
         weir_log(WEIR_WARN, "file passed over for now cause=\"%s\"",
@@ -383,7 +91,7 @@ static void complain(stream *s)
 
 /*  The path has no file. One that was never opened is over at once; an open one is
     followed for a while, since its writer may still have it open.              */
-static void check_gone(stream *s, int64_t now_us)
+static void check_gone(weir_stream *s, int64_t now_us)
 {
     if (s->gone_at_us < 0) s->gone_at_us = now_us;
     int64_t wait_us = weir_tail_deleted(s->tail) ? linger_us : gone_us;
@@ -391,20 +99,21 @@ static void check_gone(stream *s, int64_t now_us)
     if (s->now && now_us - s->gone_at_us >= wait_us) s->leaving = true;
 }
 
-static void check_stream(source_file *self, stream *s, int64_t now_us)
+static void check_stream(source_file *self, weir_stream *s, int64_t now_us)
 {
     if (s->leaving || s->ending) return;
     weir_tail_state state = weir_tail_check(s->tail, now_us);
     if (s->now && weir_tail_slot(s->tail) == s->now->slot)
-        note_extent(self, s, s->offset, s->offset + weir_tail_lag(s->tail), 0);
+        weir_streams_note_extent(&self->streams, s, s->offset,
+                                 s->offset + weir_tail_lag(s->tail), 0);
     if (state == WEIR_TAIL_ERROR) complain(s);
     if (state != WEIR_TAIL_GONE) {
         s->gone_at_us = -1;
     } else if (!s->queued) {
         check_gone(s, now_us);
-        if (s->leaving) end_framer(s);
+        if (s->leaving) weir_stream_end_framer(s);
     }
-    if (state == WEIR_TAIL_DATA || s->leaving) enqueue(self, s);
+    if (state == WEIR_TAIL_DATA || s->leaving) weir_streams_enqueue(&self->streams, s);
 }
 
 static void scan(source_file *self)
@@ -422,14 +131,14 @@ static void look(source_file *self)
     int64_t begun_us = weir_clock_now_us();
     scan(self);
     self->blind = !self->notify || !weir_notify_watch(self->notify, self->paths);
-    sweep_streams(self);
-    for (size_t i = 0; i < self->count; i++) {
-        stream *s = self->streams[i];
+    weir_streams_sweep(&self->streams);
+    for (size_t i = 0; i < self->streams.count; i++) {
+        weir_stream *s = self->streams.list[i];
         s->missing = !weir_paths_has(self->paths, s->path);
         check_stream(self, s, begun_us);
     }
-    add_streams(self, false);
-    find_left(self, -1);
+    weir_streams_add(&self->streams, self->paths, false);
+    weir_streams_forget_settled(&self->streams);
     self->looked_us = weir_clock_now_us();
     self->look_took_us = self->looked_us - begun_us;
     int64_t pause = look_share * self->look_took_us;
@@ -440,7 +149,7 @@ static void look(source_file *self)
 static void file_written(void *arg, const char *path)
 {
     source_file *self = arg;
-    stream *s = find_stream(self, path);
+    weir_stream *s = weir_streams_find(&self->streams, path);
     if (s && s->tail && !s->queued) check_stream(self, s, weir_clock_now_us());
 }
 
@@ -509,14 +218,17 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
         return weir_report_set(report, WEIR_EINVAL, NULL, "there is no path to read");
     int port = weir_actor_port(kit, weir_actor_node(kit)->name);
     weir_err err = weir_intake_new(&self->intake, kit, port, &c->intake, report);
-    if (!err) err = weir_intake_framer(self->intake, &self->spares[0], report);
+    self->streams.intake = self->intake;
+    self->streams.vitals = self->vitals;
+    self->streams.linger_us = linger_us;
+    if (!err) err = weir_streams_begin(&self->streams, report);
     if (err) return err;
-    self->spare_count = 1;
     err = weir_paths_new(&self->paths, (const char *const *)c->path.items, c->path.count,
                          report);
     if (!err) err = scan_first(self, report);
     if (!err) err = open_positions(self, report);
-    if (!err) add_streams(self, self->from_end);
+    self->streams.positions = self->positions;
+    if (!err) weir_streams_add(&self->streams, self->paths, self->from_end);
     return err;
 }
 
@@ -524,11 +236,11 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
 static void open_all(source_file *self)
 {
     size_t size;
-    for (size_t i = 0; i < self->count; i++) {
-        stream *s = self->streams[i];
+    for (size_t i = 0; i < self->streams.count; i++) {
+        weir_stream *s = self->streams.list[i];
         if (weir_tail_read(s->tail, 0, self->chunk, READ_BYTES, &size) ==
             WEIR_TAIL_OPENED)
-            begin_file(self, s);
+            weir_streams_begin_file(&self->streams, s);
     }
 }
 
@@ -549,17 +261,7 @@ static void start(void *arg)
 static void fini(void *arg)
 {
     source_file *self = arg;
-    for (size_t i = 0; i < self->count; i++)
-        free_stream(self, self->streams[i]);
-    free(self->streams);
-    while (self->left) {
-        generation *g = self->left;
-        self->left = g->next;
-        weir_actor_lane_fini(self->kit, &g->lane);
-        free(g);
-    }
-    while (self->spare_count)
-        weir_framer_destroy(&self->spares[--self->spare_count]);
+    weir_streams_fini(&self->streams, self->kit);
     weir_intake_destroy(&self->intake);
     weir_notify_destroy(&self->notify);
     weir_paths_destroy(&self->paths);
@@ -575,7 +277,7 @@ static void fini(void *arg)
     file that may be left.                                                     */
 static void things_due(void *arg);
 
-static int64_t due_us(const stream *s)
+static int64_t due_us(const weir_stream *s)
 {
     int64_t framer_us = s->framer ? weir_framer_deadline(s->framer) : -1;
     int64_t tail_us = weir_tail_deadline(s->tail);
@@ -596,54 +298,63 @@ static void things_due(void *arg)
     source_file *self = arg;
     int64_t now_us = weir_clock_now_us();
     self->due_at_us = -1;
-    for (size_t i = 0; !self->stopped && i < self->count; i++) {
-        stream *s = self->streams[i];
+    for (size_t i = 0; !self->stopped && i < self->streams.count; i++) {
+        weir_stream *s = self->streams.list[i];
         int64_t at_us = s->tail && !s->queued ? due_us(s) : -1;
         if (at_us >= 0 && at_us <= now_us)
-            enqueue(self, s);
+            weir_streams_enqueue(&self->streams, s);
         else
             set_due(self, at_us);
     }
 }
 
-static void fail_file(source_file *self, const stream *s, const char *text)
+static void fail_file(source_file *self, const weir_stream *s, const char *text)
 {
     weir_actor_fail(self->kit, WEIR_ESYS, s->path, "%s", text);
+}
+
+/*  Between lines a framer knows nothing but its offset.                       */
+static bool is_blank(const source_file *self, const weir_framer *framer)
+{
+    int framing = self->config->intake.framing;
+    bool lines = framing == WEIR_FRAMING_NDJSON || framing == WEIR_FRAMING_LINES;
+    return lines && !weir_framer_pending(framer) && weir_framer_deadline(framer) < 0;
 }
 
 /*  Nothing more for now from the queue's first stream.                        */
 static void rest(source_file *self)
 {
-    stream *s = self->first;
-    if (s->framer && is_blank(self, s->framer)) spare_framer(self, s);
-    dequeue_first(self);
+    weir_stream *s = self->streams.first;
+    if (s->framer && is_blank(self, s->framer))
+        weir_streams_spare_framer(&self->streams, s);
+    weir_streams_dequeue(&self->streams);
     set_due(self, due_us(s));
 }
 
-static void recv_end(source_file *self, stream *s)
+static void recv_end(source_file *self, weir_stream *s)
 {
     if (!stops(self)) {
         rest(self);
         return;
     }
     s->leaving = true;
-    end_framer(s);
+    weir_stream_end_framer(s);
 }
 
 /*  What was not read is lost, and the unfinished record with it.              */
-static void recv_truncated(source_file *self, stream *s)
+static void recv_truncated(source_file *self, weir_stream *s)
 {
     uint64_t held = s->framer ? weir_framer_pending(s->framer) : 0;
-    uint64_t lost = held + unread(s);
+    uint64_t lost = held + weir_stream_unread(s);
     self->lost += lost;
     self->vitals->size_hint -= (int64_t)held;
     weir_log(WEIR_WARN, "file truncated path=%s lost_bytes=%zu lost_in_all=%zu", s->path,
              (size_t)lost, (size_t)self->lost);
-    spare_framer(self, s);
-    begin_file(self, s);
+    weir_streams_spare_framer(&self->streams, s);
+    weir_streams_begin_file(&self->streams, s);
 }
 
-static void recv_nothing(source_file *self, stream *s, weir_tail_state state)
+static void recv_nothing(source_file *self, weir_stream *s, weir_tail_state state)
 {
     bool opened = weir_tail_slot(s->tail) >= 0;
     if (state == WEIR_TAIL_ERROR && (opened || stops(self)))
@@ -651,26 +362,32 @@ static void recv_nothing(source_file *self, stream *s, weir_tail_state state)
     else if (state == WEIR_TAIL_GONE && stops(self))
         fail_file(self, s, "the file was there at the start and is gone");
     else if (state == WEIR_TAIL_TAKEN && stops(self))
-        requeue_first(self); // until the other path of the file has been read
+        weir_streams_requeue(
+            &self->streams); // until the other path of the file has been read
     else {
         if (state == WEIR_TAIL_ERROR) complain(s);
         rest(self);
     }
 }
 
-static void recv_chunk(source_file *self, stream *s, size_t size)
+static void recv_chunk(source_file *self, weir_stream *s, size_t size)
 {
     uint64_t offset = weir_tail_offset(s->tail);
-    if (!need_framer(self, s, offset - size)) return;
+    weir_report report = {0};
+    if (weir_streams_need_framer(&self->streams, s, offset - size, &report)) {
+        weir_actor_fail(self->kit, report.err, report.where, "%s", report.text);
+        return;
+    }
     weir_framer_feed(s->framer, self->chunk, size);
     self->chunk_lent = true;
-    self->visit_bytes += size;
+    self->streams.visit_bytes += size;
     self->vitals->at_end = false;
-    note_extent(self, s, offset, s->end > offset ? s->end : offset, size);
+    weir_streams_note_extent(&self->streams, s, offset, s->end > offset ? s->end : offset,
+                             size);
 }
 
 /*  Reads on in the queue's first stream, whose framer has nothing more to give.  */
-static void read_file(source_file *self, stream *s, int64_t now_us)
+static void read_file(source_file *self, weir_stream *s, int64_t now_us)
 {
     size_t size;
     weir_tail_state state =
@@ -680,9 +397,10 @@ static void read_file(source_file *self, stream *s, int64_t now_us)
     else if (state == WEIR_TAIL_TRUNCATED)
         recv_truncated(self, s);
     else if (s->now && weir_tail_slot(s->tail) != s->now->slot)
-        end_framer(s); // the file was left, though another may not be open yet
+        weir_stream_end_framer(
+            s); // the file was left, though another may not be open yet
     else if (state == WEIR_TAIL_OPENED || state == WEIR_TAIL_ROTATED)
-        begin_file(self, s);
+        weir_streams_begin_file(&self->streams, s);
     else if (state == WEIR_TAIL_END)
         recv_end(self, s);
     else
@@ -693,16 +411,16 @@ static void read_file(source_file *self, stream *s, int64_t now_us)
     for the first.                                                             */
 static uint32_t step(source_file *self, int64_t now_us)
 {
-    stream *s = self->first;
+    weir_stream *s = self->streams.first;
     weir_framed piece;
     if (s->framer && weir_framer_next(s->framer, now_us, &piece)) {
         weir_intake_piece(self->intake, &s->now->lane, s->now->slot, s->path, &piece);
         return weir_intake_lines(self->intake, s->framer);
     } else if (s->ending) {
-        finish_file(self);
+        weir_streams_finish_file(&self->streams);
     } else if (self->chunk_lent) {
         self->chunk_lent = false;
-        if (self->visit_bytes >= READ_BYTES) requeue_first(self);
+        if (self->streams.visit_bytes >= READ_BYTES) weir_streams_requeue(&self->streams);
     } else {
         read_file(self, s, now_us);
     }
@@ -728,7 +446,8 @@ static bool turn(void *arg)
 {
     source_file *self = arg;
     int64_t now_us = weir_clock_now_us(), wait_us;
-    for (uint32_t i = 0; i < PIECES_A_TURN && self->first && !self->stopped; i++) {
+    for (uint32_t i = 0; i < PIECES_A_TURN && self->streams.first && !self->stopped;
+         i++) {
         if (!weir_intake_ready(self->intake, &wait_us)) {
             if (wait_us) wait_for_rate(self, wait_us);
             return false;
@@ -737,10 +456,10 @@ static bool turn(void *arg)
         if (weir_actor_failed(self->kit)) return false;
     }
     if (self->stopped) return false;
-    if (self->first) return true;
+    if (self->streams.first) return true;
     weir_intake_flush(self->intake);
     self->vitals->at_end = true;
-    if (stops(self) && !self->open) {
+    if (stops(self) && !self->streams.open) {
         self->stopped = true;
         weir_actor_end(self->kit);
     }
@@ -779,7 +498,7 @@ static void sync_due(void *arg)
 static weir_err commit(void *arg, const weir_entry *entry, weir_report *report)
 {
     source_file *self = arg;
-    generation *g = entry->lane->owner;
+    weir_generation *g = entry->lane->owner;
     weir_err err = weir_positions_commit(self->positions, entry->token, entry->position);
     if (err && err != WEIR_ENOTFOUND)
         return weir_report_set(report, err, NULL, "cannot write a position: %s",

@@ -165,14 +165,16 @@ typedef struct {
         may block shortly on disk.                                                  */
     weir_err (*shards)(weir_store *self, weir_store_shard **list, size_t *count,
                        weir_report *report);
-    /*  The fences between shards; *list is the caller's.                           */
+    /*  The fences between shards; *list is the caller's. One of which nothing is left
+        that it waits for may be gone.                                              */
     weir_err (*fences)(weir_store *self, weir_fence **list, size_t *count,
                        weir_report *report);
     /*  An eventfd that becomes readable when records were stored; until unwatch.   */
     void (*watch)(weir_store *self, int eventfd);
     void (*unwatch)(weir_store *self, int eventfd);
     /*  A group's commit of a shard moved (offset); with hold nothing behind the lowest of
-        all is dropped. forget: the group is no more. Any thread.                   */
+        all is dropped once this returns: when the group is new, or went back, it may
+        wait for what is being dropped. forget: the group is no more. Any thread.   */
     void (*commit)(weir_store *self, const char *group, uint32_t shard, uint64_t offset);
     void (*forget)(weir_store *self, const char *group);
     /*  Whether the store takes nothing of this shard since a group has not read what

@@ -98,6 +98,8 @@ static weir_disk *make(const weir_disk_config *config, const char *path)
         (weir_disk_keep){config->keep_age_us, config->keep_bytes, config->keep_records};
     self->lock = self->wake = self->inotify_fd = self->watch_end = -1;
     self->commit = mdb_txn_commit;
+    self->sweep =
+        (weir_disk_sweep){.changed = true, .first_of = weir_disk_first_of, .arg = self};
     init_locks(self);
     return self;
 }
@@ -107,6 +109,7 @@ static void destroy(weir_disk *self)
 {
     weir_disk_watch_fini(self);
     weir_disk_groups_fini(self);
+    weir_disk_sweep_fini(&self->sweep);
     weir_disk_env_close(&self->env);
     leave(self);
     for (size_t i = 0; i < self->shard_count; i++)
@@ -163,6 +166,19 @@ static weir_err open_env(weir_disk *self, weir_report *report)
     return err;
 }
 
+/*  A store that was written before stores kept what they have does so from now on.   */
+static weir_err begin_counts(weir_disk *self, const weir_disk_rows *rows,
+                             weir_report *report)
+{
+    int rc = self->env.counted ? 0 : weir_disk_rows_begin(rows, &self->env);
+    while (rc == MDB_MAP_FULL && !weir_disk_grow(self))
+        rc = weir_disk_rows_begin(rows, &self->env);
+    if (!rc) return WEIR_OK;
+    errno = rc > 0 ? rc : EIO;
+    return weir_report_set(report, WEIR_ESYS, self->path,
+                           "cannot write what its shards have: %s", mdb_strerror(rc));
+}
+
 static weir_err load(weir_disk *self, weir_report *report)
 {
     weir_disk_rows rows = {0};
@@ -171,13 +187,17 @@ static weir_err load(weir_disk *self, weir_report *report)
     if (err) return err;
     int rc = weir_disk_rows_load(&rows, &self->env, txn);
     if (rc)
-        err = weir_report_set(report, WEIR_EMALFORMED, self->env.folder,
-                              "cannot read its blocks: %s", mdb_strerror(rc));
-    for (size_t i = 0; i < rows.count && !err; i++) {
-        err = weir_disk_check_newest(&self->env, txn, &rows.items[i], report);
+        err = weir_disk_damaged(report, self->env.folder,
+                                "what its shards have cannot be read");
+    else
+        err = weir_disk_check_rows(&rows, &self->env, txn, report);
+    if (!err && weir_disk_fences_sum(&self->env, txn, &self->fence_sum))
+        err = weir_disk_damaged(report, self->env.folder,
+                                "its fences are not those it had");
+    for (size_t i = 0; i < rows.count && !err; i++)
         weir_disk_shard_of(self, rows.items[i].id)->now.row = rows.items[i];
-    }
     weir_disk_read_end(self, &txn);
+    if (!err) err = begin_counts(self, &rows, report);
     free(rows.items);
     return err;
 }
@@ -257,11 +277,11 @@ static weir_store_shard told(const weir_disk_row *row)
     bool none = !row->oldest_end;
     return (weir_store_shard){
         .shard = row->id,
-        .first = none ? row->last + 1 : row->oldest_first,
-        .last = row->last,
+        .first = none ? row->has.last + 1 : row->oldest_first,
+        .last = row->has.last,
         .records = weir_disk_row_records(row),
-        .bytes = row->bytes,
-        .trimmed = row->trimmed,
+        .bytes = row->has.bytes,
+        .trimmed = row->has.trimmed,
         .oldest_ms = none ? 0 : row->oldest_ms,
         .newest_ms = none ? 0 : row->newest_ms,
     };
@@ -274,7 +294,7 @@ static void list_rows(weir_disk *self, weir_store_shard **list, size_t *count)
     if (!*list) abort();
     *count = 0;
     for (size_t i = 0; i < self->shard_count; i++)
-        if (self->shards[i]->now.row.last)
+        if (self->shards[i]->now.row.has.last)
             (*list)[(*count)++] = told(&self->shards[i]->now.row);
     pthread_mutex_unlock(&self->mutex);
 }
@@ -305,43 +325,6 @@ static weir_err list_shards(weir_store *store, weir_store_shard **list, size_t *
                            mdb_strerror(rc));
 }
 
-static int read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **list,
-                       size_t *count)
-{
-    MDB_cursor *cursor;
-    MDB_val key, value;
-    weir_disk_key to, from;
-    int rc = mdb_cursor_open(txn, env->fences, &cursor);
-    if (rc) return rc;
-    while (!(rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
-        if (!weir_disk_unpack(&to, &key) || !weir_disk_unpack(&from, &value)) {
-            rc = MDB_CORRUPTED;
-            break;
-        }
-        *list = realloc(*list, (*count + 1) * sizeof **list);
-        if (!*list) abort();
-        (*list)[(*count)++] = (weir_fence){from.shard, from.last, to.shard, to.last};
-    }
-    mdb_cursor_close(cursor);
-    return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-static weir_err list_fences(weir_store *store, weir_fence **list, size_t *count,
-                            weir_report *report)
-{
-    weir_disk *self = (weir_disk *)store;
-    MDB_txn *txn;
-    *list = NULL;
-    *count = 0;
-    weir_err err = weir_disk_read_begin(self, &txn, report);
-    if (err) return err;
-    int rc = read_fences(&self->env, txn, list, count);
-    weir_disk_read_end(self, &txn);
-    if (!rc) return WEIR_OK;
-    return weir_report_set(report, WEIR_EMALFORMED, self->path,
-                           "cannot read its fences: %s", mdb_strerror(rc));
-}
-
 void weir_disk_look(weir_store *store, weir_disk_stats *stats)
 {
     weir_disk *self = (weir_disk *)store;
@@ -366,7 +349,7 @@ static const weir_store_class class = {
     .write = weir_disk_write,
     .read = weir_disk_read,
     .shards = list_shards,
-    .fences = list_fences,
+    .fences = weir_disk_list_fences,
     .watch = weir_disk_watch,
     .unwatch = weir_disk_unwatch,
     .commit = weir_disk_group_commit,

@@ -82,7 +82,7 @@ static void audit_node(const weir_value *node, sums *total, bool json, bool firs
     total->received += source ? 0 : weir_look_number(node, "in");
     total->read += source ? weir_look_number(node, "in") : 0;
     total->resident += source ? weir_look_number(node, "resident") : 0;
-    total->dead += weir_look_number(node, "dead");
+    total->dead += weir_look_number(node, "dead") + weir_look_number(node, "given_up");
     weir_buffer_fini(&scratch);
 }
 

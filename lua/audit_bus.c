@@ -30,12 +30,14 @@ static int64_t imbalance(const law *l, const weir_value *counts)
 /*  "offered 100 = accepted 90 + full 10"; parts that are 0 are left out but the first. */
 static void print_law(const law *l, const weir_value *counts)
 {
+    uint64_t dead = l == &group_law ? weir_look_number(counts, "dead") : 0;
     int64_t left = imbalance(l, counts);
     printf("%s %" PRIu64 " = %s %" PRIu64, l->sum, weir_look_number(counts, l->sum),
            l->parts[0], weir_look_number(counts, l->parts[0]));
     for (int i = 1; l->parts[i]; i++)
         if (weir_look_number(counts, l->parts[i]))
             printf(" + %s %" PRIu64, l->parts[i], weir_look_number(counts, l->parts[i]));
+    if (dead) printf("; %" PRIu64 " dead letters since the start", dead);
     if (left) printf("   DIFFERS BY %" PRId64, left);
     printf("\n");
 }
@@ -49,6 +51,7 @@ static void print_counts(const law *l, const weir_value *counts)
         printf(",\"%s\":%" PRIu64, l->sum, weir_look_number(counts, l->sum));
     for (int i = 0; l->parts[i]; i++)
         printf(",\"%s\":%" PRIu64, l->parts[i], weir_look_number(counts, l->parts[i]));
+    if (l == &group_law) printf(",\"dead\":%" PRIu64, weir_look_number(counts, "dead"));
     printf(",\"%s_imbalance\":%" PRId64, l->title, imbalance(l, counts));
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "actors/bus_db.h"
 #include "actors/identity.h"
 #include "actors/store_disk.h"
 #include "lua/remote.h"
@@ -141,6 +142,14 @@ int weir_cmd_bus_verify(const weir_command_line *line)
 
 /* --- repair ------------------------------------------------------------------------ */
 
+/*  Of a damaged state the copy has what was good.                                  */
+static bool is_state_damaged(const char *folder)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/groups.mdb", folder);
+    return weir_bus_db_verify(path, NULL) == WEIR_EMALFORMED;
+}
+
 int weir_cmd_bus_repair(const weir_command_line *line)
 {
     weir_report report = {0};
@@ -148,6 +157,12 @@ int weir_cmd_bus_repair(const weir_command_line *line)
     const char *from = weir_line_operand(line, 0), *to = weir_line_operand(line, 1);
     if (weir_disk_repair(from, to, &copied, &lost, &report))
         return weir_remote_print(&report);
+    if (is_state_damaged(from))
+        fprintf(
+            stderr,
+            "weir: %s: groups.mdb was damaged: groups and shards that it has lost begin "
+            "anew\n",
+            to);
     printf("%s: %" PRIu64 " record%s copied, %" PRIu64 " lost\n", to, copied,
            copied == 1 ? "" : "s", lost);
     return WEIR_EXIT_OK;

@@ -17,6 +17,7 @@
 #include "lua/stored.h"
 #include "runtime/clock.h"
 #include "runtime/delivery.h"
+#include "runtime/files.h"
 #include "runtime/once.h"
 
 const weir_flag weir_cat_flags[] = {
@@ -76,16 +77,8 @@ static void put_records(cat *self, const weir_page *page)
 /*  False: nobody reads it any more, or it cannot be written.                       */
 static bool write_out(cat *self)
 {
-    for (size_t done = 0; done < self->output.size;) {
-        ssize_t n =
-            write(STDOUT_FILENO, self->output.data + done, self->output.size - done);
-        if (n < 0 && errno == EAGAIN)
-            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            return self->write_errno = errno, false;
-        else if (n > 0)
-            done += (size_t)n;
-    }
+    if (weir_write_all(STDOUT_FILENO, self->output.data, self->output.size))
+        return self->write_errno = errno, false;
     self->output.size = 0;
     return true;
 }
@@ -163,14 +156,6 @@ static bool wait_for_more(const cat *self)
     return !fds[1].revents;
 }
 
-static void take_cursor(cat *self, weir_page *page)
-{
-    weir_cursor_fini(&self->cursor);
-    self->cursor = page->cursor;
-    page->cursor = (weir_cursor){0};
-    self->begun = true;
-}
-
 /*  One page. *more: there is more now. WEIR_ESTOP: stdout cannot be written.         */
 static weir_err show_page(cat *self, bool *more, weir_report *report)
 {
@@ -181,7 +166,8 @@ static weir_err show_page(cat *self, bool *more, weir_report *report)
         put_records(self, &page);
         tell(self, &page);
         *more = page.more;
-        take_cursor(self, &page);
+        weir_cursor_move(&self->cursor, &page.cursor);
+        self->begun = true;
         if (!write_out(self)) err = WEIR_ESTOP;
     }
     weir_page_fini(&page);

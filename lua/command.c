@@ -4,10 +4,10 @@
 #include <string.h>
 #include "lua/bus.h"
 #include "lua/ctl.h"
-#include "lua/nearest.h"
 #include "lua/oneline.h"
 #include "lua/topology.h"
 #include "runtime/json.h"
+#include "runtime/nearest.h"
 
 /* --- Commands ---------------------------------------------------------------------- */
 

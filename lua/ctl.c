@@ -123,10 +123,14 @@ static void print_bus(const weir_value *node, const char *name)
                weir_look_number(&item, "fill_percent"));
     }
     if (!weir_look(&bus, "groups", &list)) return;
-    while (weir_value_next(&list, &groups, &key, &item))
-        printf("  group %-23s lag %" PRIu64 ", shed %" PRIu64 "\n",
+    while (weir_value_next(&list, &groups, &key, &item)) {
+        uint64_t dead = weir_look_number(&item, "dead");
+        printf("  group %-23s lag %" PRIu64 ", shed %" PRIu64,
                weir_look_text(&item, "group", text, sizeof text),
                weir_look_number(&item, "lag"), weir_look_number(&item, "shed"));
+        if (dead) printf(", dead %" PRIu64, dead);
+        printf("\n");
+    }
 }
 
 static void print_stats(const weir_value *body)

@@ -6,8 +6,8 @@
 #include <string.h>
 #include "lua/blank.h"
 #include "lua/language.h"
-#include "lua/nearest.h"
 #include "lua/place.h"
+#include "runtime/nearest.h"
 
 /*  Options of process that come with actors of their own.                     */
 static const char *const later_options[] = {

@@ -4,7 +4,7 @@
 #include "actors/bus_node.h"
 #include "actors/reader.h"
 #include "lua/language.h"
-#include "lua/nearest.h"
+#include "runtime/nearest.h"
 
 /*  A `group "name" { .. }` as an input of a node.                             */
 typedef struct weir_group_use {

@@ -6,10 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
-#include "lua/nearest.h"
 #include "runtime/clock.h"
 #include "runtime/files.h"
 #include "runtime/json.h"
+#include "runtime/nearest.h"
 
 /* --- Folder ------------------------------------------------------------------------ */
 

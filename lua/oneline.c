@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 #include "lua/look.h"
-#include "lua/nearest.h"
 #include "runtime/log.h"
+#include "runtime/nearest.h"
 
 /* --- Options ----------------------------------------------------------------------- */
 

@@ -1,7 +1,6 @@
 #include "lua/place.h"
 #include <stdlib.h>
 #include <string.h>
-#include "actors/source_bus.h"
 #include "runtime/filter.h"
 
 typedef struct weir_place_use {
@@ -45,10 +44,10 @@ static const weir_plan_node *find_node(const weir_plan *plan, const char *name)
     what the others bring has no place, and there every test of it is false. */
 static bool reads_a_store(const weir_plan *plan, const weir_plan_node *node)
 {
-    bool reads = node->class->follows || node->class == &weir_source_bus_class;
+    bool reads = node->class->placed;
     for (size_t f = 0; f < node->from_count && !reads; f++) {
         const weir_plan_node *from = find_node(plan, node->from[f]);
-        reads = from && from->class->follows;
+        reads = from && from->class->placed;
     }
     return reads;
 }

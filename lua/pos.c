@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "lua/ctl.h"
-#include "lua/nearest.h"
 #include "lua/pos_groups.h"
 #include "lua/remote.h"
 #include "lua/state.h"
+#include "runtime/nearest.h"
 #include "runtime/positions.h"
 
 const weir_flag weir_pos_ls_flags[] = {

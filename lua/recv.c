@@ -1,6 +1,5 @@
 #include "lua/recv.h"
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 #include "lua/keys.h"
@@ -8,6 +7,7 @@
 #include "lua/recv_bus.h"
 #include "lua/remote.h"
 #include "runtime/delivery.h"
+#include "runtime/files.h"
 
 static const weir_recv_config defaults = {.limit = WEIR_NONE};
 
@@ -100,18 +100,9 @@ static void recv_block(void *arg, weir_entry *entry, weir_block *block)
     if (entry->fates.done == entry->records) add_rendered(self, entry);
 }
 
-static bool write_all(recv_actor *self)
+static bool write_out(recv_actor *self)
 {
-    for (size_t done = 0; done < self->output.size;) {
-        ssize_t n =
-            write(STDOUT_FILENO, self->output.data + done, self->output.size - done);
-        if (n < 0 && errno == EAGAIN)
-            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            return false;
-        else if (n > 0)
-            done += (size_t)n;
-    }
+    if (weir_write_all(STDOUT_FILENO, self->output.data, self->output.size)) return false;
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_BYTES_OUT, self->output.size);
     self->output.size = 0;
     return true;
@@ -120,7 +111,7 @@ static bool write_all(recv_actor *self)
 static bool turn(void *arg)
 {
     recv_actor *self = arg;
-    if (!write_all(self)) {
+    if (!write_out(self)) {
         weir_actor_fail(self->kit, WEIR_ESYS, "stdout", "cannot write: %s",
                         strerror(errno));
         return false;
@@ -182,14 +173,18 @@ const weir_class weir_recv_class = {
 /* --- Command ----------------------------------------------------------------------- */
 
 const weir_flag weir_recv_flags[] = {
-    {"--plaintext", NULL, "tcp without encryption and without knowing who sends"},
-    {"--keys", "FOLDER", "where the keys are, instead of weir-keys"},
     {"--limit", "N", "end after so many records"},
     {"--for", "TIME", "end after so long, such as 30s"},
     {"--json", NULL, "whole records as JSON objects: key, ts, .., payload"},
+    {"--plaintext", NULL,
+     "of an endpoint: tcp without encryption and without knowing who sends"},
     {"--group", "NAME", "of a bus: take part in this consumer group; recv unless told"},
     {"--where", "EXPRESSION", "of a bus: only records that match: 'status >= 500'"},
     {"--follow", NULL, "of a bus: wait for more at the end, until ^C"},
+    {"--control", "ENDPOINT", "of a bus of a weir elsewhere: tcp://HOST:PORT"},
+    {"--server", "NAME", "of --control: the name in its certificate"},
+    {"--keys", "FOLDER",
+     "of --control or an endpoint: where the keys are, instead of weir-keys"},
     {"--timeout", "TIME", "of a bus: how long to wait for an answer; 3s unless told"},
     {NULL, NULL, NULL},
 };
@@ -237,22 +232,39 @@ static int recv_link(const weir_command_line *line)
     return code;
 }
 
-static int misplaced(const char *flag, const char *why)
+/*  What is named: an endpoint to listen at, a bus here, or one by --control.   */
+enum { LINK = 1, HERE = 2, ELSEWHERE = 4, BUS = HERE | ELSEWHERE };
+
+static const struct {
+    const char *flag;
+    int of; // what
+    const char *why;
+} places[] = {
+    {"--plaintext", LINK, "only of an endpoint to listen at"},
+    {"--group", BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--where", BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--follow", BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--timeout", BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--control", ELSEWHERE, "only of a bus: weir recv NAME/BUS"},
+    {"--server", ELSEWHERE, "only with --control, for a bus elsewhere"},
+    {"--keys", LINK | ELSEWHERE, "only with --control, or of an endpoint to listen at"},
+};
+
+static bool is_misplaced(const weir_command_line *line, int what)
 {
-    fprintf(stderr, "weir: %s: %s\n", flag, why);
-    return WEIR_EXIT_CHECK;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        if (places[i].of & what || !weir_line_flag(line, places[i].flag)) continue;
+        fprintf(stderr, "weir: %s: %s\n", places[i].flag, places[i].why);
+        return true;
+    }
+    return false;
 }
 
 /*  An endpoint is listened at; anything else names a bus.                      */
 int weir_cmd_recv(const weir_command_line *line)
 {
-    static const char *const of_bus[] = {"--group", "--where", "--follow", "--timeout",
-                                         NULL};
-    static const char *const of_link[] = {"--plaintext", "--keys", NULL};
     bool is_link = strstr(weir_line_operand(line, 0), "://");
-    for (const char *const *flag = is_link ? of_bus : of_link; *flag; flag++)
-        if (weir_line_flag(line, *flag))
-            return misplaced(*flag, is_link ? "only of a bus: weir recv NAME/BUS"
-                                            : "only of an endpoint to listen at");
+    int bus = weir_line_flag(line, "--control") ? ELSEWHERE : HERE;
+    if (is_misplaced(line, is_link ? LINK : bus)) return WEIR_EXIT_CHECK;
     return is_link ? recv_link(line) : weir_recv_bus(line);
 }

@@ -1,29 +1,33 @@
 #include "lua/recv_bus.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 #include "actors/bus_client.h"
+#include "lua/keys.h"
 #include "lua/remote.h"
 #include "lua/run.h"
 #include "lua/stored.h"
 #include "runtime/clock.h"
 #include "runtime/delivery.h"
+#include "runtime/files.h"
 #include "runtime/rundir.h"
 
 static const uint32_t page_records = 1000;
 static const int64_t fetch_ms = 1000; // nothing for so long: the end, if not followed
 static const int64_t answer_us = 15000000; // without an answer for so long: it is gone
+static const int64_t hello_us = 3000000;   // without a first one, unless told
 
 typedef struct {
     bool json, follow;
     uint64_t left;    // records that may still be written
     int64_t until_us; // monotonic; -1: no end
+    int64_t hello_us;
     weir_realm *realm;
     weir_bus_client *client;
     weir_bus_join join;
-    char endpoint[WEIR_IPC_PATH_MAX + 8], member[64], target[160];
+    char endpoint[192], member[64], target[160];
+    const char *server; // whose bus it is, elsewhere; NULL: it is here
     uint64_t nonce;
     int signal_fd;
     bool stopped; // by a signal, or by --for
@@ -36,16 +40,20 @@ typedef struct {
 
 static weir_err no_answer(const recv_bus *self, weir_report *report)
 {
+    if (!self->server)
+        return weir_report_set(report, WEIR_ETIMEOUT, self->target,
+                               "no answer: it has ended, or the bus stands still");
     return weir_report_set(report, WEIR_ETIMEOUT, self->target,
-                           "no answer: it has ended, or the bus stands still");
+                           "no answer from %s: it has ended, the bus stands still, or it "
+                           "refuses this certificate, which needs the role consume "
+                           "(`weir keys doctor %s --server %s` tells)",
+                           self->endpoint, self->endpoint, self->server);
 }
 
-/*  Waits for the answer to this request; older ones are passed over. WEIR_ESTOP: told to
-    end meanwhile.                                                                   */
-static weir_err wait_for(recv_bus *self, uint64_t id, weir_bus_answer *answer,
-                         weir_report *report)
+static weir_err wait_so_long(recv_bus *self, int64_t wait_us, uint64_t id,
+                             weir_bus_answer *answer, weir_report *report)
 {
-    int64_t until = weir_clock_now_us() + answer_us;
+    int64_t until = weir_clock_now_us() + wait_us;
     int64_t next = weir_earlier(until, self->until_us);
     for (;;) {
         while (weir_bus_client_recv(self->client, answer))
@@ -56,6 +64,14 @@ static weir_err wait_for(recv_bus *self, uint64_t id, weir_bus_answer *answer,
         if (signalled || over) self->stopped = true;
         if (self->stopped) return WEIR_ESTOP;
     }
+}
+
+/*  Waits for the answer to this request; older ones are passed over. WEIR_ESTOP: told to
+    end meanwhile.                                                                   */
+static weir_err wait_for(recv_bus *self, uint64_t id, weir_bus_answer *answer,
+                         weir_report *report)
+{
+    return wait_so_long(self, answer_us, id, answer, report);
 }
 
 static weir_err refused(const recv_bus *self, const weir_bus_answer *answer,
@@ -74,7 +90,8 @@ static bool is(const weir_bus_answer *answer, const char *code)
 static weir_err join(recv_bus *self, weir_report *report)
 {
     weir_bus_answer answer;
-    weir_err err = wait_for(self, weir_bus_client_hello(self->client), &answer, report);
+    weir_err err = wait_so_long(self, self->hello_us, weir_bus_client_hello(self->client),
+                                &answer, report);
     if (err) return err;
     self->nonce = answer.nonce;
     err =
@@ -97,19 +114,11 @@ static void render(recv_bus *self, const weir_bus_record *r)
     weir_put_stored(&self->output, &place, &r->record);
 }
 
-static weir_err write_all(recv_bus *self, weir_report *report)
+static weir_err write_out(recv_bus *self, weir_report *report)
 {
-    for (size_t done = 0; done < self->output.size;) {
-        ssize_t n =
-            write(STDOUT_FILENO, self->output.data + done, self->output.size - done);
-        if (n < 0 && errno == EAGAIN)
-            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
-        else if (n < 0 && errno != EINTR)
-            return weir_report_set(report, WEIR_ESYS, "stdout", "cannot write: %s",
-                                   strerror(errno));
-        else if (n > 0)
-            done += (size_t)n;
-    }
+    if (weir_write_all(STDOUT_FILENO, self->output.data, self->output.size))
+        return weir_report_set(report, WEIR_ESYS, "stdout", "cannot write: %s",
+                               strerror(errno));
     self->output.size = 0;
     return WEIR_OK;
 }
@@ -156,7 +165,7 @@ static weir_err take_page(recv_bus *self, bool *some, weir_report *report)
     if (!is(&answer, "ok")) return refused(self, &answer, report);
     *some = take_records(self, &answer, &last);
     if (!*some) return WEIR_OK;
-    err = write_all(self, report);
+    err = write_out(self, report);
     return err ? err : acknowledge(self, &last, report);
 }
 
@@ -184,29 +193,51 @@ static int run(recv_bus *self, weir_report *report)
 
 /* --- Command ----------------------------------------------------------------------- */
 
-/*  The node is there; whether it is a bus with a store its endpoint says.           */
-static weir_err find_endpoint(recv_bus *self, const weir_command_line *line,
-                              weir_report *report)
+/*  Whether the node is a bus with a store its endpoint says.                        */
+static weir_err find_here(recv_bus *self, const weir_target *target, weir_report *report)
 {
-    weir_remote *remote = NULL;
-    weir_target target;
     char folder[PATH_MAX], path[WEIR_IPC_PATH_MAX];
-    weir_err err =
-        weir_remote_open(&remote, line, weir_line_operand(line, 0), &target, report);
-    weir_remote_close(&remote);
-    if (err) return err;
-    if (!*target.node)
-        return weir_report_set(report, WEIR_EINVAL, target.name,
-                               "which bus? Write %s/BUS", target.name);
     weir_rundir_path(folder);
-    err = weir_rundir_bus(folder, target.name, target.node, path, report);
+    weir_err err = weir_rundir_bus(folder, target->name, target->node, path, report);
     if (err) return err;
-    snprintf(self->target, sizeof self->target, "%s/%s", target.name, target.node);
     snprintf(self->endpoint, sizeof self->endpoint, "ipc://%s", path);
     if (access(path, F_OK) == 0) return WEIR_OK;
     return weir_report_set(report, WEIR_EINVAL, self->target,
                            "it is no bus with a store, so nobody can take records from "
                            "it: store = disk { .. }");
+}
+
+static weir_err find_elsewhere(recv_bus *self, weir_remote *remote,
+                               const weir_target *target, weir_report *report)
+{
+    char certificate[64];
+    weir_value bus;
+    weir_err err = weir_remote_bus(remote, target->node, &bus, report);
+    if (!err)
+        err = weir_remote_endpoint(remote, target, self->endpoint, certificate, report);
+    if (err || strncmp(self->endpoint, "tcp://", 6) == 0) return err;
+    return weir_report_set(report, WEIR_EINVAL, self->target,
+                           "it listens for nobody elsewhere: give the bus listen = "
+                           "\"tcp://*:PORT\"");
+}
+
+/*  The node is there. */
+static weir_err find_endpoint(recv_bus *self, const weir_command_line *line,
+                              weir_report *report)
+{
+    weir_remote *remote = NULL;
+    weir_target target;
+    weir_err err =
+        weir_remote_open(&remote, line, weir_line_operand(line, 0), &target, report);
+    if (!err && !*target.node)
+        err = weir_report_set(report, WEIR_EINVAL, target.name, "which bus? Write %s/BUS",
+                              target.name);
+    snprintf(self->target, sizeof self->target, "%s/%s", target.name, target.node);
+    if (!err)
+        err = self->server ? find_elsewhere(self, remote, &target, report)
+                           : find_here(self, &target, report);
+    weir_remote_close(&remote);
+    return err;
 }
 
 static weir_err read_flags(recv_bus *self, const weir_command_line *line,
@@ -215,15 +246,23 @@ static weir_err read_flags(recv_bus *self, const weir_command_line *line,
     char *end = "";
     const char *limit = weir_line_flag(line, "--limit"),
                *group = weir_line_flag(line, "--group"),
-               *duration = weir_line_flag(line, "--for");
+               *duration = weir_line_flag(line, "--for"),
+               *timeout = weir_line_flag(line, "--timeout");
+    self->hello_us = hello_us;
     self->json = weir_line_flag(line, "--json");
     self->follow = weir_line_flag(line, "--follow");
+    if (weir_line_flag(line, "--control"))
+        self->server = weir_line_flag(line, "--server");
     self->left = limit ? strtoull(limit, &end, 10) : UINT64_MAX;
     if (limit && (!self->left || *end || *limit < '0' || *limit > '9'))
         return weir_report_set(report, WEIR_EINVAL, "--limit",
                                "expected a number of records, at least 1");
     if (duration && weir_parse_time(&self->until_us, duration, report)) {
         snprintf(report->where, sizeof report->where, "--for");
+        return report->err;
+    }
+    if (timeout && weir_parse_time(&self->hello_us, timeout, report)) {
+        snprintf(report->where, sizeof report->where, "--timeout");
         return report->err;
     }
     self->until_us = duration ? weir_clock_now_us() + self->until_us : -1;
@@ -241,8 +280,11 @@ int weir_recv_bus(const weir_command_line *line)
     recv_bus self = {.signal_fd = weir_run_open_signals()};
     weir_err err = read_flags(&self, line, &report);
     if (!err) err = find_endpoint(&self, line, &report);
-    if (!err) err = weir_realm_new(&self.realm, NULL, &report);
-    const weir_endpoint endpoint = {.endpoint = self.endpoint, .realm = self.realm};
+    if (!err)
+        err = weir_realm_new(&self.realm, self.server ? weir_keys_folder(line) : NULL,
+                             &report);
+    const weir_endpoint endpoint = {
+        .endpoint = self.endpoint, .server = self.server, .realm = self.realm};
     if (!err) err = weir_bus_client_new(&self.client, &endpoint, &report);
     int code = err ? weir_remote_print(&report) : run(&self, &report);
     weir_bus_client_destroy(&self.client);

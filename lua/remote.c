@@ -9,8 +9,8 @@
 #include <unistd.h>
 #include <zmq.h>
 #include "lua/keys.h"
-#include "lua/nearest.h"
 #include "runtime/clock.h"
+#include "runtime/nearest.h"
 #include "runtime/rundir.h"
 #include "runtime/socket.h"
 
@@ -415,34 +415,50 @@ weir_err weir_remote_open(weir_remote **self_p, const weir_command_line *line,
     return find_node(*self_p, target, &body, &node, report);
 }
 
-/*  Whoever listens on all addresses is reached here by the loopback.          */
-static void make_reachable(const char *endpoint, char reachable[192])
+/*  Whoever listens on all addresses is reached here by the loopback, and elsewhere as its
+    control endpoint is.                                                       */
+static void make_reachable(const weir_remote *self, const char *endpoint,
+                           char reachable[192])
 {
     const char *port = strrchr(endpoint, ':');
+    const char *host = self->local ? "tcp://127.0.0.1" : self->name;
+    size_t size = self->local ? strlen(host) : (size_t)(strrchr(host, ':') - host);
     bool any = strncmp(endpoint, "tcp://0.0.0.0:", 14) == 0 ||
                strncmp(endpoint, "tcp://[::]:", 11) == 0;
     if (any && port)
-        snprintf(reachable, 192, "tcp://127.0.0.1%s", port);
+        snprintf(reachable, 192, "%.*s%s", (int)size, host, port);
     else
         snprintf(reachable, 192, "%s", endpoint);
+}
+
+weir_err weir_remote_endpoint(weir_remote *self, const weir_target *target,
+                              char endpoint[192], char certificate[64],
+                              weir_report *report)
+{
+    char text[192];
+    weir_value body, node;
+    weir_err err = find_node(self, target, &body, &node, report);
+    if (err) return err;
+    weir_look_text(&node, "endpoint", text, sizeof text);
+    make_reachable(self, text, endpoint);
+    weir_look_text(&body, "certificate", certificate, 64);
+    return WEIR_OK;
 }
 
 static weir_err read_link(weir_remote *self, const weir_target *target,
                           char endpoint[192], char server[64], weir_report *report)
 {
-    char text[192];
-    weir_value body, node;
+    char certificate[64];
     if (!*target->node)
         return weir_report_set(report, WEIR_EINVAL, target->name,
                                "which source.link? Write %s/NODE", target->name);
-    weir_err err = find_node(self, target, &body, &node, report);
+    weir_err err = weir_remote_endpoint(self, target, endpoint, certificate, report);
     if (err) return err;
-    if (!*weir_look_text(&node, "endpoint", text, sizeof text))
+    if (!*endpoint)
         return weir_report_set(report, WEIR_EINVAL, target->name,
                                "%s listens for nobody: it is no source.link",
                                target->node);
-    make_reachable(text, endpoint);
-    if (!*server) weir_look_text(&body, "certificate", server, 64);
+    if (!*server) snprintf(server, 64, "%s", certificate);
     return WEIR_OK;
 }
 

@@ -62,6 +62,12 @@ weir_err weir_remote_send(weir_remote *self, const char *command, ...)
 weir_err weir_remote_recv(weir_remote *self, int64_t wait_us, int fd, bool *more,
                           weir_value *body, weir_report *report);
 
+/*  Where a node listens for other processes, as it is reached from here ("": nowhere),
+   and the name in that weir's certificate ("": it has none).                     */
+weir_err weir_remote_endpoint(weir_remote *self, const weir_target *target,
+                              char endpoint[192], char certificate[64],
+                              weir_report *report);
+
 /*  Asks what is to be known of a bus; found lives as long as the answer.         */
 weir_err weir_remote_bus(weir_remote *self, const char *name, weir_value *found,
                          weir_report *report);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "actors/lmdb_use.h"
 #include "lua/command.h"
 #include "lua/progress.h"
 #include "lua/run.h"
@@ -122,6 +123,7 @@ int weir_run_topology(weir_topology *topology, const weir_run_options *options)
     }
     weir_log_configure((weir_level)s->log_level, s->log_format == 1, STDERR_FILENO);
     weir_socket_prepare_program();
+    weir_lmdb_tell_crashes();
     if (weir_realm_new(&config.realm, s->keys, &report)) {
         fprintf(stderr, "weir: %s%s%s\n", report.where, *report.where ? ": " : "",
                 report.text);

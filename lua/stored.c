@@ -3,17 +3,21 @@
 #include "runtime/json.h"
 #include "runtime/tap.h"
 
+static bool put_value(weir_buffer *out, const uint8_t *data, size_t size)
+{
+    weir_reader reader = {data, data + size};
+    weir_value value;
+    return weir_read_value(&reader, &value) == WEIR_OK &&
+           weir_json_put_value(out, &value) == WEIR_OK;
+}
+
 static void put_headers(weir_buffer *out, const weir_record *record)
 {
-    weir_reader reader = {record->headers, record->headers + record->headers_size};
-    weir_value value;
-    size_t before = out->size;
     weir_buffer_put_text(out, ",\"headers\":");
-    if (record->headers && weir_read_value(&reader, &value) == WEIR_OK &&
-        weir_json_put_value(out, &value) == WEIR_OK)
-        return;
+    size_t before = out->size;
+    if (record->headers && put_value(out, record->headers, record->headers_size)) return;
     out->size = before;
-    weir_buffer_put_text(out, ",\"headers\":null");
+    weir_buffer_put_text(out, "null");
 }
 
 void weir_put_stored(weir_buffer *out, const weir_place *place, const weir_record *record)

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include "lua/nearest.h"
 #include "lua/remote.h"
+#include "runtime/nearest.h"
 #include "runtime/rundir.h"
 
 void weir_remote_list_names(char *text, size_t size, const char *const *names,

@@ -9,12 +9,12 @@
 #include "lua/bind/record.h"
 #include "lua/blank.h"
 #include "lua/groups.h"
-#include "lua/nearest.h"
 #include "lua/place.h"
 #include "lua/policy.h"
 #include "lua/program.h"
 #include "lua/sandbox.h"
 #include "lua/source.h"
+#include "runtime/nearest.h"
 
 /*  The file's top level declares; it must not do work.                        */
 static const size_t load_memory = 64 << 20;

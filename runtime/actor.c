@@ -372,6 +372,7 @@ static void fill_defaults(weir_actor *self)
         self->own_vitals = (weir_vitals)WEIR_VITALS_INIT;
         node->vitals = &self->own_vitals;
     }
+    if (!node->tap) node->tap = &node->vitals->tap;
     if (!node->ledger) node->ledger = self->own_ledger = weir_ledger_new(INT64_MAX);
     if (!node->state_dir) node->state_dir = ".";
     if (!node->window_bytes) node->window_bytes = default_window;

@@ -29,6 +29,7 @@ typedef struct {
     const char *name;      // of the node; default: the class's name
     weir_ledger *ledger;   // default: an own one without limit
     weir_vitals *vitals;   // default: own
+    weir_tap *tap;         // samples what it sends; default: that of its vitals
     const char *topology;  // whose node it is; default: none
     const char *run_dir;   // folder for local endpoints; default: none
     const char *state_dir; // folder for durable things; default: "."
@@ -52,6 +53,14 @@ typedef struct {
     const char *help; // "arguments -> reply ; what it does"
 } weir_command;
 
+/*  What a reader has refused for good: records of one entry.                 */
+typedef struct {
+    weir_block *block;     // as they were sent, lent
+    const uint32_t *which; // of a class that `tracks`: their indices in the block that
+                           // weir_actor_send was given, ascending; NULL: all of it
+    const char *code, *text;
+} weir_refused;
+
 typedef struct {
     const char *name;             // "sink.file"
     const char *help;             // one sentence
@@ -68,6 +77,9 @@ typedef struct {
                   // end of its own
     bool forgets; // a source that cannot go back, and whose path restarts
                   // all the same: what was not safe is shed
+    bool placed;  // what it sends has places: it was read from a bus with a store
+    bool tracks;  // sends one block an entry, and wants to know which of its records
+                  // were refused
     /*  The way into a node that is no single actor, for those that write to it; NULL:
         it has an inlet of its own.                                            */
     weir_route *(*route)(const void *config);
@@ -102,16 +114,19 @@ typedef struct {
     /*  A reader for the actor's outlet, as CONNECT has it; NULL: the kit links it.  */
     weir_err (*connect)(void *self, const weir_endpoint *endpoint, const char *reader,
                         weir_report *report);
+    /*  A bus that reads the actor's outlet, as ROUTE has it; NULL: the kit does it.  */
+    weir_err (*join)(void *self, weir_route *route, const char *reader,
+                     weir_report *report);
     /*  Once a turn of the loop, after all messages: the place for reading (sources),
         for writing what has gathered (sinks). True: call again without waiting. */
     bool (*turn)(void *self);
     /*  There is room again on all links, after weir_actor_has_room was false. */
     void (*room)(void *self);
-    /*  A reader in another process has refused a block of this entry for good: decide
-        what becomes of its records, which count as done so far. An error, or no such
-        function, is a stop.                                                   */
-    weir_err (*refused)(void *self, weir_entry *entry, weir_block *block,
-                        const char *code, const char *text);
+    /*  A reader has refused records of this entry for good: decide what becomes of them,
+        which count as done so far. It is called for each block that they were sent in,
+        and for each reader. An error is a stop. So it is without such a function, but for
+        records that are too large for a bus: these become dead letters.       */
+    weir_err (*refused)(void *self, weir_entry *entry, const weir_refused *refusal);
     /*  The actor has failed (weir_actor_fail) and no other function but fini is called
         any more: for those who wait in other threads.                         */
     void (*failed)(void *self);
@@ -173,8 +188,8 @@ weir_err weir_actor_flush(weir_actor *self, weir_handler *flushed);
 void weir_actor_drain_inlet(weir_actor *self);
 
 /*  Sends the block to every reader of the port; *block_p is taken. The entry is
-    held until all of them have acknowledged. Only what a class that `follows` sends
-    keeps its places: it has just been read from there.                        */
+    held until all of them have acknowledged. Only what a class that is `placed` sends
+    keeps its places.                                                          */
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry);
 
 /*  False when a window is full; room () is called when that has passed.       */
@@ -194,8 +209,9 @@ void weir_actor_grant(weir_actor *self, weir_entry *entry);
 void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
                        const char *text, bool retryable);
 
-/*  The records of an entry count as if they had not come: they will again.     */
-void weir_actor_recall(weir_actor *self, weir_entry *entry);
+/*  So many records of an entry count as if they had not come: they will again. No fate of
+    it may count them any more.                                                */
+void weir_actor_recall(weir_actor *self, weir_entry *entry, uint32_t records);
 
 /*  While held the inlet grants nothing.                                       */
 void weir_actor_hold(weir_actor *self, bool held);

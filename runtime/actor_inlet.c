@@ -349,12 +349,13 @@ void weir_actor_done(weir_actor *self, weir_entry *entry)
     weir_book_release(&self->book, entry);
 }
 
-void weir_actor_recall(weir_actor *self, weir_entry *entry)
+void weir_actor_recall(weir_actor *self, weir_entry *entry, uint32_t records)
 {
     weir_vitals *vitals = self->node.vitals;
-    weir_count_add(vitals, WEIR_COUNT_IN, -(uint64_t)entry->records);
-    weir_count_add(vitals, WEIR_COUNT_RESIDENT, -(uint64_t)entry->records);
-    entry->records = 0;
+    assert(records <= entry->records);
+    weir_count_add(vitals, WEIR_COUNT_IN, -(uint64_t)records);
+    weir_count_add(vitals, WEIR_COUNT_RESIDENT, -(uint64_t)records);
+    entry->records -= records;
 }
 
 /*  A retryable one comes again under its number, so that nothing may acknowledge it
@@ -362,7 +363,7 @@ void weir_actor_recall(weir_actor *self, weir_entry *entry)
 void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
                        const char *text, bool retryable)
 {
-    weir_actor_recall(self, entry);
+    weir_actor_recall(self, entry, entry->records);
     weir_actor_grant(self, entry);
     weir_inlet_nack(self->inlet, entry->lane->owner, entry->sequence, code, text,
                     retryable);
@@ -393,10 +394,15 @@ void weir_actor_lane_fini(weir_actor *self, weir_lane *lane)
     weir_lane_fini(lane, &self->book);
 }
 
-static void count_fates(weir_actor *self, const weir_entry *entry)
+/*  One record may have several outputs, and so more of them lost than there are records
+    of which all was safe else.                                                */
+static void count_fates(weir_actor *self, weir_entry *entry)
 {
     weir_vitals *vitals = self->node.vitals;
-    const weir_fates *f = &entry->fates;
+    weir_fates *f = &entry->fates;
+    uint64_t lost = entry->lost < f->done ? entry->lost : f->done;
+    f->done -= lost;
+    f->dead += lost;
     assert(f->done + f->dropped + f->filtered + f->dead + f->skipped + f->shed ==
            entry->records);
     weir_count_add(vitals, WEIR_COUNT_DONE, f->done);

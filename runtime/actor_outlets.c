@@ -61,6 +61,7 @@ static void settle_first(weir_output *l)
         token_answered(l, first.token);
         return;
     }
+    free(first.which);
     weir_count_add(l->kit->node.vitals, WEIR_COUNT_OUT, first.records);
     weir_book_release(&l->kit->book, first.entry);
 }
@@ -78,19 +79,50 @@ static under_way *under_way_at(const weir_output *l, size_t i)
     return &l->sent[(l->first + i) & (l->capacity - 1)];
 }
 
+/*  What is too large for a bus would be so again, and comes alone in its block: it is a
+    dead letter, and all else goes on.                                         */
+static weir_err bury(weir_output *l, weir_entry *entry, weir_block *block,
+                     const char *text)
+{
+    char error[320];
+    weir_iterator walk = {.block = block};
+    weir_record record;
+    const weir_run *origin;
+    snprintf(error, sizeof error, "%s refuses it: %s", l->reader, text);
+    while (weir_iterator_next(&walk, &record, &origin)) {
+        weir_dead *dead =
+            weir_dead_new(l->kit->node.name, WEIR_DEAD_TOO_LARGE, error, 1, &record,
+                          origin->source, origin->peer, origin->label);
+        weir_entry_add_dead(entry, &dead);
+        entry->lost++;
+    }
+    return WEIR_OK;
+}
+
+static weir_err decide_refused(weir_output *l, weir_entry *entry,
+                               const weir_refused *refusal)
+{
+    weir_actor *kit = l->kit;
+    if (kit->class->refused) return kit->class->refused(kit->self, entry, refusal);
+    bool too_large = l->routing && entry->lane && streq(refusal->code, "too_large");
+    return too_large ? bury(l, entry, refusal->block, refusal->text) : WEIR_EREFUSED;
+}
+
 /*  Each entry decides about its own records of the block, in the order in which they were
     put into it. The actor may send more meanwhile.                            */
 static weir_err refuse_shares(weir_output *l, uint64_t sequence, weir_block *block,
                               const char *code, const char *text)
 {
-    weir_actor *kit = l->kit;
     weir_iterator walk = {.block = block};
-    weir_err err = kit->class->refused && block ? WEIR_OK : WEIR_EREFUSED;
+    weir_err err = block ? WEIR_OK : WEIR_EREFUSED;
     for (size_t i = 0; i < l->count && !err; i++) {
         under_way what = *under_way_at(l, i);
         if (what.sequence != sequence) continue;
         weir_block *part = weir_iterator_cut(&walk, what.records, SIZE_MAX);
-        err = kit->class->refused(kit->self, what.entry, part, code, text);
+        err = decide_refused(
+            l, what.entry,
+            &(weir_refused){
+                .block = part, .which = what.which, .code = code, .text = text});
         weir_block_destroy(&part);
         under_way_at(l, i)->records = 0; // the reader has acknowledged none of them
     }
@@ -145,7 +177,8 @@ void weir_output_send(weir_output *l, weir_block *block, const weir_share *share
     for (size_t i = 0; i < count; i++)
         note_under_way(l, (under_way){.sequence = sequence,
                                       .entry = shares[i].entry,
-                                      .records = shares[i].records});
+                                      .records = shares[i].records,
+                                      .which = shares[i].which});
     note_room(l);
     activate(l);
 }
@@ -163,9 +196,9 @@ void weir_output_token(weir_output *l, weir_token_kind kind, uint64_t argument,
 
 void weir_actor_send(weir_actor *self, int port, weir_block **block_p, weir_entry *entry)
 {
-    weir_tap_look(&self->node.vitals->tap, self->ports[port], *block_p);
-    if (!self->class->follows) weir_block_forget_places(block_p);
-    weir_share share = {entry, weir_block_records(*block_p)};
+    weir_tap_look(self->node.tap, self->ports[port], *block_p);
+    if (!self->class->placed) weir_block_forget_places(block_p);
+    weir_share share = {.entry = entry, .records = weir_block_records(*block_p)};
     for (weir_output *l = self->links; l && !self->failed; l = l->next) {
         if (l->port != port) continue;
         weir_entry_hold(entry);
@@ -215,38 +248,85 @@ static bool is_notable(int64_t since_us, int64_t now_us)
     return since_us && now_us - since_us >= notable_us;
 }
 
-static void tell_waits(weir_output *l, int64_t now_us)
+static void look_later(weir_actor *kit)
 {
-    weir_vitals *vitals = l->kit->node.vitals;
-    if (is_notable(l->starved_us, now_us))
-        weir_vitals_wait(vitals, WEIR_WAIT_CREDIT, l->reader, "%s", "");
-    if (is_notable(l->full_us, now_us) && !l->starved_us)
-        weir_vitals_wait(vitals, WEIR_WAIT_ACK, l->reader, "%s", "");
+    if (kit->look_us < 0) kit->look_us = weir_clock_now_us() + notable_us;
 }
 
-/*  The state of the connection is told at once, lack of credit when it lasts.  */
+static bool has_wait(const weir_output *l, weir_wait_kind kind)
+{
+    return l->waits & 1u << kind;
+}
+
+static void begin_wait(weir_output *l, weir_wait_kind kind, const char *text)
+{
+    l->waits |= 1u << kind;
+    weir_vitals_wait(l->kit->node.vitals, kind, l->reader, "%s", text);
+}
+
+/*  A reader may have several links, as a bus has one to each shard: it is waited for
+   until the last of them has this wait no more.                                    */
+static void end_wait(weir_output *l, weir_wait_kind kind)
+{
+    if (!has_wait(l, kind)) return;
+    l->waits &= ~(1u << kind);
+    const weir_output *other = l->kit->links;
+    while (other && (!has_wait(other, kind) || !streq(other->reader, l->reader)))
+        other = other->next;
+    if (!other)
+        weir_vitals_flow(l->kit->node.vitals, kind, l->reader);
+    else if (kind == WEIR_WAIT_LINK)
+        weir_vitals_wait(l->kit->node.vitals, kind, l->reader, "%s", other->told);
+}
+
+static void end_waits(weir_output *l)
+{
+    end_wait(l, WEIR_WAIT_LINK);
+    end_wait(l, WEIR_WAIT_CREDIT);
+    end_wait(l, WEIR_WAIT_ACK);
+}
+
+static void tell_waits(weir_output *l, int64_t now_us)
+{
+    if (is_notable(l->starved_us, now_us)) begin_wait(l, WEIR_WAIT_CREDIT, "");
+    if (is_notable(l->full_us, now_us) && !l->starved_us)
+        begin_wait(l, WEIR_WAIT_ACK, "");
+}
+
+/*  A link in the process that is not welcomed at once is nobody's trouble yet.  */
+static bool is_about_to_open(const weir_output *l)
+{
+    return l->opened_us && weir_uplink_connects(l->uplink) == 0 &&
+           !is_notable(l->opened_us, weir_clock_now_us());
+}
+
+static void note_trouble(weir_output *l)
+{
+    const char *trouble = weir_uplink_trouble(l->uplink);
+    if (strncmp(trouble, l->told, sizeof l->told - 1) == 0) return;
+    if (is_about_to_open(l)) {
+        look_later(l->kit);
+        return;
+    }
+    snprintf(l->told, sizeof l->told, "%s", trouble);
+    if (*trouble)
+        begin_wait(l, WEIR_WAIT_LINK, trouble);
+    else
+        end_wait(l, WEIR_WAIT_LINK);
+}
+
+/*  That a connection is lost is told at once, lack of credit when it lasts.    */
 static void note_state(weir_output *l)
 {
-    weir_actor *kit = l->kit;
-    weir_vitals *vitals = kit->node.vitals;
-    const char *trouble = weir_uplink_trouble(l->uplink);
-    if (strncmp(trouble, l->told, sizeof l->told - 1)) {
-        snprintf(l->told, sizeof l->told, "%s", trouble);
-        if (*trouble)
-            weir_vitals_wait(vitals, WEIR_WAIT_LINK, l->reader, "%s", trouble);
-        else
-            weir_vitals_flow(vitals, WEIR_WAIT_LINK, l->reader);
-    }
+    note_trouble(l);
     bool starved = weir_outlet_is_starved(weir_uplink_outlet(l->uplink));
-    if (!starved && l->starved_us) {
+    if (!starved) {
         l->starved_us = 0;
-        weir_vitals_flow(vitals, WEIR_WAIT_CREDIT, l->reader);
+        end_wait(l, WEIR_WAIT_CREDIT);
     }
-    if (!l->full && vitals->wait_count)
-        weir_vitals_flow(vitals, WEIR_WAIT_ACK, l->reader);
+    if (!l->full) end_wait(l, WEIR_WAIT_ACK);
     if (starved && !l->starved_us) l->starved_us = weir_clock_now_us();
-    if ((l->starved_us || l->full_us) && kit->look_us < 0)
-        kit->look_us = weir_clock_now_us() + notable_us;
+    if (l->starved_us || l->full_us) look_later(l->kit);
 }
 
 static void look_at_links(weir_actor *self)
@@ -255,6 +335,7 @@ static void look_at_links(weir_actor *self)
     if (self->look_us < 0 || self->look_us > now) return;
     self->look_us = -1;
     for (weir_output *l = self->links; l; l = l->next) {
+        note_trouble(l);
         tell_waits(l, now);
         if (l->starved_us || l->full_us) self->look_us = now + notable_us;
     }
@@ -270,9 +351,13 @@ static uint64_t random_session(void)
     return session;
 }
 
+/*  It is not on the list of links any more. */
 static void free_link(weir_output *l)
 {
+    end_waits(l);
     weir_uplink_destroy(&l->uplink);
+    for (size_t i = 0; i < l->count; i++)
+        free(under_way_at(l, i)->which);
     free(l->endpoint);
     free(l->server);
     free(l->reader);
@@ -316,6 +401,7 @@ weir_err weir_output_open(weir_output **self_p, weir_actor *kit,
     l->endpoint = strdup(endpoint->endpoint);
     l->server = endpoint->server ? strdup(endpoint->server) : NULL;
     l->reader = strdup(config->reader ? config->reader : endpoint->endpoint);
+    if (!weir_endpoint_is_foreign(l->endpoint)) l->opened_us = weir_clock_now_us();
     weir_uplink_config uplink = uplink_config(l, config);
     weir_err err = weir_uplink_new(&l->uplink, &uplink, report);
     if (!err && l->server && weir_actor_watch_realm(kit))
@@ -377,6 +463,7 @@ weir_err weir_actor_connect(weir_actor *self, const char *port,
 weir_err weir_actor_route(weir_actor *self, const char *port, weir_route *route,
                           const char *reader, weir_report *report)
 {
+    if (self->class->join) return self->class->join(self->self, route, reader, report);
     int number;
     weir_err err = find_port(self, port, &number, report);
     return err ? err : weir_routing_open(self, number, route, reader, report);

@@ -17,6 +17,7 @@ typedef struct {
     uint64_t sequence;
     weir_entry *entry;
     uint32_t records; // of the block
+    uint32_t *which;  // as a weir_share has it, owned
     token_use token;
 } under_way;
 
@@ -32,9 +33,11 @@ typedef struct weir_output {
     weir_uplink *uplink;
     bool active;        // has something to read or to send
     bool full;          // its window
+    int64_t opened_us;  // of a link in the process: when it was made; else 0
     int64_t starved_us; // since when it lacks credit; 0: it does not
     int64_t full_us;    // since when its window is full; 0: it is not
-    char told[160];     // the trouble that vitals tell
+    unsigned waits;     // that it has told, a bit for each weir_wait_kind
+    char told[160];     // its trouble
     under_way *sent;    // ring, capacity a power of two
     size_t first, count, capacity;
     uint64_t replayed; // of the outlet, as counted so far
@@ -120,7 +123,8 @@ weir_err weir_output_open(weir_output **self_p, weir_actor *kit,
                           const weir_output_config *config, weir_report *report);
 void weir_output_close(weir_output *self);
 
-/*  Sends a block (lent), of which the entries have these shares and holds; or a token. */
+/*  Sends a block (lent), of which the entries have these shares, whose holds and lists
+   are taken; or a token.                                                         */
 void weir_output_send(weir_output *self, weir_block *block, const weir_share *shares,
                       size_t count);
 void weir_output_token(weir_output *self, weir_token_kind kind, uint64_t argument,

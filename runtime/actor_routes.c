@@ -30,7 +30,7 @@ void weir_routing_send(weir_routing *self, weir_block *block, weir_entry *entry)
 {
     uint32_t keyless = next_shard(self);
     if (weir_splitter_is_whole(self->splitter, block)) {
-        weir_share share = {entry, weir_block_records(block)};
+        weir_share share = {.entry = entry, .records = weir_block_records(block)};
         weir_splitter_seal(self->splitter, keyless);
         weir_entry_hold(entry);
         weir_output_send(self->shards[keyless], block, &share, 1);
@@ -200,6 +200,7 @@ weir_err weir_routing_open(weir_actor *kit, int port, weir_route *route,
         .records_max = config->records_max,
         .linger_us = config->linger_us,
         .ledger = kit->node.ledger,
+        .notes_which = kit->class->tracks,
         .sealed = split_sealed,
         .arg = self,
     });

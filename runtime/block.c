@@ -178,7 +178,7 @@ void weir_block_set_places(weir_block *self, const weir_run *runs, size_t count)
     assert(count > 0 && count <= WEIR_RUNS_MAX);
     free(self->runs);
     copy_runs(self, runs, count);
-    assert(self->run_bytes == 16 * count);
+    assert(self->run_bytes + WEIR_PLACE_BYTES * count <= WEIR_RUN_BYTES_MAX);
 }
 
 void weir_block_forget_places(weir_block **self_p)

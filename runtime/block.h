@@ -23,10 +23,11 @@ typedef struct {
 } weir_run;
 
 /*  A block travels with its runs in a frame of bounded size: so many, and so many bytes
-    of them, each 16 and its texts. A longer text is cut.                      */
+    of them, each 16 and its texts, and its place. A longer text is cut.       */
 #define WEIR_RUNS_MAX 256
 #define WEIR_RUN_BYTES_MAX (60 << 10)
 #define WEIR_RUN_TEXT_MAX 1024
+#define WEIR_PLACE_BYTES 48
 
 typedef struct weir_block weir_block;
 
@@ -58,8 +59,8 @@ weir_block *weir_block_wrap(const uint8_t *body, size_t size, uint32_t records,
     that would be too much beside the new names are left out.                  */
 weir_block *weir_block_stamp(weir_block *self, const char *source, const char *peer);
 
-/*  Other runs for the same records, with places and so without texts: a store keeps
-    none. Copies them. For a block with one owner.                             */
+/*  Other runs for the same records, with places, within the bounds of runs. Copies them.
+    For a block with one owner.                                                */
 void weir_block_set_places(weir_block *self, const weir_run *runs, size_t count);
 
 /*  Takes the block and gives one without places: itself, or one that shares its body. */

@@ -34,6 +34,7 @@ struct weir_entry {
     uint64_t cost;    // credit to grant upstream
     bool granted;
     weir_fates fates;
+    uint64_t lost;   // outputs that a reader will never take: dead letters, not done
     weir_dead *dead; // pending dead letters, owned
     weir_dead **dead_end;
 };

@@ -387,10 +387,13 @@ static void wait_for_ledger(const context *self)
 static void sum_up(context *self)
 {
     self->outcome->outstanding = weir_context_outstanding(self);
-    for (size_t i = 0; i < self->plan->node_count; i++)
-        self->outcome->dead += weir_count_get(&self->members[i].vitals, WEIR_COUNT_DEAD);
     for (size_t p = 0; p < self->plan->node_count; p++)
         if (self->plan->parts[p] == p) weir_context_stop_part(self, p);
+    for (size_t i = 0; i < self->plan->node_count; i++) {
+        const weir_vitals *vitals = &self->members[i].vitals;
+        self->outcome->dead += weir_count_get(vitals, WEIR_COUNT_DEAD) +
+                               weir_count_get(vitals, WEIR_COUNT_GIVEN_UP);
+    }
     if (self->lock_fd < 0) return;
     if (!self->outcome->stuck) wait_for_ledger(self);
     weir_report report = {0};

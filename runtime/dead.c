@@ -24,6 +24,7 @@ static const char *const reason_names[] = {
     [WEIR_DEAD_UNROUTED] = "unrouted",   [WEIR_DEAD_SINK] = "sink",
     [WEIR_DEAD_OVERSIZE] = "oversize",   [WEIR_DEAD_REFUSED] = "refused",
     [WEIR_DEAD_EXHAUSTED] = "exhausted", [WEIR_DEAD_MAX_DELIVER] = "max_deliver",
+    [WEIR_DEAD_TOO_LARGE] = "too_large",
 };
 
 /* --- Line -------------------------------------------------------------------------- */
@@ -191,14 +192,9 @@ weir_err weir_dead_file_open(weir_dead_file **self_p, const char *path,
     return err;
 }
 
-static weir_err write_all(weir_dead_file *self, const weir_buffer *group)
+static weir_err append_group(weir_dead_file *self, const weir_buffer *group)
 {
-    for (size_t done = 0; done < group->size;) {
-        ssize_t n = write(self->fd, group->data + done, group->size - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return WEIR_ESYS;
-        done += (size_t)n;
-    }
+    if (weir_write_all(self->fd, group->data, group->size)) return WEIR_ESYS;
     return fdatasync(self->fd) ? WEIR_ESYS : WEIR_OK;
 }
 
@@ -211,7 +207,7 @@ weir_err weir_dead_file_write(weir_dead_file *self, const weir_dead *first,
     flock(self->fd, LOCK_EX);
     struct stat st;
     bool known = fstat(self->fd, &st) == 0;
-    weir_err err = known ? write_all(self, &group) : WEIR_ESYS;
+    weir_err err = known ? append_group(self, &group) : WEIR_ESYS;
     if (err) fail(self, "write", report);
     /*  Half a group must not stay: the same letters will come again.          */
     if (err && known && ftruncate(self->fd, st.st_size)) err = WEIR_ESYS;

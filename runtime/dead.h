@@ -14,6 +14,7 @@ typedef enum {
     WEIR_DEAD_REFUSED,     // by a bus's store
     WEIR_DEAD_EXHAUSTED,   // the attempts to store it
     WEIR_DEAD_MAX_DELIVER, // the deliveries to a consumer group
+    WEIR_DEAD_TOO_LARGE,   // for the rings of a bus
 } weir_dead_reason;
 
 /*  A dead letter that is not written yet; a list, each owned by its holder.   */

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,22 +44,24 @@ weir_err weir_make_folders(const char *path)
     }
 }
 
-static bool write_all(int fd, const char *data, size_t size)
+weir_err weir_write_all(int fd, const void *data, size_t size)
 {
-    while (size > 0) {
-        ssize_t written = write(fd, data, size);
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return false;
-        data += written;
-        size -= (size_t)written;
+    for (size_t done = 0; done < size;) {
+        ssize_t n = write(fd, (const char *)data + done, size - done);
+        if (n < 0 && errno == EAGAIN)
+            poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+        else if (n < 0 && errno != EINTR)
+            return WEIR_ESYS;
+        else if (n > 0)
+            done += (size_t)n;
     }
-    return true;
+    return WEIR_OK;
 }
 
 /*  Closes the descriptor in any case.                                         */
 static bool fill(int fd, const void *data, size_t size, unsigned mode, bool durable)
 {
-    bool good = write_all(fd, data, size) && fchmod(fd, mode) == 0 &&
+    bool good = weir_write_all(fd, data, size) == WEIR_OK && fchmod(fd, mode) == 0 &&
                 (!durable || fsync(fd) == 0);
     int saved = errno;
     if (close(fd) && good) return false;

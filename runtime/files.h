@@ -17,6 +17,10 @@ weir_err weir_make_folders(const char *path);
 weir_err weir_replace_file(const char *path, const void *data, size_t size, unsigned mode,
                            bool durable);
 
+/*  Writes all of it, and waits where somebody has made the descriptor non-blocking.
+    WEIR_ESYS with errno; some of it may be written then.                      */
+weir_err weir_write_all(int fd, const void *data, size_t size);
+
 /*  Reads a whole file into one allocation, the caller's to free (and to overwrite, if
     it is secret: there is no other copy), and gives its mode. Does not wait for a pipe.
     WEIR_ENOTFOUND, WEIR_ETOOBIG (above max bytes), WEIR_EINVAL (it is no file),

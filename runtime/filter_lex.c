@@ -1,8 +1,10 @@
 #include "runtime/filter_private.h"
 #include "runtime/json.h"
+#include "runtime/nearest.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /*  What people write that is not of this language, longest first.                    */
 static const struct {
@@ -38,39 +40,16 @@ char *filter_keep(filter_parser *self, const char *text, size_t size)
     return kept;
 }
 
-/*  Edits between a name and a text, both shorter than 16 bytes.                      */
-static size_t distance(const char *name, size_t name_size, const char *text, size_t size)
-{
-    size_t row[16];
-    for (size_t j = 0; j <= size; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= name_size; i++) {
-        size_t corner = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= size; j++) {
-            size_t best = corner + (name[i - 1] != text[j - 1]);
-            corner = row[j];
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[size];
-}
-
 const char *filter_nearest(const char *const *names, const char *text, size_t size)
 {
-    const char *nearest = NULL;
-    size_t least = 3;
-    if (size < 2 || size > 15) return NULL;
-    for (; *names; names++) {
-        size_t edits = distance(*names, strlen(*names), text, size);
-        if (edits < least && edits < size) {
-            least = edits;
-            nearest = *names;
-        }
-    }
-    return nearest;
+    char word[16];
+    size_t count = 0;
+    if (size >= sizeof word) return NULL;
+    memcpy(word, text, size);
+    word[size] = 0;
+    while (names[count])
+        count++;
+    return weir_nearest(word, names, count);
 }
 
 /*  --- tokens --------------------------------------------------------------------  */

@@ -127,6 +127,5 @@ weir_err filter_number(filter_parser *self, weir_value *value);
 /*  Copies the bytes into the arena.                                                  */
 char *filter_keep(filter_parser *self, const char *text, size_t size);
 
-/*  The name of the table that is at most two edits away, or NULL. The table ends
-    with NULL.                                                                        */
+/*  The name of the NULL-ended table that the text was meant to be, or NULL.          */
 const char *filter_nearest(const char *const *names, const char *text, size_t size);

@@ -1,71 +1,8 @@
-#include "runtime/link.h"
+#include "runtime/inlet_private.h"
 #include "runtime/log.h"
-#include "runtime/once.h"
 #include <assert.h>
 #include <stdio.h>
 #include <xxhash.h>
-
-#define ID_MAX 256 // bytes of a routing id, libzmq's own limit
-#define PEERS_MAX 4096
-#define BUCKETS 256    // of each of the two tables
-#define TOKENS_MAX 16  // outstanding, of one peer
-#define ENDED_MAX 4096 // connections that have ended and that we may still hear
-
-/*  What a foreign peer is granted at first when there are very many: with less than two
-    blocks under way it would ask by NEED for each.                            */
-static const size_t least_first_bytes = 192 << 10;
-
-struct weir_peer {
-    uint8_t id[ID_MAX]; // routing id of the present connection
-    size_t id_size;     // 0: not connected
-    bool lost;          // the connection has ended: what it sent may still be read
-    bool closed;        // after our CLOSE: what still comes is dropped until HELLO
-    bool discarding;    // after a NACK: until the next HELLO
-    bool dirty;         // has something for weir_inlet_flush
-    int fd;             // of the connection; -1: unknown
-    char *name;         // authenticated; NULL: none; owned
-    char address[64];   // of the present connection, for people; "" within a process
-    char *key;          // of the connection's certificate; NULL: none; owned
-    uint64_t session;
-    char node[64], outlet[128];
-    uint64_t base;               // of its first HELLO
-    uint64_t received;           // last sequence taken in order
-    uint64_t safe;               // last sequence acknowledged by the owner
-    uint64_t safe_sent;          // last sequence told to the peer
-    uint64_t barrier;            // last barrier id seen
-    uint64_t credit;             // granted and not yet spent
-    uint64_t held;               // received and not yet handed on, bytes
-    uint64_t wanted;             // NEED: the size of the peer's next block
-    uint64_t asked;              // number of that NEED among those of all peers
-    uint64_t target;             // credit and held together may reach it
-    uint64_t spent;              // since target grew last
-    uint64_t tokens[TOKENS_MAX]; // sequences of those not yet acknowledged
-    size_t token_count;
-    void *data;                 // the owner's
-    weir_peer *next, *previous; // of all, the newest HELLO first
-    weir_peer *next_dirty;
-    weir_peer *next_id, *next_session; // in their buckets
-};
-
-struct weir_inlet {
-    weir_inlet_config config;
-    weir_peer *peers, *last_peer;
-    size_t peer_count;
-    weir_peer *by_id[BUCKETS], *by_session[BUCKETS];
-    weir_peer *recent; // of the last message
-    weir_peer *dirty;
-    bool held, draining;
-    uint64_t outstanding; // credit and held of all peers
-    uint64_t unspent;     // the credit of it
-    weir_peer *outsize;   // whose block was let in beyond the total, or whose NEED waits
-                          // until the pool has room for it; NULL: none
-    bool crowded;         // others wait for that
-    uint64_t asks;        // NEEDs so far
-    weir_inlet_stats stats;
-    uint64_t ended[ENDED_MAX]; // ring of hashes of their ids
-    size_t ended_count;
-    weir_once complaints;
-};
 
 weir_inlet *weir_inlet_new(const weir_inlet_config *config)
 {
@@ -92,15 +29,11 @@ void weir_inlet_destroy(weir_inlet **self_p)
         self->peers = peer->next;
         free_peer(peer);
     }
+    free(self->ended);
     free(self);
 }
 
 /* --- Peers ------------------------------------------------------------------------- */
-
-static bool is_connected(const weir_peer *peer)
-{
-    return peer->id_size && !peer->lost && !peer->closed;
-}
 
 static weir_peer **id_bucket(weir_inlet *self, const void *id, size_t size)
 {
@@ -132,24 +65,10 @@ static weir_peer *find_session(weir_inlet *self, uint64_t session)
     return NULL;
 }
 
-/*  What a lost connection may still bring counts no more.                     */
-static void set_credit(weir_inlet *self, weir_peer *peer, uint64_t credit)
-{
-    if (!peer->lost) self->outstanding += credit - peer->credit;
-    if (!peer->lost) self->unspent += credit - peer->credit;
-    peer->credit = credit;
-}
-
-static void set_held(weir_inlet *self, weir_peer *peer, uint64_t held)
-{
-    self->outstanding += held - peer->held;
-    peer->held = held;
-}
-
 static void unset_id(weir_inlet *self, weir_peer *peer)
 {
     if (!peer->id_size) return;
-    set_credit(self, peer, 0);
+    inlet_set_credit(self, peer, 0);
     if (self->config.pool_bytes && self->outsize == peer) self->outsize = NULL;
     if (!peer->lost) self->stats.connected--;
     weir_peer **at = id_bucket(self, peer->id, peer->id_size);
@@ -204,12 +123,12 @@ static bool is_all_safe(const weir_peer *peer)
 static bool forget_one(weir_inlet *self)
 {
     weir_peer *peer = self->last_peer;
-    while (peer && (is_connected(peer) || peer->dirty || !is_all_safe(peer)))
+    while (peer && (inlet_is_connected(peer) || peer->dirty || !is_all_safe(peer)))
         peer = peer->previous;
     if (!peer) return false;
     if (self->config.events->forget) self->config.events->forget(self->config.arg, peer);
     unset_id(self, peer);
-    set_held(self, peer, 0);
+    inlet_set_held(self, peer, 0);
     weir_peer **at = session_bucket(self, peer->session);
     while (*at != peer)
         at = &(*at)->next_session;
@@ -240,14 +159,6 @@ static weir_peer *add_peer(weir_inlet *self, const weir_frame *hello, const char
     link_peer(self, peer);
     self->peer_count++;
     return peer;
-}
-
-static void mark_dirty(weir_inlet *self, weir_peer *peer)
-{
-    if (peer->dirty) return;
-    peer->dirty = true;
-    peer->next_dirty = self->dirty;
-    self->dirty = peer;
 }
 
 /* --- Ending ------------------------------------------------------------------------ */
@@ -287,9 +198,9 @@ static void lose_peer(weir_inlet *self, weir_peer *peer)
     peer->fd = -1;
 }
 
-static void send_to(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
+void weir_inlet_send(weir_inlet *self, weir_peer *peer, const weir_frame *frame)
 {
-    if (!is_connected(peer)) return;
+    if (!inlet_is_connected(peer)) return;
     weir_err err =
         self->config.events->send(self->config.arg, peer->id, peer->id_size, frame);
     if (!err) return;
@@ -314,7 +225,7 @@ static void send_close(weir_inlet *self, const void *id, size_t id_size, uint32_
 static void end_peer(weir_inlet *self, weir_peer *peer, const char *code,
                      const char *text, bool retryable)
 {
-    if (!is_connected(peer)) return;
+    if (!inlet_is_connected(peer)) return;
     send_close(self, peer->id, peer->id_size, 0, code, text, retryable);
     peer->closed = true;
     hang_up(self, peer->fd);
@@ -331,7 +242,7 @@ void weir_inlet_close_unless(weir_inlet *self, weir_may_stay *keep, void *arg,
                              const char *code, const char *text)
 {
     for (weir_peer *p = self->peers; p; p = p->next) {
-        if (!is_connected(p) || (keep && keep(arg, p->name, p->key))) continue;
+        if (!inlet_is_connected(p) || (keep && keep(arg, p->name, p->key))) continue;
         weir_log(WEIR_INFO, "link closed peer=%s outlet=%s code=%s", p->node, p->outlet,
                  code);
         end_peer(self, p, code, text, keep == NULL);
@@ -353,6 +264,8 @@ static bool has_ended(const weir_inlet *self, const void *id, size_t id_size)
 
 static void note_ended(weir_inlet *self, const void *id, size_t id_size)
 {
+    if (!self->ended) self->ended = calloc(ENDED_MAX, sizeof *self->ended);
+    if (!self->ended) abort();
     self->ended[self->ended_count++ % ENDED_MAX] = XXH3_64bits(id, id_size);
 }
 
@@ -377,7 +290,7 @@ void weir_inlet_lost(weir_inlet *self, int fd)
         if (p->fd == fd && p->id_size && !p->lost) lose_peer(self, p);
 }
 
-/* --- Granting ---------------------------------------------------------------------- */
+/* --- Answering --------------------------------------------------------------------- */
 
 /*  Tokens behind the sequence are forgotten; with `upto`, those up to it.     */
 static void drop_tokens(weir_peer *peer, uint64_t sequence, bool upto)
@@ -399,198 +312,23 @@ void weir_inlet_nack(weir_inlet *self, weir_peer *peer, uint64_t sequence,
         if (peer->received >= sequence) peer->received = sequence - 1;
         drop_tokens(peer, peer->received, false);
     }
-    send_to(self, peer, &frame);
-}
-
-/*  What every foreign peer may have, however many they are.                   */
-static uint64_t first_bytes(const weir_inlet *self)
-{
-    bool room = self->outstanding + WEIR_INLET_FIRST_BYTES <= self->config.total_bytes;
-    uint64_t first = room ? WEIR_INLET_FIRST_BYTES : least_first_bytes;
-    return first < self->config.window_bytes ? first : self->config.window_bytes;
-}
-
-static uint64_t pool_left(const weir_inlet *self)
-{
-    uint64_t pool = self->config.pool_bytes;
-    return self->outstanding < pool ? pool - self->outstanding : 0;
-}
-
-/*  Half of the pool is shared equally. What idle peers do not spend stays within that
-    half, however their number has grown, and the other one is for who says NEED: so they
-    cannot starve the others.                                                  */
-static uint64_t pool_share(const weir_inlet *self)
-{
-    size_t peers = self->stats.connected ? self->stats.connected : 1;
-    return self->config.pool_bytes / 2 / peers;
-}
-
-static uint64_t free_share(const weir_inlet *self, uint64_t used)
-{
-    uint64_t share = pool_share(self), left = pool_left(self);
-    uint64_t half = self->config.pool_bytes / 2;
-    uint64_t ordinary = self->unspent < half ? half - self->unspent : 0;
-    uint64_t bytes = used < share ? share - used : 0;
-    if (bytes > ordinary) bytes = ordinary;
-    return bytes < left ? bytes : left;
-}
-
-/*  What may be granted now: the target less what is held and what is unspent; beyond
-    the first bytes only what all peers together have left of the total.       */
-static uint64_t free_window(const weir_inlet *self, const weir_peer *peer)
-{
-    uint64_t used = peer->held + peer->credit;
-    if (self->config.pool_bytes) return free_share(self, used);
-    if (!self->config.foreign)
-        return used < self->config.window_bytes ? self->config.window_bytes - used : 0;
-    uint64_t first = first_bytes(self), total = self->config.total_bytes;
-    uint64_t bytes = used < peer->target ? peer->target - used : 0;
-    uint64_t left = self->outstanding < total ? total - self->outstanding : 0;
-    if (bytes > left) bytes = left;
-    return used + bytes < first ? first - used : bytes;
-}
-
-/*  A peer that has spent its whole credit could use more: TCP's slow start, with a
-    share for each as its ceiling.                                             */
-static void grow(weir_inlet *self, weir_peer *peer, uint64_t spent)
-{
-    uint64_t most = self->config.total_bytes / (self->stats.connected + 1);
-    if (most > self->config.window_bytes) most = self->config.window_bytes;
-    peer->spent += spent;
-    if (peer->spent < peer->target) return;
-    peer->spent = 0;
-    peer->target = 2 * peer->target < most ? 2 * peer->target : most;
-    if (peer->target < least_first_bytes) peer->target = least_first_bytes;
-}
-
-/*  Beyond the total only one block is let in at a time, for else all peers together had
-    as many windows as they say NEED.                                          */
-static bool may_be_outsize(weir_inlet *self, weir_peer *peer, uint64_t bytes)
-{
-    if (!self->config.foreign) return true;
-    if (self->outstanding + bytes <= self->config.total_bytes) return true;
-    if (self->outsize && self->outsize != peer) {
-        self->crowded = true;
-        return false;
-    }
-    self->outsize = peer;
-    return true;
-}
-
-/*  Who has waited longest.                                                    */
-static weir_peer *first_in_need(const weir_inlet *self)
-{
-    weir_peer *first = NULL;
-    for (weir_peer *p = self->peers; p; p = p->next)
-        if (is_connected(p) && p->wanted > p->credit &&
-            (!first || p->asked < first->asked))
-            first = p;
-    return first;
-}
-
-/*  What a peer whose block is larger than its share may be granted: the whole of it once
-    the pool has room, or when there is no block in it and the others' credit is ordinary.
-    Until then nobody else gets anything.                                      */
-static uint64_t pool_need(weir_inlet *self, weir_peer *peer)
-{
-    uint64_t more = peer->wanted - peer->credit;
-    if (!self->outsize) self->outsize = first_in_need(self);
-    if (self->outsize != peer) {
-        self->crowded = true;
-        mark_dirty(self, self->outsize);
-        return 0;
-    }
-    bool empty = self->outstanding == self->unspent &&
-                 self->unspent - peer->credit <= self->config.pool_bytes / 2;
-    bool fits = more <= pool_left(self) || empty;
-    self->outsize = fits ? NULL : peer;
-    return fits ? more : 0;
-}
-
-static uint64_t pool_grant(weir_inlet *self, weir_peer *peer)
-{
-    uint64_t bytes = free_window(self, peer);
-    if (peer->held + peer->credit + bytes < pool_share(self)) self->crowded = true;
-    if (peer->wanted > peer->credit + bytes) return pool_need(self, peer);
-    if (!self->outsize || self->outsize == peer) return bytes;
-    self->crowded = true;
-    return 0;
-}
-
-static void look_at_pool(weir_inlet *self)
-{
-    if (self->outsize && !is_connected(self->outsize)) self->outsize = NULL;
-    if (self->outsize) mark_dirty(self, self->outsize);
-    if (self->outsize || !self->crowded) return;
-    self->crowded = false;
-    for (weir_peer *p = self->peers; p; p = p->next)
-        if (is_connected(p)) mark_dirty(self, p);
-}
-
-/*  The block that was let in has been handed on, or will not come: the next one.  */
-static void look_at_outsize(weir_inlet *self)
-{
-    if (self->config.pool_bytes) {
-        look_at_pool(self);
-        return;
-    }
-    weir_peer *peer = self->outsize;
-    if (peer && peer->held + (peer->lost ? 0 : peer->credit) <= peer->target)
-        self->outsize = NULL;
-    bool room = !self->outsize || self->outstanding <= self->config.total_bytes / 2;
-    if (!self->crowded || !room) return;
-    self->crowded = false;
-    for (weir_peer *p = self->peers; p; p = p->next)
-        if (p->wanted && is_connected(p)) mark_dirty(self, p);
-}
-
-/*  Small grants are gathered: a CREDIT a block would double the messages. A peer
-    that said NEED gets what there is, and when nothing of it is held any more
-    also a block that is larger than the whole window.                         */
-static uint64_t window_grant(weir_inlet *self, weir_peer *peer)
-{
-    uint64_t bytes = free_window(self, peer);
-    if (peer->wanted > peer->credit + bytes && peer->held == 0 &&
-        may_be_outsize(self, peer, peer->wanted - peer->credit))
-        bytes = peer->wanted - peer->credit;
-    return bytes;
-}
-
-/*  What a peer should have when all is well.                                  */
-static uint64_t full_window(const weir_inlet *self, const weir_peer *peer)
-{
-    if (self->config.pool_bytes) return pool_share(self);
-    return self->config.foreign ? peer->target : self->config.window_bytes;
-}
-
-static void grant(weir_inlet *self, weir_peer *peer)
-{
-    if (self->held || self->draining || !is_connected(peer)) return;
-    uint64_t bytes =
-        self->config.pool_bytes ? pool_grant(self, peer) : window_grant(self, peer);
-    uint64_t window = full_window(self, peer);
-    bool worth = bytes >= window / 4;
-    bool needed = peer->wanted && peer->credit + bytes >= peer->wanted;
-    if (bytes == 0 || !(worth || needed)) return;
-    set_credit(self, peer, peer->credit + bytes);
-    if (peer->credit >= peer->wanted) peer->wanted = 0;
-    weir_frame frame = {.type = WEIR_CREDIT, .bytes = bytes, .barrier = peer->barrier};
-    send_to(self, peer, &frame);
+    weir_inlet_send(self, peer, &frame);
 }
 
 void weir_inlet_flush(weir_inlet *self)
 {
-    look_at_outsize(self);
+    weir_inlet_look_at_outsize(self);
     while (self->dirty) {
         weir_peer *peer = self->dirty;
         self->dirty = peer->next_dirty;
         peer->dirty = false;
-        if (!is_connected(peer)) continue;
+        if (!inlet_is_connected(peer)) continue;
         if (peer->safe > peer->safe_sent) {
             peer->safe_sent = peer->safe;
-            send_to(self, peer, &(weir_frame){.type = WEIR_ACK, .sequence = peer->safe});
+            weir_inlet_send(self, peer,
+                            &(weir_frame){.type = WEIR_ACK, .sequence = peer->safe});
         }
-        grant(self, peer);
+        weir_inlet_grant_peer(self, peer);
     }
 }
 
@@ -604,8 +342,8 @@ weir_due weir_inlet_due(const weir_inlet *self)
 void weir_inlet_grant(weir_inlet *self, weir_peer *peer, size_t bytes)
 {
     assert(peer->held >= bytes);
-    set_held(self, peer, peer->held - bytes);
-    mark_dirty(self, peer);
+    inlet_set_held(self, peer, peer->held - bytes);
+    inlet_mark_dirty(self, peer);
 }
 
 void weir_inlet_hold(weir_inlet *self, bool held)
@@ -613,7 +351,7 @@ void weir_inlet_hold(weir_inlet *self, bool held)
     if (self->held == held) return;
     self->held = held;
     for (weir_peer *p = self->peers; p && !held; p = p->next)
-        if (is_connected(p)) mark_dirty(self, p);
+        if (inlet_is_connected(p)) inlet_mark_dirty(self, p);
 }
 
 void weir_inlet_drain(weir_inlet *self)
@@ -626,7 +364,7 @@ void weir_inlet_ack(weir_inlet *self, weir_peer *peer, uint64_t sequence)
     if (sequence <= peer->safe) return;
     peer->safe = sequence;
     drop_tokens(peer, sequence, true);
-    mark_dirty(self, peer);
+    inlet_mark_dirty(self, peer);
 }
 
 /* --- HELLO ------------------------------------------------------------------------- */
@@ -657,15 +395,15 @@ static void welcome(weir_inlet *self, weir_peer *peer, const void *id, size_t id
     peer->key = who->key ? strdup(who->key) : NULL;
     peer->closed = peer->discarding = false;
     peer->wanted = peer->spent = 0;
-    peer->target = first_bytes(self);
+    peer->target = weir_inlet_first_bytes(self);
     peer->safe_sent = peer->safe;
-    if (!self->held) set_credit(self, peer, free_window(self, peer));
-    send_to(self, peer,
-            &(weir_frame){.type = WEIR_WELCOME,
-                          .version = WEIR_WIRE_VERSION,
-                          .bytes = peer->credit,
-                          .sequence = peer->safe,
-                          .barrier = peer->barrier});
+    if (!self->held) inlet_set_credit(self, peer, weir_inlet_free_window(self, peer));
+    weir_inlet_send(self, peer,
+                    &(weir_frame){.type = WEIR_WELCOME,
+                                  .version = WEIR_WIRE_VERSION,
+                                  .bytes = peer->credit,
+                                  .sequence = peer->safe,
+                                  .barrier = peer->barrier});
 }
 
 /*  A certificate's owner cannot take another's name, nor another's session.   */
@@ -730,14 +468,14 @@ static void recv_block(weir_inlet *self, weir_peer *peer, const weir_frame *fram
         close_peer(self, peer, "MALFORMED", "a body is not what its header says");
         return;
     }
-    set_credit(self, peer, peer->credit - cost);
-    grow(self, peer, cost);
+    inlet_set_credit(self, peer, peer->credit - cost);
+    weir_inlet_grow(self, peer, cost);
     if (!in_order(self, peer, frame->sequence)) {
-        mark_dirty(self, peer);
+        inlet_mark_dirty(self, peer);
         return;
     }
     peer->received = frame->sequence;
-    set_held(self, peer, peer->held + cost);
+    inlet_set_held(self, peer, peer->held + cost);
     self->config.events->block(self->config.arg, peer, frame->sequence, block_p);
 }
 
@@ -746,8 +484,8 @@ static void recv_barrier(weir_inlet *self, weir_peer *peer, const weir_frame *fr
     if (peer->discarding) return;
     /*  Its sender has given up its credit all the same.                       */
     if (frame->barrier <= peer->barrier) {
-        set_credit(self, peer, 0);
-        mark_dirty(self, peer);
+        inlet_set_credit(self, peer, 0);
+        inlet_mark_dirty(self, peer);
         return;
     }
     if (frame->sequence != peer->received) {
@@ -756,8 +494,8 @@ static void recv_barrier(weir_inlet *self, weir_peer *peer, const weir_frame *fr
         return;
     }
     peer->barrier = frame->barrier;
-    set_credit(self, peer, 0);
-    mark_dirty(self, peer);
+    inlet_set_credit(self, peer, 0);
+    inlet_mark_dirty(self, peer);
     if (self->config.events->barrier)
         self->config.events->barrier(self->config.arg, peer, frame->barrier, frame->epoch,
                                      frame->flags);
@@ -788,7 +526,7 @@ static void recv_need(weir_inlet *self, weir_peer *peer, uint64_t bytes)
     if (bytes <= peer->credit) return; // granted meanwhile
     if (!peer->wanted) peer->asked = ++self->asks;
     peer->wanted = bytes;
-    mark_dirty(self, peer);
+    inlet_mark_dirty(self, peer);
 }
 
 /*  It said CLOSE: nothing more is to come over this connection.               */

@@ -335,6 +335,20 @@ static size_t write_decimal(char number[24], uint64_t magnitude, bool negative)
     return size;
 }
 
+bool weir_key_is(const weir_value *value)
+{
+    switch (value->type) {
+    case WEIR_STR:
+    case WEIR_BIN:
+    case WEIR_BOOL:
+    case WEIR_INT:
+    case WEIR_UINT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 bool weir_key_bytes(const weir_value *key, char number[24], weir_buffer *scratch,
                     const uint8_t **data, size_t *size)
 {

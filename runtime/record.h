@@ -53,6 +53,9 @@ void weir_record_header(const weir_record *self, const char *name, size_t size,
 bool weir_key_bytes(const weir_value *key, char number[24], weir_buffer *scratch,
                     const uint8_t **data, size_t *size);
 
+/*  Whether a value is a key, as above.                                        */
+bool weir_key_is(const weir_value *value);
+
 /*  vnode = XXH3-64 (key bytes) mod vnodes.                                    */
 uint32_t weir_key_vnode(const uint8_t *data, size_t size, uint32_t vnodes);
 

@@ -16,6 +16,7 @@ typedef struct {
     weir_block *block;
     weir_entry *entry;
     int64_t now_us;
+    uint32_t index; // of the record that is dealt now
 } dealt;
 
 struct weir_splitter {
@@ -49,6 +50,8 @@ static void forget_blocks(part *p)
 static void free_parts(weir_splitter *self)
 {
     for (uint32_t i = 0; i < self->part_count; i++) {
+        for (size_t s = 0; s < self->parts[i].count; s++)
+            free(self->parts[i].shares[s].which);
         weir_builder_fini(&self->parts[i].builder);
         forget_blocks(&self->parts[i]);
         free(self->parts[i].blocks);
@@ -164,19 +167,30 @@ bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block)
     return keyless;
 }
 
-static void add_share(part *p, weir_entry *entry)
+static weir_share *share_of(part *p, weir_entry *entry)
 {
-    if (p->count && p->shares[p->count - 1].entry == entry) {
-        p->shares[p->count - 1].records++;
-        return;
-    }
+    if (p->count && p->shares[p->count - 1].entry == entry)
+        return &p->shares[p->count - 1];
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? 2 * p->capacity : 8;
         p->shares = realloc(p->shares, p->capacity * sizeof *p->shares);
         if (!p->shares) abort();
     }
     weir_entry_hold(entry);
-    p->shares[p->count++] = (weir_share){entry, 1};
+    p->shares[p->count] = (weir_share){.entry = entry};
+    return &p->shares[p->count++];
+}
+
+/*  The list has room for the next power of two.                                    */
+static void note_which(weir_share *share, uint32_t index)
+{
+    uint32_t count = share->records;
+    if ((count & (count - 1)) == 0) {
+        size_t room = count ? 2 * (size_t)count : 1;
+        share->which = realloc(share->which, room * sizeof *share->which);
+        if (!share->which) abort();
+    }
+    share->which[count] = index;
 }
 
 static void keep_block(part *p, weir_block *block)
@@ -190,29 +204,45 @@ static void keep_block(part *p, weir_block *block)
     p->blocks[p->block_count++] = weir_block_dup(block);
 }
 
+/*  What it takes encoded, or a little more: so what a key makes larger than the target
+    comes alone, as every record of that size does.                                 */
+static size_t size_of(const weir_record *record)
+{
+    static const size_t slack = 40; // around timestamp, key, payload and headers
+    const weir_value *key = &record->key;
+    bool is_long = key->type == WEIR_STR || key->type == WEIR_BIN;
+    if (record->encoded) return record->encoded_size;
+    return slack + record->size + record->headers_size + (is_long ? key->size : 0);
+}
+
 static void add(weir_splitter *self, uint32_t number, const weir_record *record,
                 const weir_run *origin, const dealt *from)
 {
     part *p = &self->parts[number];
-    size_t size = record->encoded ? record->encoded_size : record->size;
+    size_t size = size_of(record);
     if (p->builder.records && p->builder.body.size + size > self->target)
         weir_splitter_seal(self, number);
     if (p->due_us < 0) p->due_us = from->now_us + self->linger_us;
     keep_block(p, from->block);
     weir_builder_add(&p->builder, record, origin);
-    add_share(p, from->entry);
+    weir_share *share = share_of(p, from->entry);
+    if (self->config.notes_which) note_which(share, from->index);
+    share->records++;
     bool full =
         weir_builder_full(&p->builder) || p->builder.records == self->config.records_max;
     if (full) weir_splitter_seal(self, number);
 }
 
-/*  The key that was found becomes the record's own.                                */
+/*  The field, where there is one, becomes the record's own key. One that is no key makes
+    the record keyless: then it has none.                                           */
 static void find_key(weir_splitter *self, weir_record *record)
 {
     weir_value field;
     if (!self->config.key || record->format == WEIR_TEXT) return;
     if (weir_doc_parse(&self->doc, record->format, record->data, record->size)) return;
     if (!weir_doc_get(&self->doc, &self->path, &field)) return;
+    if (!weir_key_is(&field)) field = (weir_value){.type = WEIR_MISSING};
+    if (field.type == WEIR_MISSING && record->key.type == WEIR_MISSING) return;
     record->key = field;
     record->encoded = NULL;
 }
@@ -221,7 +251,7 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
                        const uint32_t *owners, uint32_t vnodes, uint32_t keyless,
                        int64_t now_us, uint64_t *parses)
 {
-    const dealt from = {block, entry, now_us};
+    dealt from = {block, entry, now_us, 0};
     weir_iterator walk = {.block = block};
     weir_record record;
     const weir_run *origin;
@@ -236,6 +266,7 @@ void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry
         if (weir_key_bytes(&record.key, number, &self->scratch, &data, &size))
             to = owners[weir_key_vnode(data, size, vnodes)];
         add(self, to, &record, origin, &from);
+        from.index++;
     }
     if (parses) *parses += self->doc.parses - before;
 }

@@ -9,6 +9,8 @@
 typedef struct {
     weir_entry *entry;
     uint32_t records;
+    uint32_t *which; // their indices in the block that was dealt, ascending, owned; NULL:
+                     // all of it, or nobody asks
 } weir_share;
 
 typedef struct {
@@ -20,8 +22,9 @@ typedef struct {
                           // longer, to 40 times, but never when nothing more comes for so
                           // long; and above 16 parts its target is twice as large
     weir_ledger *ledger;  // lent; NULL: none
-    /*  An open block is complete: *block_p may be taken, and the holds of the shares
-        are the callee's.                                                           */
+    bool notes_which;     // shares know which records they are
+    /*  An open block is complete: *block_p may be taken, and what the shares hold and own
+        is the callee's.                                                            */
     void (*sealed)(void *arg, uint32_t part, weir_block **block_p,
                    const weir_share *shares, size_t count);
     void *arg;
@@ -41,7 +44,9 @@ void weir_splitter_resize(weir_splitter *self, uint32_t parts);
 bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block);
 
 /*  Deals a block (lent): a keyed record to owners[vnode], with that key written into it,
-    a keyless one to the part `keyless`. parses (may be NULL) counts parsed payloads. */
+    a keyless one to the part `keyless`. A field that is no key makes a record keyless,
+   and takes its own key from it. A record larger than the target is a block of its own.
+    parses (may be NULL) counts parsed payloads.                                    */
 void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry,
                        const uint32_t *owners, uint32_t vnodes, uint32_t keyless,
                        int64_t now_us, uint64_t *parses);

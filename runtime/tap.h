@@ -1,6 +1,6 @@
 /*  tap: samples of the records that pass a node, for whoever looks.
 
-    It lies in the node's vitals. The node's thread offers every block that it sends (a
+    It lies in the node's vitals. The node's threads offer every block that they send (a
     sink: every block that it takes); while nobody taps that costs one load. Else a few
     records are rendered as JSON into a bounded buffer, which the supervisor empties
     WEIR_TAP_DRAINS times a second. The node never waits: what finds the buffer full, the
@@ -33,7 +33,7 @@ typedef struct {
 
 void weir_tap_sample(weir_tap *self, const char *outlet, weir_block *block);
 
-/*  In the node's thread, for each block. Does not block.                        */
+/*  In a thread of the node, for each block. Does not block.                        */
 static inline void weir_tap_look(weir_tap *self, const char *outlet, weir_block *block)
 {
     if (atomic_load_explicit(&self->on, memory_order_relaxed))

@@ -34,6 +34,10 @@ const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came"},
     [WEIR_COUNT_MALFORMED] =
         {"malformed", "messages that could not be read, or of a peer that was revoked"},
+    [WEIR_COUNT_GIVEN_UP] = {"given_up",
+                             "records of a bus that became durable dead letters since "
+                             "members of its groups in other processes could not deal "
+                             "with them; beside `dead`, and in no sum"},
 };
 
 const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS] = {
@@ -78,6 +82,18 @@ void weir_vitals_reason(weir_vitals *self, weir_report *reason)
 
 /* --- Parts ------------------------------------------------------------------------- */
 
+/*  Parts come and go while others look: the list is walked with the node's lock, in which
+    that of a part may be taken.                                               */
+static void lock_parts(const weir_vitals *self)
+{
+    pthread_mutex_lock((pthread_mutex_t *)&self->lock);
+}
+
+static void unlock_parts(const weir_vitals *self)
+{
+    pthread_mutex_unlock((pthread_mutex_t *)&self->lock);
+}
+
 static uint64_t own_count(const weir_vitals *self, weir_count count)
 {
     return atomic_load_explicit(&self->counts[count], memory_order_relaxed);
@@ -85,35 +101,76 @@ static uint64_t own_count(const weir_vitals *self, weir_count count)
 
 uint64_t weir_count_get(const weir_vitals *self, weir_count count)
 {
+    lock_parts(self);
     uint64_t sum = own_count(self, count);
     for (const weir_vitals *part = self->parts; part; part = part->next_part)
         sum += own_count(part, count);
+    unlock_parts(self);
     return sum;
+}
+
+static weir_vitals **find_part(weir_vitals *self, const weir_vitals *part)
+{
+    weir_vitals **at = &self->parts;
+    while (*at && *at != part)
+        at = &(*at)->next_part;
+    return at;
 }
 
 void weir_vitals_adopt(weir_vitals *self, weir_vitals *part)
 {
-    pthread_mutex_lock(&self->lock);
-    part->next_part = self->parts;
-    self->parts = part;
-    pthread_mutex_unlock(&self->lock);
+    lock_parts(self);
+    if (!*find_part(self, part)) {
+        part->next_part = self->parts;
+        self->parts = part;
+    }
+    unlock_parts(self);
+}
+
+/*  So the sums stay as they are. It may become a part again, and waits for nothing. */
+static void take_over(weir_vitals *self, weir_vitals *part)
+{
+    pthread_mutex_lock(&part->lock);
+    for (int i = 0; i < WEIR_COUNTS; i++)
+        weir_count_add(self, (weir_count)i, atomic_exchange(&part->counts[i], 0));
+    self->recalled += atomic_exchange(&part->recalled, 0);
+    self->open += atomic_exchange(&part->open, 0);
+    part->step_us = 0;
+    part->wait_count = 0;
+    pthread_mutex_unlock(&part->lock);
+}
+
+void weir_vitals_release(weir_vitals *self, weir_vitals *part)
+{
+    lock_parts(self);
+    weir_vitals **at = find_part(self, part);
+    if (*at) {
+        *at = part->next_part;
+        part->next_part = NULL;
+        take_over(self, part);
+    }
+    unlock_parts(self);
 }
 
 uint64_t weir_vitals_open(const weir_vitals *self)
 {
+    lock_parts(self);
     uint64_t sum = self->open;
     for (const weir_vitals *part = self->parts; part; part = part->next_part)
         sum += part->open;
+    unlock_parts(self);
     return sum;
 }
 
 int64_t weir_vitals_step_us(const weir_vitals *self)
 {
+    lock_parts(self);
     int64_t first = self->step_us;
     for (const weir_vitals *part = self->parts; part; part = part->next_part) {
         int64_t step = part->step_us;
         if (step && (!first || step < first)) first = step;
     }
+    unlock_parts(self);
     return first;
 }
 
@@ -135,23 +192,22 @@ static void recall(weir_vitals *self)
 void weir_vitals_recall(weir_vitals *self)
 {
     recall(self);
+    lock_parts(self);
     for (weir_vitals *part = self->parts; part; part = part->next_part)
         recall(part);
-}
-
-static uint64_t own_entered(weir_vitals *self)
-{
-    pthread_mutex_lock(&self->lock);
-    uint64_t entered = own_count(self, WEIR_COUNT_IN) + self->recalled;
-    pthread_mutex_unlock(&self->lock);
-    return entered;
+    unlock_parts(self);
 }
 
 uint64_t weir_vitals_entered(weir_vitals *self)
 {
-    uint64_t sum = own_entered(self);
-    for (weir_vitals *part = self->parts; part; part = part->next_part)
-        sum += own_entered(part);
+    lock_parts(self);
+    uint64_t sum = own_count(self, WEIR_COUNT_IN) + self->recalled;
+    for (weir_vitals *part = self->parts; part; part = part->next_part) {
+        pthread_mutex_lock(&part->lock);
+        sum += own_count(part, WEIR_COUNT_IN) + part->recalled;
+        pthread_mutex_unlock(&part->lock);
+    }
+    unlock_parts(self);
     return sum;
 }
 
@@ -182,6 +238,7 @@ static void own_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
 
 void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
 {
+    lock_parts(self);
     own_counts(self, counts);
     for (const weir_vitals *part = self->parts; part; part = part->next_part) {
         uint64_t more[WEIR_COUNTS];
@@ -189,6 +246,7 @@ void weir_vitals_counts(const weir_vitals *self, uint64_t counts[WEIR_COUNTS])
         for (int i = 0; i < WEIR_COUNTS; i++)
             counts[i] += more[i];
     }
+    unlock_parts(self);
 }
 
 /* --- Waiting ----------------------------------------------------------------------- */
@@ -253,20 +311,25 @@ static size_t add_wait(weir_wait list[WEIR_WAITS_MAX], size_t count,
     return count + 1;
 }
 
-static size_t add_waits(weir_wait list[WEIR_WAITS_MAX], size_t count, weir_vitals *self)
+/*  With the lock.                                                             */
+static size_t add_waits(weir_wait list[WEIR_WAITS_MAX], size_t count,
+                        const weir_vitals *self)
 {
-    pthread_mutex_lock(&self->lock);
     for (size_t i = 0; i < self->wait_count; i++)
         count = add_wait(list, count, &self->waits[i]);
-    pthread_mutex_unlock(&self->lock);
     return count;
 }
 
 size_t weir_vitals_waits(weir_vitals *self, weir_wait list[WEIR_WAITS_MAX])
 {
+    lock_parts(self);
     size_t count = add_waits(list, 0, self);
-    for (weir_vitals *part = self->parts; part; part = part->next_part)
+    for (weir_vitals *part = self->parts; part; part = part->next_part) {
+        pthread_mutex_lock(&part->lock);
         count = add_waits(list, count, part);
+        pthread_mutex_unlock(&part->lock);
+    }
+    unlock_parts(self);
     return count;
 }
 

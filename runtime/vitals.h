@@ -35,6 +35,7 @@ typedef enum {
     WEIR_COUNT_RESTARTS,
     WEIR_COUNT_GAPS,
     WEIR_COUNT_MALFORMED,
+    WEIR_COUNT_GIVEN_UP,
     WEIR_COUNTS, // their number
 } weir_count;
 
@@ -62,8 +63,8 @@ typedef enum {
 typedef struct {
     weir_wait_kind kind;
     int64_t since_us;
-    char subject[192]; // of LINK: the endpoint; of CREDIT and ACK: the reader, or the
-                       // endpoint of a reader in another process; of HELD: the group
+    char subject[192]; // of LINK, CREDIT and ACK: the reader, or the endpoint of one in
+                       // another process; of HELD: the group
     char text[256];    // a sentence that names the cause, or ""
 } weir_wait;
 
@@ -72,7 +73,7 @@ typedef struct {
 /*  A node that is several actors, as a bus is its shards, has vitals of its own and those
     of its parts; who reads the node's sees them together.                     */
 typedef struct weir_vitals {
-    _Atomic(struct weir_vitals *) parts; // first of a list; lent
+    struct weir_vitals *parts; // first of a list, which the lock guards; lent
     struct weir_vitals *next_part;
     _Atomic uint64_t counts[WEIR_COUNTS];
     _Atomic int state;         // weir_state
@@ -129,8 +130,11 @@ static inline void weir_count_add(weir_vitals *self, weir_count count, uint64_t 
 /*  Of the node with its parts.                                                */
 uint64_t weir_count_get(const weir_vitals *self, weir_count count);
 
-/*  A part more; it lives as long as the node's vitals. Any thread.            */
+/*  A part more, unless it is one already; it lives until it is released. Then none of its
+    threads runs any more, and what it has counted goes on as the node's own. Any thread.
+ */
 void weir_vitals_adopt(weir_vitals *self, weir_vitals *part);
+void weir_vitals_release(weir_vitals *self, weir_vitals *part);
 
 /*  Input blocks that are not settled yet; and when the longest step of its threads began,
     0: all of them wait.                                                       */

@@ -1,95 +1,99 @@
-/*  A CZMQ program with a life of its own: a SIGINT handler, a zauth, a CURVE socket on
-    which readings arrive, a poller. What is new is the bus: each reading is appended to
-    it, and the poller tells when they are safe in a weir.
-
-    embed-c ENDPOINT [COUNT]      COUNT readings, or as many as come before SIGINT     */
+/*  embed-c STATE COUNT TAKE: a CZMQ program with a zauth, a SIGINT handler and workers of
+    its own (door.h). They append COUNT readings to a bus on disk, each in its thread;
+   TAKE readings are taken from it to stdout; and where one run ends the next goes on. */
+#include "door.h"
 #include <actors/bus.h>
-#include <czmq.h>
-#include <inttypes.h>
+#include <actors/groups.h>
+#include <actors/poll.h>
+#include <sys/eventfd.h>
 
-static volatile sig_atomic_t interrupted;
+static weir_bus *bus;
+static weir_groups *groups;
+static weir_member_of *member;
+static weir_report report;
 
-static void on_interrupt(int number)
+static weir_err open_bus(const char *state, int more_fd)
 {
-    interrupted = number;
+    const char *options[] = {"store",  "disk", "disk.keep", "all", "key", "gauge",
+                             "shards", "1",    "scale.max", "4",   NULL};
+    weir_bus_config config = weir_bus_defaults;
+    config.name = "readings";
+    config.options = options;
+    config.state_dir = state;
+    if (weir_bus_new(&bus, &config, &report)) return report.err;
+    groups = weir_bus_groups(bus);
+    return weir_groups_join(groups, "print", "main", &weir_group_defaults, NULL, more_fd,
+                            &member, &report);
 }
 
-/*  The program's own encrypted socket, behind its own zauth.                  */
-static zsock_t *open_door(zcert_t *cert, char address[64])
+static void append(const char *reading)
 {
-    zsock_t *door = zsock_new(ZMQ_PULL);
-    zsock_set_zap_domain(door, "readings");
-    zsock_set_curve_server(door, 1);
-    zcert_apply(cert, door);
-    int port = zsock_bind(door, "tcp://127.0.0.1:*");
-    snprintf(address, 64, "tcp://127.0.0.1:%d", port);
-    return door;
+    if (weir_bus_append_payload(bus, WEIR_JSON, reading, strlen(reading), NULL))
+        fputs("embed-c: a reading is not taken\n", stderr);
 }
 
-static zsock_t *open_sensor(zcert_t *cert, zcert_t *server, const char *address)
+/*  How many readings are stored: a poller looks at all of them, page by page.         */
+static uint64_t count_stored(void)
 {
-    zsock_t *sensor = zsock_new(ZMQ_PUSH);
-    zsock_set_curve_serverkey(sensor, zcert_public_txt(server));
-    zcert_apply(cert, sensor);
-    zsock_connect(sensor, "%s", address);
-    return sensor;
+    uint64_t stored = 0;
+    weir_page page;
+    weir_poll_request request = weir_poll_defaults;
+    weir_poller *poller = weir_bus_poller(bus);
+    for (bool more = true; more; weir_page_fini(&page)) {
+        more = !weir_poller_poll(poller, &request, &page, &report) && page.more;
+        stored += page.count;
+        weir_cursor_move(&request.cursor, &page.cursor);
+    }
+    weir_cursor_fini(&request.cursor);
+    weir_poller_destroy(&poller);
+    return stored;
 }
 
-/*  One reading from the door into the bus.                                    */
-static bool forward(zsock_t *door, weir_bus *bus)
+/*  Prints some readings that nobody of the group has had, and acknowledges them.      */
+static uint32_t take(uint32_t most)
 {
-    char *text = zstr_recv(door);
-    weir_err err = text
-                       ? weir_bus_append_payload(bus, WEIR_JSON, text, strlen(text), NULL)
-                       : WEIR_OK;
-    if (err) fprintf(stderr, "embed-c: %s\n", weir_err_name(err));
-    zstr_free(&text);
-    return !err;
+    weir_record record;
+    weir_delivered got;
+    weir_groups_fetch(groups, member, most, 1 << 20, &got, &(int64_t){0});
+    uint32_t taken = got.records;
+    weir_iterator walk = {.block = got.block};
+    while (taken && weir_iterator_next(&walk, &record, NULL))
+        printf("%.*s\n", (int)record.size, (const char *)record.data);
+    if (taken && fflush(stdout) == 0)
+        weir_groups_ack(groups, member, got.shard, got.at[taken - 1], true, &report);
+    weir_delivered_fini(&got);
+    return taken;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) return fprintf(stderr, "usage: embed-c ENDPOINT [COUNT]\n"), 2;
-    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : UINT64_MAX, sent = 0,
-             safe = 0;
-    zsys_handler_set(NULL); // CZMQ leaves signals to us
-    signal(SIGINT, on_interrupt);
-    zactor_t *auth = zactor_new(zauth, NULL);
-    zstr_sendx(auth, "CURVE", CURVE_ALLOW_ANY, NULL);
-    zsock_wait(auth);
-    char address[64];
-    zcert_t *server = zcert_new(), *client = zcert_new();
-    zsock_t *door = open_door(server, address);
-    zsock_t *sensor = open_sensor(client, server, address);
+    if (argc < 4) return fputs("usage: embed-c STATE COUNT TAKE\n", stderr), 2;
+    uint64_t count = strtoul(argv[2], NULL, 10), most = strtoul(argv[3], NULL, 10);
+    int more_fd = eventfd(0, 0);
+    if (open_bus(argv[1], more_fd))
+        return fprintf(stderr, "embed-c: %s: %s\n", report.where, report.text), 1;
+    int safe_fd = weir_bus_fd(bus);
+    uint64_t before = count_stored(), sent = 0, taken = 0;
+    zsock_t *source = door_open(append);
+    zpoller_t *poller = zpoller_new(&safe_fd, &more_fd, NULL);
+    while (!interrupted && weir_bus_health(bus, NULL) != WEIR_BUS_DOWN &&
+           (weir_bus_acked(bus) < count || taken < most)) {
+        if (++sent <= count)
+            zstr_sendf(source, "{\"gauge\":%ju,\"n\":%ju}", sent % 10, before + sent);
+        if (sent == count / 2) weir_bus_scale(bus, 4, 5000, NULL);
+        int *ready = zpoller_wait(poller, sent < count ? 0 : 1000);
+        if (ready) eventfd_read(*ready, &(eventfd_t){0});
+        for (uint32_t got; (got = take(most - taken)) > 0; taken += got)
+            continue;
+    }
 
-    weir_bus *bus;
-    weir_report report;
-    weir_bus_config config = weir_bus_defaults;
-    config.name = "embed-c";
-    config.connect = argv[1];
-    if (weir_bus_new(&bus, &config, &report)) {
-        fprintf(stderr, "embed-c: %s: %s\n", report.where, report.text);
-        return 1;
-    }
-    int fd = weir_bus_fd(bus);
-    zpoller_t *poller = zpoller_new(door, &fd, NULL);
-    while (!interrupted && safe < count) {
-        if (sent < count) zstr_sendf(sensor, "{\"reading\":%" PRIu64 "}", ++sent);
-        void *ready = zpoller_wait(poller, sent < count ? 1 : 1000);
-        if (ready == door && !forward(door, bus)) break;
-        if (ready == &fd && read(fd, &(uint64_t){0}, sizeof(uint64_t)) > 0)
-            safe = weir_bus_acked(bus);
-    }
-    uint64_t appended = weir_bus_appended(bus);
+    door_close();
+    weir_bus_flush(bus, 5000);
+    uint64_t appended = weir_bus_appended(bus), stored = count_stored() - before;
+    weir_groups_leave(groups, &member);
     uint64_t unsafe = weir_bus_destroy(&bus, 5000);
-    printf("%s%" PRIu64 " readings appended, %" PRIu64 " not safe\n",
-           interrupted ? "interrupted: " : "", appended, unsafe);
-
+    fprintf(stderr, "%s%ju readings appended, %ju not safe, %ju stored, %ju taken\n",
+            interrupted ? "interrupted: " : "", appended, unsafe, stored, taken);
     zpoller_destroy(&poller);
-    zsock_destroy(&sensor);
-    zsock_destroy(&door);
-    zcert_destroy(&client);
-    zcert_destroy(&server);
-    zactor_destroy(&auth);
-    return unsafe > 0;
+    return unsafe || stored != appended;
 }

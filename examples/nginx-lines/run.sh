@@ -1,23 +1,10 @@
 #!/usr/bin/env bash
-# Runs the example in a fresh folder, compares its output with expected/, and tells
-# what happened. WEIR names another binary.
-set -euo pipefail
-export LC_ALL=C
+# Runs the example, compares its output with expected/, and tells what happened.
+. "$(dirname "$0")/../fresh.sh"
+enter topology.lua access.log
 
-here=$(cd "$(dirname "$0")" && pwd)
-weir=$(realpath "${WEIR:-$here/../../bin/weir}")
-[ -x "$weir" ] || { echo "$weir is not there: run 'make' first" >&2; exit 1; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cp "$here/topology.lua" "$here/access.log" "$work"
-cd "$work"
-
-count() { wc -l <"$1" | tr -d ' '; }
-
-echo "== weir run topology.lua"
-code=0
-"$weir" run topology.lua || code=$?
-[ "$code" = 3 ] || { echo "exit code 3 was expected (clean, with dead letters): $code" >&2; exit 1; }
+echo "== weir run topology.lua (exit code 3: clean, with dead letters)"
+exits 3 "$weir" run topology.lua
 
 echo "== a line of access.log, and its record in access.ndjson"
 head -1 access.log
@@ -28,8 +15,7 @@ sed -E 's/.*"error":"([^"]*)".*"text":"([^"]*)".*/\2\n\1/' weir-nginx-lines/dead
 echo "== weir audit topology.lua: where each record is"
 "$weir" audit topology.lua
 
-diff access.ndjson "$here/expected/access.ndjson" >/dev/null ||
-  { echo "access.ndjson differs from expected/access.ndjson" >&2; exit 1; }
+same access.ndjson
 cat <<END
 
 What happened: $(count access.log) lines were read, $(count access.ndjson) became records in access.ndjson, as

@@ -1,34 +1,15 @@
 #!/usr/bin/env bash
 # One weir ships to another over tcp + CURVE, in a fresh folder, and the store is killed
-# in between. Compares what arrived with expected/. WEIR names another binary.
-set -euo pipefail
-export LC_ALL=C
-
-here=$(cd "$(dirname "$0")" && pwd)
-weir=$(realpath "${WEIR:-$here/../../bin/weir}")
-[ -x "$weir" ] || { echo "$weir is not there: run 'make' first" >&2; exit 1; }
-work=$(mktemp -d)
-store=
-trap '[ -z "$store" ] || kill "$store" 2>/dev/null || true; rm -rf "${work:-/nonexistent}"' EXIT
-cp "$here"/*.lua "$here/input.ndjson" "$work"
-cd "$work"
+# in between. Compares what arrived with expected/.
+. "$(dirname "$0")/../fresh.sh"
+enter collector.lua store.lua input.ndjson
 export WEIR_RUN=$work/run
 
 # run COMMAND ..: shows a command and runs it.
 run() { echo "\$ weir $*"; "$weir" "$@"; }
 
-# until_true SECONDS COMMAND ..: waits for the command to succeed.
-until_true() {
-  local end=$((SECONDS + $1))
-  shift
-  until "$@" 2>/dev/null; do
-    [ $SECONDS -lt $end ] || { echo "waited in vain for: $*" >&2; exit 1; }
-    read -rt 0.02 <> <(:) || true
-  done
-}
-
 # A free port of the loopback interface, which the store then listens at.
-port=$(/usr/bin/python3 -c 'import socket
+port=$("$python" -c 'import socket
 s = socket.socket (); s.bind (("127.0.0.1", 0)); print (s.getsockname ()[1])')
 endpoint=tcp://127.0.0.1:$port
 
@@ -46,7 +27,7 @@ start_store() {
 echo "== the store runs, the collector sends"
 start_store
 "$weir" run --quiet --set store=$endpoint collector.lua 2>collector.log
-echo "$(wc -l <requests.ndjson) records are safe"
+echo "$(count requests.ndjson) records are safe"
 
 echo "== kill -9 the store; ten more requests while it is away"
 kill -9 "$store"
@@ -59,13 +40,11 @@ until_true 10 grep -q 'link is down' collector.log
 echo "== the store is back, and the collector with it"
 start_store
 wait "$collector"
-echo "$(wc -l <requests.ndjson) records are safe"
+echo "$(count requests.ndjson) records are safe"
 kill "$store"
 wait "$store"
-store=
 
-diff requests.ndjson "$here/expected/requests.ndjson" ||
-  { echo "requests.ndjson differs from expected/requests.ndjson" >&2; exit 1; }
+same requests.ndjson
 run audit weir-store
 cat <<END
 

@@ -291,6 +291,21 @@ static int view_len(lua_State *L)
     return 1;
 }
 
+void weir_view_push_name(lua_State *L, const weir_view *v, uint32_t i)
+{
+    if (i >= v->doc->index.count) {
+        lua_pushlstring(L, v->slots[i].name, v->slots[i].name_size);
+        return;
+    }
+    const weir_json_field *f = &v->doc->index.fields[i];
+    weir_value name = {.type = WEIR_STR,
+                       .format = v->doc->format,
+                       .escaped = f->key_escaped,
+                       .data = v->doc->data + f->key,
+                       .size = f->key_size};
+    weir_view_push_text(L, v->records, &name);
+}
+
 /*  next (view, i): the walk's control value is the slot number; the name goes with
     the value. Upvalue 1 counts.                                               */
 static int walk_next(lua_State *L)
@@ -305,19 +320,10 @@ static int walk_next(lua_State *L)
     if (i >= count) return 0;
     lua_settop(L, 0);
     lua_pushvalue(L, lua_upvalueindex(1));
-    if (v->array) {
+    if (v->array)
         lua_pushinteger(L, i + 1);
-    } else if (i < v->doc->index.count) {
-        const weir_json_field *f = &v->doc->index.fields[i];
-        weir_value name = {.type = WEIR_STR,
-                           .format = v->doc->format,
-                           .escaped = f->key_escaped,
-                           .data = v->doc->data + f->key,
-                           .size = f->key_size};
-        weir_view_push_text(L, v->records, &name);
-    } else {
-        lua_pushlstring(L, v->slots[i].name, v->slots[i].name_size);
-    }
+    else
+        weir_view_push_name(L, v, (uint32_t)i);
     weir_view_push_slot(L, 1, v, (uint32_t)i, false);
     return 2;
 }

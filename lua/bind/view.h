@@ -122,10 +122,11 @@ void weir_view_push_owned(lua_State *L, weir_records *self, weir_format format,
 void weir_view_fini(weir_view *v);
 
 /*  Pushes the table `values` of the view whose handle is at the index; the value of a
-    slot; a text. null_as_nil: for reading, not for walking.                   */
+    slot, the name of one of a map; a text. null_as_nil: for reading, not for walking. */
 void weir_view_push_values(lua_State *L, int index, const weir_view *v);
 void weir_view_push_slot(lua_State *L, int index, weir_view *v, uint32_t i,
                          bool null_as_nil);
+void weir_view_push_name(lua_State *L, const weir_view *v, uint32_t i);
 void weir_view_push_text(lua_State *L, weir_records *self, const weir_value *value);
 
 /*  How a view is encoded: what did not change, byte for byte.                 */

@@ -157,17 +157,7 @@ static weir_err encode_across(weir_encoder *e, int index, weir_view *v)
             lua_rawseti(L, copy, (lua_Integer)lua_rawlen(L, copy) + 1);
             continue;
         }
-        if (i < v->doc->index.count) {
-            const weir_json_field *f = &v->doc->index.fields[i];
-            weir_value name = {.type = WEIR_STR,
-                               .format = v->doc->format,
-                               .escaped = f->key_escaped,
-                               .data = v->doc->data + f->key,
-                               .size = f->key_size};
-            weir_view_push_text(L, v->records, &name);
-        } else {
-            lua_pushlstring(L, v->slots[i].name, v->slots[i].name_size);
-        }
+        weir_view_push_name(L, v, i);
         weir_view_push_slot(L, index, v, i, false);
         lua_rawset(L, copy);
     }

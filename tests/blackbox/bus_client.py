@@ -27,7 +27,7 @@ class Bus:
         self.socket = zmq.Context.instance().socket(kind)
         self.socket.linger = 0
         self.socket.maxmsgsize = 32 << 20
-        self.socket.rcvtimeo = 20000
+        self.socket.rcvtimeo = self.socket.sndtimeo = 20000
         for name, value in options.items():
             setattr(self.socket, name, value)
         self.socket.connect(endpoint)

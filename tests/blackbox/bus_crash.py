@@ -32,8 +32,8 @@ settings { block = "%s" }
 class Stored:
     """What `weir cat` and `weir bus verify` find in the store that nobody writes."""
 
-    def __init__(self, bench):
-        store = bench.state / "bus" / "events"
+    def __init__(self, bench, store=None):
+        store = store or bench.state / "bus" / "events"
         self.by_id, self.lines = {}, collections.Counter()
         self.keys = collections.defaultdict(list)
         if not (store / "CURRENT").exists():

@@ -11,7 +11,8 @@ os.environ.setdefault("SEED", str(random.SystemRandom().randrange(10**6)))
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 pytest.register_assert_rewrite("helper", "crash", "linked", "link_rounds", "link_speed",
-                               "link_netns", "link_many", "tunnel")
+                               "link_netns", "link_many", "tunnel", "bus_away",
+                               "bus_crash")
 import helper  # noqa: E402
 
 
@@ -56,10 +57,7 @@ def real_log():
 @pytest.fixture(name="small_disk")
 def full_disk(bench):
     """A file system of 1 MB, mounted in the test's folder at `disk`."""
-    folder = bench.path("disk")
-    folder.mkdir()
-    if os.geteuid() or os.system("mount -t tmpfs -o size=1m none %s 2>/dev/null" % folder):
-        pytest.skip("a small file system needs the right to mount")
-    yield folder
-    bench.close()
-    os.system("umount -l %s" % folder)
+    with helper.small_disk(bench) as folder:
+        if not folder:
+            pytest.skip("a small file system needs the right to mount")
+        yield folder

@@ -2,7 +2,8 @@
     it was, before and after Weir.
 
     embed_host send ENDPOINT COUNT    appends {"n":1} .. and tells when all are safe
-    embed_host own | late | czmq      a handler of its own, set before CZMQ began or
+    embed_host serve ENDPOINT COUNT   has a bus on disk that listens there; ends with
+   stdin embed_host own | late | czmq      a handler of its own, set before CZMQ began or
                                       after; CZMQ's
     embed_host two FOLDER             two instances, each with keys, inlet and bus */
 #include <czmq.h>
@@ -65,6 +66,25 @@ static int send_all(const char *endpoint, uint64_t count)
     need(weir_bus_flush(bus, 60000) == WEIR_OK, "the second half is not safe");
     printf("safe up to %" PRIu64 "\n", weir_bus_acked(bus));
     return weir_bus_destroy(&bus, 0) != 0;
+}
+
+/* --- Being read -------------------------------------------------------------------- */
+
+static int serve(const char *endpoint, uint64_t count)
+{
+    const char *const options[] = {"store",  "disk",   "disk.keep", "all",
+                                   "listen", endpoint, NULL};
+    weir_bus *bus;
+    weir_report report;
+    weir_bus_config config = weir_bus_defaults;
+    config.name = "host";
+    config.options = options;
+    config.state_dir = "host-state";
+    need(weir_bus_new(&bus, &config, &report) == WEIR_OK, report.text);
+    append(bus, 1, count);
+    need(weir_bus_flush(bus, 60000) == WEIR_OK, "the records are not safe");
+    getchar();
+    return weir_bus_destroy(&bus, 1000) != 0;
 }
 
 /* --- What is the host's own -------------------------------------------------------- */
@@ -235,6 +255,7 @@ int main(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "";
     if (streq(word, "send")) return send_all(argv[2], strtoull(argv[3], NULL, 10));
+    if (streq(word, "serve")) return serve(argv[2], strtoull(argv[3], NULL, 10));
     if (streq(word, "own")) return own_handler();
     if (streq(word, "late")) return late_handler();
     if (streq(word, "czmq")) return handler_of_czmq();

@@ -10,6 +10,7 @@ Nothing sleeps to let things happen: wait_for() polls a condition until a deadli
 Every run that ends by itself is audited: the counts of each node must balance.
 Processes are ended by their own id, also when a test fails.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -97,6 +98,27 @@ def audit(report):
     if report["ledger_errors"]:
         wrong.append("%d errors in the ledger" % report["ledger_errors"])
     return wrong
+
+
+@contextlib.contextmanager
+def small_disk(bench):
+    """A file system of 1 MB at `disk` in the bench's folder; None where one may not
+    mount."""
+    folder = bench.path("disk")
+    folder.mkdir()
+    if os.geteuid() or os.system("mount -t tmpfs -o size=1m none %s 2>/dev/null" % folder):
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        bench.close()
+        os.system("umount -l %s" % folder)
+
+
+def grow(folder):
+    """Room for 64 MB in a small disk."""
+    assert os.system("mount -o remount,size=64m %s" % folder) == 0
 
 
 class Run:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from crash import committed
-from helper import PATIENCE, SANITIZED, count_rows, objects, rows, wait_for
+from helper import PATIENCE, SANITIZED, count_rows, grow, objects, rows, wait_for
 
 MB = 1 << 20
 READ = """
@@ -244,11 +244,6 @@ def test_a_damaged_state_file_is_told_and_left_alone(bench, damage):
 
 
 # --- a full disk ----------------------------------------------------------------------
-
-def grow(folder):
-    """Room for 64 MB."""
-    assert os.system("mount -o remount,size=64m %s" % folder) == 0
-
 
 def test_a_full_disk_holds_and_nothing_is_lost(bench, small_disk):
     lines = [b'{"n":%d,"f":"%s"}' % (n, b"x" * 100) for n in range(30000)]

@@ -516,6 +516,7 @@ def test_each_number_is_a_metric(bench, connect):
             assert 'weir_group_lag{%s,group="%s"} 0\n' % (one, group) in text
             assert 'weir_group_commit{%s,group="%s"} %d\n' % (
                 one, group, shard["safe"]) in text
+            assert 'weir_group_dead_total{%s,group="%s"} 0\n' % (one, group) in text
     assert "weir_bus_shards{%s} 2\n" % labels in text
     assert "weir_store_held{%s} 0\n" % labels in text
     for stored in told["stored"]:

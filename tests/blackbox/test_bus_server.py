@@ -1,5 +1,6 @@
 """A bus read by other processes over its endpoint: pages, groups, hostile clients, CURVE."""
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -258,6 +259,8 @@ def test_what_is_not_acknowledged_comes_again(bench):
     assert len(seen) == 40 and len(seen[first.place]) == 1  # the second delivery was the last
     dead = wait_for(bench.dead, "a dead letter")
     assert len(dead) == 1 and dead[0]["node"] == "g" and dead[0]["error"] == "never"
+    assert sum(row["dead"] for row in bus.ask("groups")["groups"]) == 1
+    assert "dead 1" in bench.weir("ctl", "stats", "t").out
     other = Bus(endpoint(bench))
     bus.ask("join", group="late", ack_timeout_ms=300)
     got = bus.fetch(limit=5)
@@ -265,7 +268,11 @@ def test_what_is_not_acknowledged_comes_again(bench):
                               if r.place == got[0].place], "it comes again")
     assert again[0].payload == got[0].payload
     other.close()
-    live.stop()
+    run = live.stop(code=3)  # nobody here has read it: it is the bus's
+    assert (run.node("events")["given_up"], run.node("events")["dead"]) == (1, 0)
+    audit = bench.weir("audit", "t.lua")
+    assert audit.code == 0 and "1 dead letters since the start" in audit.out, audit.out
+    assert json.loads(bench.weir("audit", "t.lua", "--json").out)["dead"] == 1
 
 
 MEMBER = """
@@ -306,6 +313,24 @@ def test_a_killed_member_s_records_reach_the_other(bench):
     live.stop()
 
 
+def test_what_a_lost_member_had_is_in_the_ledger(bench):
+    live, bus = begin(bench, 5000)
+    bus.ask("join", group="g", member_timeout_ms=3600000)
+    had = drain(bus, ack=False)
+    assert len(had) == 5000
+    bus.close()
+
+    def used():
+        return json.loads(bench.weir("ctl", "stats", "t", "--json").out)["ledger"]["used"]
+    assert used() >= sum(len(r.payload) for r in had)
+    other = Bus(endpoint(bench))
+    other.ask("join", group="g", member_timeout_ms=3600000)
+    half = drain(other)  # of the shards that are its own now
+    assert 0 < len(half) < 5000
+    assert sum(len(r.payload) for r in had) > used() > 0
+    live.stop()  # the sums say that nothing is left
+
+
 def test_a_member_that_returns_takes_its_own_place(bench):
     live, bus = begin(bench, 50)
     bus.ask("join", group="g", member="me", member_timeout_ms=3600000)
@@ -319,7 +344,8 @@ def test_a_member_that_returns_takes_its_own_place(bench):
 
 def test_a_node_and_a_client_share_a_group(bench):
     live, bus = begin(bench, 300, more='sink.file "out" { from = "events", path = "out" }\n')
-    wait_for(lambda: len(objects(bench.path("out"))) == 300, "the node has read all")
+    wait_for(lambda: sum(row["commit"][0] for row in bus.ask("groups")["groups"]) == 300,
+             "the node has read all, and its group knows")
     bus.ask("join", group="out", member_timeout_ms=1000)
     bench.append("in.ndjson", lines(300, 500))
     mine = []
@@ -349,12 +375,13 @@ def test_by_curve_it_takes_the_role(bench):
     def client(name):
         public, secret = realm.keys.get(name) or zmq.curve_keypair()
         return Bus("tcp" + where, curve_serverkey=realm.node_key, curve_publickey=public,
-                   curve_secretkey=secret, rcvtimeo=500)
+                   curve_secretkey=secret, rcvtimeo=500, sndtimeo=500)
     reader = client("reader")
     reader.socket.rcvtimeo = 20000
     assert len(reader.poll()[0]) == 50
     reader.ask("join", group="far")
-    for stranger in (client("writer"), client("nobody"), Bus("tcp" + where, rcvtimeo=500)):
+    for stranger in (client("writer"), client("nobody"),
+                     Bus("tcp" + where, rcvtimeo=500, sndtimeo=500)):
         with pytest.raises(zmq.Again):
             stranger.ask("hello")
     realm.revoke("reader")
@@ -454,6 +481,36 @@ def test_a_killed_recv_repeats_and_loses_nothing(bench):
     live.stop()
 
 
+def test_recv_takes_from_a_bus_elsewhere(bench):
+    """Both sides in one place, but over tcp, with CURVE."""
+    for name in ("hub", "ops"):
+        bench.weir("keys", "init", name, "--keys", name)
+    allow = ["keys", "allow", "ops/self.pub", "--keys", "hub", "--role"]
+    bench.weir(*allow, "control,consume")
+    bench.weir("keys", "allow", "hub/self.pub", "--keys", "ops", "--role", "none")
+    live, _ = begin(bench, 100, ', listen = "tcp://*:*"', """
+        security { keys = "hub", control = "tcp://127.0.0.1:*" }
+        bus "local" { from = "in", store = disk { keep = all } }
+        """)
+    at = re.search(r"control endpoint=(tcp://\S+)", live.text()).group(1)
+    there = ["--control", at, "--server", "hub", "--keys", "ops"]
+    nowhere = {"WEIR_RUN": str(bench.path("elsewhere"))}
+    first = bench.weir("recv", "t/events", *there, "--limit", "30", "--json", env=nowhere)
+    assert first.code == 0 and "30 records" in first.err
+    rest = bench.weir("recv", "events", *there, "--json", env=nowhere)
+    assert len(set(ids(first.out) + ids(rest.out))) == 100
+    told = bench.weir("recv", "t/local", *there, env=nowhere)
+    assert told.code == 2 and "listens for nobody elsewhere" in told.err
+    told = bench.weir("recv", "t/in", *there, env=nowhere)
+    assert told.code == 2 and "no bus" in told.err
+    bench.weir(*allow, "control")
+    recv = ["recv", "t/events", *there, "--timeout", "1s"]
+    told = wait_for(lambda: [run for run in [bench.weir(*recv, env=nowhere)] if run.code],
+                    "the refusal")[0]
+    assert told.code == 1 and "role consume" in told.err
+    live.stop()
+
+
 def test_recv_tells_what_is_wrong(bench):
     live, _ = begin(bench, 1)
     for words, told in ((["t/event"], "did you mean 'events'?"),
@@ -463,6 +520,10 @@ def test_recv_tells_what_is_wrong(bench):
                         (["t/events", "--group", "a b"], "group"),
                         (["t/events", "--limit", "0"], "--limit"),
                         (["t/events", "--plaintext"], "--plaintext"),
+                        (["t/events", "--keys", "k"], "--keys: only with --control"),
+                        (["t/events", "--server", "t"], "--server: only with --control"),
+                        (["tcp://127.0.0.1:1", "--control", "tcp://127.0.0.1:1"],
+                         "--control: only of a bus"),
                         (["tcp://127.0.0.1:1", "--follow"], "--follow")):
         run = bench.weir("recv", *words)
         assert run.code in (1, 2) and told in run.err, (words, run.err)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 from helper import WEIR, Live, objects, rows, wait_for
 
 GENERATE = """
@@ -192,6 +193,39 @@ def test_tap_shows_records(bench):
     assert "which node?" in complaint(bench, "tap", "web")
     assert "--limit" in complaint(bench, "tap", "web/gen", "--limit", "0")
     assert "--for" in complaint(bench, "tap", "web/gen", "--for", "3")
+    end(live)
+
+
+BUSES = """
+source.generate "gen" { count = forever, rate = { records = 1000 } }
+bus "live" { from = "gen", key = "id", shards = 3 }
+bus "kept" { from = "gen", key = "id", shards = 3, store = disk { keep = all } }
+bus "full" { from = "gen", shards = 1, ring_records = 5, overflow = drop_newest,
+  batch = { max_delay = "50ms", min_records = 10, max_records = 10 },
+  store = disk { keep = all } }
+sink.null "out" { from = "live" }
+"""
+
+
+@pytest.mark.parametrize("bus", ["live", "kept"])
+def test_tap_of_a_bus_shows_what_its_readers_get(bench, bus):
+    live = launch(bench, "web", BUSES)
+    run = ctl(bench, "tap", "web/" + bus, "--json", "--limit", "30")
+    records = [json.loads(line) for line in run.out.splitlines()]
+    assert len({record["payload"]["id"] for record in records}) == 30
+    for record in records:
+        assert record["outlet"] == bus and record["source"] == "gen"
+        assert record["key"] == record["payload"]["id"]
+    end(live)
+
+
+def test_tap_of_a_bus_shows_nothing_that_it_did_not_take(bench):
+    live = launch(bench, "web", BUSES)
+    shown = ctl(bench, "tap", "web/full", "--limit", "100").out.splitlines()
+    stored = ctl(bench, "cat", "web/full").out.splitlines()
+    stats = json.loads(ctl(bench, "ctl", "stats", "web/full", "--json").out)
+    assert stats["nodes"][0]["bus"]["full"] > 0
+    assert len(shown) == 100 and set(shown) <= set(stored)
     end(live)
 
 

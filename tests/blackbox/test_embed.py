@@ -1,5 +1,6 @@
 """Weir inside other people's C programs: what is theirs stays theirs, nothing is lost."""
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -8,9 +9,10 @@ import subprocess
 
 import pytest
 
-from helper import PATIENCE, ROOT, SANITIZED, Live, rows, wait_for
+from helper import PATIENCE, ROOT, SANITIZED, WEIR, Live, count_rows, rows, wait_for
 
 HERE = pathlib.Path(__file__).parent
+EXAMPLE = ROOT / "examples" / "embed-c"
 LIBRARY = ROOT / "build" / "release" / "lib" / "libweir.a"
 LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb", "-lhiredis", "-lm",
              "-pthread"]
@@ -25,10 +27,10 @@ pytestmark = [
 ]
 
 
-def build(source, program):
-    """A host program from one C file."""
-    subprocess.run(["gcc", "-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Wshadow",
-                    "-Werror", "-g", "-I%s" % ROOT, str(source), "-o", str(program),
+def build(program, *sources, flags=("-Wshadow",)):
+    """A host program from C files."""
+    subprocess.run(["gcc", "-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", *flags,
+                    "-Werror", "-g", "-I%s" % ROOT, *map(str, sources), "-o", str(program),
                     str(LIBRARY), *LIBRARIES], check=True, timeout=120)
     return program
 
@@ -36,14 +38,13 @@ def build(source, program):
 @pytest.fixture(name="host", scope="module")
 def host_program(tmp_path_factory):
     """The program of embed_host.c."""
-    return build(HERE / "embed_host.c", tmp_path_factory.mktemp("host") / "embed_host")
+    return build(tmp_path_factory.mktemp("host") / "embed_host", HERE / "embed_host.c")
 
 
 @pytest.fixture(name="example", scope="module")
 def example_program(tmp_path_factory):
     """The program of examples/embed-c."""
-    return build(ROOT / "examples" / "embed-c" / "main.c",
-                 tmp_path_factory.mktemp("example") / "embed-c")
+    return build(tmp_path_factory.mktemp("example") / "embed-c", *EXAMPLE.glob("*.c"))
 
 
 def valgrind(*command):
@@ -82,40 +83,129 @@ def test_two_instances_in_one_process_know_nothing_of_each_other(host, tmp_path)
 
 # --- The example -----------------------------------------------------------------------
 
+def numbers(text):
+    """Those of the readings, a JSON document a line."""
+    return sorted(json.loads(line)["n"] for line in text.splitlines())
+
+
+class Example:
+    """Runs of the example with one state folder; what its group takes goes into one file."""
+
+    def __init__(self, bench, program):
+        self.bench, self.program = bench, program
+
+    def start(self, count, take, wrap=lambda *command: list(command)):
+        """A run of it."""
+        with open(self.bench.path("taken"), "ab") as out:
+            return Live(self.bench, wrap(str(self.program), "state", str(count), str(take)),
+                        out)
+
+    def end(self, live, number=signal.SIGINT):
+        """What it tells when the signal has ended it: appended, unsafe, stored, taken."""
+        live.signal(number)
+        assert live.child.wait(4 * PATIENCE) == 0, live.text()
+        told = re.search(r"interrupted: (\d+) readings appended, (\d+) not safe, "
+                         r"(\d+) stored, (\d+) taken\n", live.text())
+        return [int(number) for number in told.groups()]
+
+    def taken(self):
+        """The numbers of the readings that the group has taken in all runs."""
+        return numbers(self.bench.path("taken").read_bytes())
+
+    def stored(self):
+        """Those in the store, when none runs."""
+        return numbers(self.bench.weir("cat", "state/bus/readings").out)
+
+
+@pytest.fixture(name="runs")
+def example_runs(bench, example):
+    """Runs of the example in a folder of their own."""
+    return Example(bench, example)
+
+
 @needs_valgrind
-def test_example_runs_under_valgrind_with_its_own_handler_and_zauth(bench, example):
-    live = bench.start(RECEIVER)
-    live.wait_ready()
-    child = Live(bench, valgrind(example, "ipc://in.sock"), out=subprocess.PIPE)
-    wait_for(lambda: len(rows(bench.path("out.ndjson"))) >= 20, "readings in the file",
+def test_example_ends_by_its_own_handler_and_the_next_run_goes_on(bench, runs):
+    live = runs.start(10**9, 10**9, valgrind)
+    wait_for(lambda: count_rows(bench.path("taken")) >= 20, "readings that were taken",
              4 * PATIENCE)
-    child.signal(signal.SIGINT)
-    out, _ = child.child.stdout.read(), child.child.wait(2 * PATIENCE)
-    assert child.child.returncode == 0, child.text()
-    told = re.fullmatch(rb"interrupted: (\d+) readings appended, 0 not safe\n", out)
-    assert told, (out, child.text())
-    live.stop()
-    numbers = [json.loads(row)["reading"] for row in rows(bench.path("out.ndjson"))]
-    assert numbers == list(range(1, int(told.group(1)) + 1))
+    appended, unsafe, stored, taken = runs.end(live)
+    assert appended == stored == len(runs.stored()) and unsafe == 0
+    assert len(runs.taken()) == taken
+    rest = runs.start(0, stored - taken)
+    assert rest.child.wait(PATIENCE) == 0, rest.text()
+    assert runs.taken() == runs.stored()
 
 
-def test_example_tells_what_is_not_safe_when_nobody_listens(bench, example):
-    child = Live(bench, [str(example), "ipc://nobody.sock"], out=subprocess.PIPE)
-    child.wait_log("link is down")
-    child.signal(signal.SIGINT)
-    out, code = child.child.stdout.read(), child.child.wait(PATIENCE)
-    told = re.fullmatch(rb"interrupted: (\d+) readings appended, (\d+) not safe\n", out)
-    assert told and told.group(1) == told.group(2), out
-    assert code == (0 if told.group(1) == b"0" else 1)
+def test_example_that_was_killed_loses_nothing_that_is_stored(bench, runs):
+    live = runs.start(10**9, 2000)
+    wait_for(lambda: count_rows(bench.path("taken")) == 2000, "readings that were taken")
+    live.kill()
+    stored = runs.stored()
+    rest = runs.start(0, 10**9)
+    wait_for(lambda: count_rows(bench.path("taken")) >= len(stored), "what was left")
+    assert runs.end(rest)[:3] == [0, 0, 0]
+    assert len(stored) > 2000 and set(runs.taken()) == set(stored)
 
 
-def test_example_is_short_and_runs(example, tmp_path):
-    source = (ROOT / "examples" / "embed-c" / "main.c").read_text(encoding="utf-8")
-    assert source.count("\n") < 100
-    out = said(ROOT / "examples" / "embed-c" / "run.sh", cwd=tmp_path)
-    assert "1000 readings appended, 0 not safe" in out
-    assert "every record is accounted for" in out
+def test_example_tells_why_its_bus_does_not_open(bench, runs):
+    bench.write("state", "not a folder")
+    live = runs.start(1, 1)
+    assert live.child.wait(PATIENCE) == 1
+    live.wait_log("embed-c: state/.*Not a directory")
+
+
+def test_example_is_short_and_runs_twice_from_a_fresh_state(example, tmp_path):
+    assert (EXAMPLE / "main.c").read_text(encoding="utf-8").count("\n") < 100
+    for _ in range(2):
+        out = said(EXAMPLE / "run.sh", cwd=tmp_path)
+        assert "What happened" in out
     assert example.exists()
+
+
+def test_example_notices_output_that_is_not_expected(example, tmp_path):
+    shutil.copy(EXAMPLE.parent / "fresh.sh", tmp_path)
+    shutil.copytree(EXAMPLE, tmp_path / "embed-c")
+    with open(tmp_path / "embed-c" / "expected" / "readings.ndjson", "a",
+              encoding="utf-8") as file:
+        file.write("{}\n")
+    done = subprocess.run([tmp_path / "embed-c" / "run.sh"], capture_output=True, text=True,
+                          env={**os.environ, "WEIR": WEIR, "EMBED": str(example)},
+                          check=False, timeout=4 * PATIENCE)
+    assert done.returncode == 1
+    assert "differs from expected/readings.ndjson" in done.stderr
+
+
+# --- A bus that others read ------------------------------------------------------------
+
+def test_bus_of_a_host_that_listens_is_read_by_a_topology(bench, host):
+    live = Live(bench, [str(host), "serve", "ipc://bus.sock", "10000"], stdin=subprocess.PIPE)
+    reader = bench.start("""
+        source.bus "in" { connect = "ipc://bus.sock" }
+        sink.file "out" { from = "in", path = "out.ndjson" }
+        """)
+    wait_for(lambda: count_rows(bench.path("out.ndjson")) == 10000, "the host's records")
+    reader.stop()
+    live.child.stdin.close()
+    assert live.child.wait(PATIENCE) == 0, live.text()
+    read = {json.loads(row)["n"] for row in rows(bench.path("out.ndjson"))}
+    assert read == set(range(1, 10001))
+
+
+# --- The page --------------------------------------------------------------------------
+
+def test_listings_of_the_page_run(tmp_path):
+    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    listings = re.findall(r"^```c\n(.*?)^```$", page, re.M | re.S)
+    assert len(listings) >= 8
+    for i, listing in enumerate(listings):
+        if not listing.startswith("static "):
+            listings[i] = "static void listing_%d(void)\n{\n%s}\n" % (i, listing)
+    text = "\n".join(listings).replace("/var/lib/billing", "state")
+    (tmp_path / "listings.h").write_text(text, encoding="utf-8")
+    program = build(tmp_path / "docs", HERE / "embed_docs.c",
+                    flags=("-I%s" % tmp_path, "-Wno-unused-function", "-Wno-unused-variable",
+                           "-Wno-unused-but-set-variable"))
+    assert said(program, cwd=tmp_path) == "as the page says\n"
 
 
 # --- Nothing is lost -------------------------------------------------------------------

@@ -133,6 +133,12 @@ def test_expected_output_of_the_orders_is_what_python_makes():
         assert in_order(map(json.loads, got)) == made
 
 
+def test_expected_output_of_the_c_program_is_what_python_makes():
+    got = lines_of(EXAMPLES / "embed-c" / "expected" / "readings.ndjson")
+    assert [json.loads(line) for line in got] == [
+        {"gauge": n % 10, "n": n} for n in range(1, 2001)]
+
+
 @pytest.mark.parametrize("example", ["access-log", "nginx-lines", "python-client",
                                      "fan-in", "two-nodes", "orders"])
 def test_example_runs_twice_from_a_fresh_state(example):
@@ -149,7 +155,8 @@ def test_example_runs_twice_from_a_fresh_state(example):
                                            ("fan-in", "mem.ndjson"),
                                            ("two-nodes", "requests.ndjson")])
 def test_example_notices_output_that_is_not_expected(example, file, tmp_path):
-    subprocess.run(["cp", "-r", EXAMPLES / example, tmp_path], check=True)
+    subprocess.run(["cp", "-r", EXAMPLES / "fresh.sh", EXAMPLES / example, tmp_path],
+                   check=True)
     expected = tmp_path / example / "expected" / file
     expected.write_text(expected.read_text(encoding="utf-8").replace("\":", "\" :", 1),
                         encoding="utf-8")

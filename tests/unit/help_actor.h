@@ -7,6 +7,7 @@
 #include "runtime/clock.h"
 #include "runtime/handover.h"
 #include "runtime/socket.h"
+#include "tests/unit/help_wait.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -15,15 +16,6 @@
 #include <unistd.h>
 
 #define UNUSED_FUNCTION __attribute__((unused))
-
-/*  Waits until the condition holds, at most ten seconds.                      */
-#define wait_until(condition)                                                            \
-    do {                                                                                 \
-        int64_t give_up_ms = zclock_mono() + 10000;                                      \
-        while (!(condition) && zclock_mono() < give_up_ms)                               \
-            zclock_sleep(1);                                                             \
-        assert_true(condition);                                                          \
-    } while (0)
 
 /* --- A source that is fed ---------------------------------------------------------- */
 

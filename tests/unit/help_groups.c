@@ -59,6 +59,25 @@ unsigned help_groups_gate(bool shut)
     return times;
 }
 
+static unsigned asks_left;
+static void (*act_then)(void);
+static weir_err (*ask_shards)(weir_store *store, weir_store_shard **list, size_t *count,
+                              weir_report *report);
+
+void help_groups_meanwhile(unsigned times, void (*act)(void))
+{
+    asks_left = times;
+    act_then = act;
+}
+
+static weir_err hear_shards(weir_store *store, weir_store_shard **list, size_t *count,
+                            weir_report *report)
+{
+    void (*act)(void) = asks_left && --asks_left == 0 ? act_then : NULL;
+    if (act) act();
+    return ask_shards(store, list, count, report);
+}
+
 uint64_t help_groups_told(const char *group, uint32_t shard)
 {
     uint64_t offset = UINT64_MAX;
@@ -81,6 +100,7 @@ static void open_groups(help_groups *self)
     config.store = self->store;
     config.state = self->state;
     config.dead_path = self->dead_path;
+    config.ledger = self->ledger;
     if (weir_groups_new(&self->groups, &config, &report)) fail_msg("%s", report.text);
 }
 
@@ -98,8 +118,11 @@ void help_groups_begin(help_groups *self, bool threaded)
     class = *self->store->class;
     class.commit = hear_commit;
     class.forget = hear_forget;
+    ask_shards = class.shards;
+    class.shards = hear_shards;
     self->store->class = &class;
     commit_count = 0;
+    self->ledger = weir_ledger_new(1 << 30);
     open_groups(self);
 }
 
@@ -114,9 +137,13 @@ void help_groups_restart(help_groups *self)
 void help_groups_end(help_groups *self)
 {
     char command[128];
+    if (self->groups) assert_int_equal(weir_ledger_used(self->ledger), 0);
     weir_groups_destroy(&self->groups);
     weir_bus_state_close(&self->state);
     self->store->class->close(&self->store);
+    assert_int_equal(weir_ledger_used(self->ledger), 0);
+    assert_int_equal(weir_ledger_release_errors(self->ledger), 0);
+    weir_ledger_destroy(&self->ledger);
     snprintf(command, sizeof command, "rm -rf '%s'", self->folder);
     assert_int_equal(system(command), 0);
 }

@@ -15,10 +15,12 @@ typedef struct {
     weir_store *store;
     weir_bus_state *state;
     weir_groups *groups;
+    weir_ledger *ledger; // of 1 GB
 } help_groups;
 
 /*  The store answers at once, or from its own thread.                              */
 void help_groups_begin(help_groups *self, bool threaded);
+/*  Fails unless the ledger is empty, since no group has a member any more.         */
 void help_groups_end(help_groups *self);
 /*  Opens state and groups again, as after a stop. No member is in them.            */
 void help_groups_restart(help_groups *self);
@@ -29,6 +31,10 @@ uint64_t help_groups_told(const char *group, uint32_t shard);
 /*  While it is shut nobody comes past telling the store of a commit; gives how often that
     was told.                                                                       */
 unsigned help_groups_gate(bool shut);
+
+/*  Is called once, when the store has been asked so many times for its shards, before it
+    answers; in the thread that asks.                                               */
+void help_groups_meanwhile(unsigned times, void (*act)(void));
 
 weir_member_of *help_groups_join(help_groups *self, const char *group,
                                  const weir_group_config *config);

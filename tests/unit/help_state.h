@@ -67,7 +67,7 @@ static weir_bus_state *open_state(void)
     return bus;
 }
 
-static void assert_refused(weir_err wanted, const char *where, const char *why)
+static inline void assert_refused(weir_err wanted, const char *where, const char *why)
 {
     weir_bus_state *bus;
     weir_report report = {0};
@@ -77,7 +77,7 @@ static void assert_refused(weir_err wanted, const char *where, const char *why)
     assert_null(bus);
 }
 
-static size_t read_all(const char *path, char **data)
+static inline size_t read_all(const char *path, char **data)
 {
     size_t size;
     unsigned mode;
@@ -85,7 +85,7 @@ static size_t read_all(const char *path, char **data)
     return size;
 }
 
-static void write_all(const char *path, const void *data, size_t size)
+static inline void write_all(const char *path, const void *data, size_t size)
 {
     assert_int_equal(weir_replace_file(path, data, size, 0600, false), WEIR_OK);
 }

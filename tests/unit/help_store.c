@@ -620,6 +620,13 @@ void help_store_fence(weir_store *store, const weir_fence *fence)
     leave(self);
 }
 
+void help_store_forget_fences(weir_store *store)
+{
+    help_store *self = enter(store);
+    self->fence_count = 0;
+    leave(self);
+}
+
 /* --- Switches ---------------------------------------------------------------------- */
 
 void help_store_watch_writes(weir_store *store, help_store_spy *spy, void *arg)

@@ -54,6 +54,7 @@ bool help_store_look(weir_store *self, uint32_t shard, uint64_t offset,
 void help_store_remove(weir_store *self, uint32_t shard, uint64_t first, uint64_t last,
                        bool damaged);
 void help_store_fence(weir_store *self, const weir_fence *fence);
+void help_store_forget_fences(weir_store *self); // all of them
 
 /* --- Switches ---------------------------------------------------------------------- */
 

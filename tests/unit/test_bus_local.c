@@ -1,119 +1,4 @@
-#include "tests/unit/help_actor.h"
-#include "tests/unit/help_store.h"
-#include "actors/bus.h"
-#include "actors/groups.h"
-#include "actors/poll.h"
-#include "runtime/block.h"
-#include <pthread.h>
-
-/* --- Set-up ------------------------------------------------------------------------ */
-
-#define SHARDS_MAX 64
-#define OPTIONS_MAX 40
-
-static weir_bus_config config;
-static const char *options[OPTIONS_MAX];
-static size_t option_count;
-static weir_bus *bus;
-static weir_report report;
-static weir_store *store;
-static help_store_counts counts;
-
-static void set(const char *name, const char *value)
-{
-    assert_true(option_count + 2 < OPTIONS_MAX);
-    options[option_count++] = name;
-    options[option_count++] = value;
-    options[option_count] = NULL;
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    config = weir_bus_defaults;
-    config.name = "host";
-    config.options = options;
-    option_count = 0;
-    options[0] = NULL;
-    memset(&counts, 0, sizeof counts);
-    store = NULL;
-    return 0;
-}
-
-static int begin_with_store(void **state)
-{
-    begin(state);
-    store = config.store = help_store_new(true, &counts);
-    return 0;
-}
-
-static void open_bus(void)
-{
-    weir_err err = weir_bus_new(&bus, &config, &report);
-    if (err) fail_msg("%s: %s", report.where, report.text);
-}
-
-static void append(uint64_t count, size_t size)
-{
-    char text[8192];
-    memset(text, 'x', sizeof text);
-    for (uint64_t i = 0; i < count; i++)
-        assert_int_equal(weir_bus_append_payload(bus, WEIR_TEXT, text, size, NULL),
-                         WEIR_OK);
-}
-
-static weir_err append_keyed(unsigned key, unsigned number)
-{
-    char name[16], text[64];
-    int name_size = snprintf(name, sizeof name, "k%u", key);
-    int size = snprintf(text, sizeof text, "{\"k\":%u,\"n\":%u}", key, number);
-    weir_record record = {
-        .format = WEIR_JSON,
-        .key = {.type = WEIR_STR,
-                .data = (const uint8_t *)name,
-                .size = (size_t)name_size},
-        .data = (const uint8_t *)text,
-        .size = (size_t)size,
-    };
-    return weir_bus_append(bus, &record, NULL);
-}
-
-static weir_bus_sums audit(void)
-{
-    weir_bus_sums s;
-    weir_bus_audit(bus, &s);
-    assert_int_equal(s.offered, s.accepted + s.full + s.sampled + s.too_large +
-                                    s.invalid + s.closed);
-    assert_int_equal(s.accepted, s.safe + s.evicted + s.dead + s.resident);
-    return s;
-}
-
-static void flush(void)
-{
-    assert_int_equal(weir_bus_flush(bus, 20000), WEIR_OK);
-}
-
-static void wedge(uint32_t shards, bool on)
-{
-    for (uint32_t i = 0; i < shards; i++)
-        help_store_wedge(store, i, on);
-}
-
-static uint64_t unsafe_in_shards(void)
-{
-    weir_bus_shard shards[SHARDS_MAX];
-    uint64_t sum = 0;
-    size_t count = weir_bus_look(bus, shards, SHARDS_MAX);
-    for (size_t i = 0; i < count; i++)
-        sum += shards[i].unsafe;
-    return sum;
-}
-
-static void close_clean(void)
-{
-    assert_int_equal(weir_bus_destroy(&bus, 20000), 0);
-    assert_null(bus);
-}
+#include "tests/unit/help_bus.h"
 
 /* --- Options ----------------------------------------------------------------------- */
 
@@ -130,32 +15,11 @@ static void options_are_those_of_a_topology(void **state)
 {
     (void)state;
     set("ring_byte", "1MB");
-    expect_bad("ring_byte", "no such option");
-    set("ring_bytes", "1048576");
-    expect_bad("ring_bytes", "unit");
-    set("ring_bytes", "1KB");
-    expect_bad("ring_bytes", "1MB");
-    set("batch.max_delay", "10");
-    expect_bad("batch.max_delay", "unit");
-    set("shards", "1.5");
-    expect_bad("shards", "fraction");
-    set("shards", "1e30");
-    expect_bad("shards", "fraction");
-    set("shards", "many");
-    expect_bad("shards", "many");
-    set("scale.fill", "nan");
-    expect_bad("scale.fill", "");
-    set("overflow", "spill");
-    expect_bad("overflow", "drop_oldest");
-    set("disk.keep.hold", "yes");
-    expect_bad("disk.keep.hold", "true or false");
-    set("batch.min_records", "20000");
-    expect_bad("batch.min_records", "batch.max_records");
-    set("shards", NULL);
-    expect_bad("shards", "value");
+    expect_bad("ring_byte", "did you mean 'ring_bytes'?");
     set("shards", "auto");
     set("retry.attempts", "forever");
-    set("disk.keep.hold", "false");
+    set("overflow", "sample");
+    set("sample.one_in", "10");
     set("flush_timeout", "5s");
     open_bus();
     close_clean();
@@ -190,6 +54,53 @@ static void somebody_must_take_the_records(void **state)
     expect_bad("connect", "elsewhere");
 }
 
+static void its_name_may_be_that_of_a_folder(void **state)
+{
+    (void)state;
+    const char *const bad[] = {"..", "a/b", "a b", "a.b", "\xff"};
+    config.take = take_nothing;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        config.name = bad[i];
+        expect_bad("name", "letters");
+    }
+    config.name = "events-2_x";
+    open_bus();
+    close_clean();
+}
+
+static void what_is_for_a_bus_elsewhere_is_not_passed_over(void **state)
+{
+    (void)state;
+    weir_realm *realm;
+    config.take = take_nothing;
+    config.server = "store";
+    expect_bad("server", "connect");
+    config.server = NULL;
+    config.plaintext = true;
+    expect_bad("plaintext", "connect");
+    config.plaintext = false;
+    config.keys = "/nowhere";
+    expect_bad("keys", "listen");
+    config.keys = NULL;
+    assert_int_equal(weir_realm_new(&realm, NULL, NULL), WEIR_OK);
+    config.realm = realm;
+    expect_bad("realm", "listen");
+    weir_realm_destroy(&realm);
+}
+
+static void keys_that_are_not_there_are_told_by_who_listens(void **state)
+{
+    (void)state;
+    set("store", "disk");
+    set("disk.keep", "all");
+    set("listen", "tcp://127.0.0.1:*");
+    config.state_dir = "/nowhere";
+    config.keys = "/nowhere";
+    assert_int_not_equal(weir_bus_new(&bus, &config, &report), WEIR_OK);
+    assert_non_null(strstr(report.where, "/nowhere"));
+    assert_non_null(strstr(report.text, "weir keys init"));
+}
+
 /*  Its own again: closing it twice would be noticed.                               */
 static void a_store_that_was_not_taken_is_still_the_callers(void **state)
 {
@@ -202,8 +113,6 @@ static void a_store_that_was_not_taken_is_still_the_callers(void **state)
 }
 
 /* --- In memory --------------------------------------------------------------------- */
-
-#define KEYS 100
 
 /*  What came, written by the bus's thread, read when all is safe.                  */
 static struct {
@@ -287,25 +196,56 @@ static void a_record_larger_than_half_a_ring_is_refused(void **state)
 }
 
 /*  The key makes the record larger than a shard takes.                             */
+static void append_too_large(unsigned key)
+{
+    static char large[512 << 10];
+    char head[64];
+    size_t size = (512 << 10) - 30;
+    int head_size =
+        snprintf(head, sizeof head, "{\"k\":\"%u, a key that is written into it\",", key);
+    memset(large, ' ', size);
+    memcpy(large, head, (size_t)head_size);
+    memcpy(large + size - 6, "\"v\":1}", 6);
+    assert_int_equal(weir_bus_append_payload(bus, WEIR_JSON, large, size, NULL), WEIR_OK);
+}
+
 static void what_a_shard_refuses_is_counted_and_holds_up_nobody(void **state)
 {
     (void)state;
-    static char large[512 << 10];
     begin_taking();
     set("ring_bytes", "1MB");
     set("key", "k");
     open_bus();
-    size_t size = (512 << 10) - 30;
-    memset(large, 'x', size);
-    static const char head[] = "{\"k\":\"a key that is written into it, too\",\"v\":\"";
-    memcpy(large, head, sizeof head - 1);
-    memcpy(large + size - 2, "\"}", 2);
-    assert_int_equal(weir_bus_append_payload(bus, WEIR_JSON, large, size, NULL), WEIR_OK);
+    append_too_large(0);
     append(1, 10);
     flush();
     weir_bus_sums sums = audit();
     assert_int_equal(sums.too_large, 1);
     assert_int_equal(sums.safe, 1);
+    assert_int_equal(weir_bus_health(bus, NULL), WEIR_BUS_OPEN);
+    close_clean();
+}
+
+/*  One block of the sender becomes several, each of which is refused.              */
+static void several_parts_of_a_block_may_be_refused(void **state)
+{
+    (void)state;
+    enum { PARTS = 6 };
+    begin_taking();
+    config.block_bytes = 8 << 20;
+    config.window_bytes = 16 << 20;
+    set("shards", "4");
+    set("ring_bytes", "1MB");
+    set("key", "k");
+    open_bus();
+    for (unsigned i = 0; i < PARTS; i++)
+        append_too_large(i);
+    append(1, 10);
+    flush();
+    weir_bus_sums sums = audit();
+    assert_int_equal(sums.too_large, PARTS);
+    assert_int_equal(sums.safe, 1);
+    assert_int_equal(weir_bus_acked(bus), PARTS + 1);
     assert_int_equal(weir_bus_health(bus, NULL), WEIR_BUS_OPEN);
     close_clean();
 }
@@ -394,51 +334,15 @@ static void under_fail_a_full_ring_sends_blocks_back_until_there_is_room(void **
     close_clean();
 }
 
-typedef struct {
-    atomic_bool stop;
-    bool keyed;
-    pthread_t thread;
-    unsigned appended;
-} load;
-
-static void *append_until_stopped(void *arg)
-{
-    load *self = arg;
-    char text[200];
-    memset(text, 'x', sizeof text);
-    while (!self->stop) {
-        unsigned n = self->appended;
-        weir_err err = self->keyed
-                           ? append_keyed(n % KEYS, n / KEYS)
-                           : weir_bus_append_payload(bus, WEIR_TEXT, text, 200, NULL);
-        if (err) break;
-        self->appended++;
-    }
-    return NULL;
-}
-
-static void load_start(load *self, bool keyed)
-{
-    *self = (load){.keyed = keyed};
-    pthread_create(&self->thread, NULL, append_until_stopped, self);
-}
-
-static void load_stop(load *self)
-{
-    self->stop = true;
-    pthread_join(self->thread, NULL);
-}
-
 /*  With faults of the store and moves of vnodes.                                   */
 static void audit_under(const char *overflow)
 {
     load one;
-    begin_with_store(NULL);
     set("shards", "2");
     set("scale.max", "4");
     set("ring_records", "2000");
     set("overflow", overflow);
-    set("sample.one_in", "10");
+    if (streq(overflow, "sample")) set("sample.one_in", "10");
     set("retry.first", "1ms");
     set("retry.max", "1ms");
     config.window_bytes = 1 << 20;
@@ -464,34 +368,9 @@ static void audit_under(const char *overflow)
     close_clean();
 }
 
-static void the_sums_hold_under_block(void **state)
+static void the_sums_hold(void **state)
 {
-    (void)state;
-    audit_under("block");
-}
-
-static void the_sums_hold_under_drop_newest(void **state)
-{
-    (void)state;
-    audit_under("drop_newest");
-}
-
-static void the_sums_hold_under_drop_oldest(void **state)
-{
-    (void)state;
-    audit_under("drop_oldest");
-}
-
-static void the_sums_hold_under_sample(void **state)
-{
-    (void)state;
-    audit_under("sample");
-}
-
-static void the_sums_hold_under_fail(void **state)
-{
-    (void)state;
-    audit_under("fail");
+    audit_under(*state);
 }
 
 /* --- Flush ------------------------------------------------------------------------- */
@@ -602,17 +481,6 @@ static void the_last_error_of_a_failing_store_is_told(void **state)
 }
 
 /* --- Failures ---------------------------------------------------------------------- */
-
-/*  In all shards but the first.                                                    */
-static uint64_t others_unsafe(void)
-{
-    weir_bus_shard shards[SHARDS_MAX];
-    uint64_t sum = 0;
-    size_t count = weir_bus_look(bus, shards, SHARDS_MAX);
-    for (size_t i = 1; i < count; i++)
-        sum += shards[i].unsafe;
-    return sum;
-}
 
 static void shards_whose_store_works_go_on_beside_one_that_fails(void **state)
 {
@@ -737,6 +605,54 @@ static void a_store_has_each_record_once_after_scalings(void **state)
     close_clean();
 }
 
+static uint32_t active(void)
+{
+    weir_bus_shard shards[SHARDS_MAX];
+    uint32_t count = 0;
+    size_t all = weir_bus_look(bus, shards, SHARDS_MAX);
+    for (size_t i = 0; i < all; i++)
+        count += shards[i].active;
+    return count;
+}
+
+static void who_looks_sees_which_shards_are_active(void **state)
+{
+    (void)state;
+    weir_bus_shard shards[3];
+    set("shards", "1");
+    set("scale.max", "3");
+    set("scale.cooldown", "1h");
+    open_bus();
+    assert_int_equal(active(), 1);
+    assert_int_equal(weir_bus_scale(bus, 3, 20000, NULL), WEIR_OK);
+    assert_int_equal(active(), 3);
+    assert_int_equal(weir_bus_scale(bus, 2, 20000, NULL), WEIR_OK);
+    assert_int_equal(active(), 2);
+    assert_int_equal(weir_bus_look(bus, shards, 3), 3);
+    assert_int_equal(weir_bus_close(bus, 20000), 0);
+    assert_int_equal(weir_bus_look(bus, shards, 3), 3);
+    close_clean();
+}
+
+/*  As in a topology: a table `scale` is a policy.                                  */
+static void options_of_scale_make_a_policy(void **state)
+{
+    (void)state;
+    set("shards", "1");
+    set("scale.max", "2");
+    set("scale.window", "10ms");
+    set("scale.cooldown", "1ms");
+    set("ring_records", "100");
+    config.block_bytes = 1000;
+    open_bus();
+    wedge(2, true);
+    for (unsigned i = 0; i < 2000; i++)
+        assert_int_equal(append_keyed(i, 0), WEIR_OK);
+    wait_until(active() == 2);
+    wedge(2, false);
+    close_clean();
+}
+
 /* --- Close ------------------------------------------------------------------------- */
 
 static void a_close_makes_all_safe_and_ends_the_store_once(void **state)
@@ -814,114 +730,38 @@ static void destroy_waits_for_no_store(void **state)
     assert_true(zclock_mono() - begun_ms < 1000);
 }
 
-/* --- Reading ----------------------------------------------------------------------- */
-
-static void read_page(weir_cursor *cursor, uint64_t expected)
-{
-    weir_page page;
-    weir_poller *poller = weir_bus_poller(bus);
-    weir_poll_request request = weir_poll_defaults;
-    if (cursor) request.cursor = *cursor;
-    request.limit = 100;
-    assert_int_equal(weir_poller_poll(poller, &request, &page, &report), WEIR_OK);
-    assert_int_equal(page.count, expected);
-    weir_page_fini(&page);
-    weir_poller_destroy(&poller);
-}
-
-static void read_as_member(uint64_t expected)
-{
-    weir_member_of *reader;
-    weir_groups *groups = weir_bus_groups(bus);
-    weir_delivered got = {0};
-    int64_t deadline;
-    uint64_t records = 0;
-    assert_int_equal(weir_groups_join(groups, "g", "m", &weir_group_defaults, NULL, -1,
-                                      &reader, &report),
-                     WEIR_OK);
-    int64_t give_up_ms = zclock_mono() + 10000;
-    while (records < expected && zclock_mono() < give_up_ms) {
-        assert_int_equal(weir_groups_fetch(groups, reader, 10, 1 << 20, &got, &deadline),
-                         WEIR_OK);
-        if (!got.block) continue;
-        records += got.records;
-        assert_int_equal(weir_groups_ack(groups, reader, got.shard,
-                                         got.at[got.records - 1], true, &report),
-                         WEIR_OK);
-        weir_delivered_fini(&got);
-    }
-    assert_int_equal(records, expected);
-    weir_groups_leave(groups, &reader);
-}
-
-static void open_on_disk(char *folder)
-{
-    begin(NULL);
-    config.state_dir = folder;
-    set("store", "disk");
-    set("disk.keep", "all");
-    set("shards", "2");
-    open_bus();
-}
-
-static void a_bus_on_disk_is_read_and_goes_on_after_a_restart(void **state)
-{
-    (void)state;
-    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
-    assert_non_null(mkdtemp(folder));
-    open_on_disk(folder);
-    append(20, 10);
-    flush();
-    read_page(NULL, 20);
-    read_as_member(20);
-    close_clean();
-    open_on_disk(folder);
-    append(3, 10);
-    flush();
-    read_page(NULL, 23);
-    read_as_member(3);
-    close_clean();
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
-}
-
-static void two_buses_share_no_folder(void **state)
-{
-    (void)state;
-    char folder[] = "/tmp/weir-bus-XXXXXX", command[64];
-    weir_bus *other;
-    assert_non_null(mkdtemp(folder));
-    open_on_disk(folder);
-    assert_int_not_equal(weir_bus_new(&other, &config, &report), WEIR_OK);
-    assert_null(other);
-    assert_non_null(strstr(report.text, "in_use"));
-    close_clean();
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
-}
-
 #define MEMORY(test) cmocka_unit_test_setup(test, begin)
 #define STORE(test) cmocka_unit_test_setup(test, begin_with_store)
+
+#define SUMS(overflow)                                                                   \
+    {                                                                                    \
+        .name = "the_sums_hold_under_" overflow, .test_func = the_sums_hold,             \
+        .setup_func = begin_with_store, .initial_state = overflow                        \
+    }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         MEMORY(somebody_must_take_the_records),
+        MEMORY(its_name_may_be_that_of_a_folder),
+        MEMORY(what_is_for_a_bus_elsewhere_is_not_passed_over),
+        MEMORY(keys_that_are_not_there_are_told_by_who_listens),
         STORE(a_store_that_was_not_taken_is_still_the_callers),
         STORE(options_are_those_of_a_topology),
         MEMORY(records_of_a_bus_in_memory_are_taken),
         MEMORY(an_actor_reads_a_bus_in_memory),
         MEMORY(a_record_larger_than_half_a_ring_is_refused),
         MEMORY(what_a_shard_refuses_is_counted_and_holds_up_nobody),
+        MEMORY(several_parts_of_a_block_may_be_refused),
         STORE(ten_appends_and_a_block_are_offered_and_accepted),
         STORE(a_wedged_store_fills_no_ring_above_its_bytes),
         STORE(a_full_window_behind_a_wedged_store_refuses_who_does_not_wait),
         STORE(under_fail_a_full_ring_sends_blocks_back_until_there_is_room),
-        MEMORY(the_sums_hold_under_block),
-        MEMORY(the_sums_hold_under_drop_newest),
-        MEMORY(the_sums_hold_under_drop_oldest),
-        MEMORY(the_sums_hold_under_sample),
-        MEMORY(the_sums_hold_under_fail),
+        SUMS("block"),
+        SUMS("drop_newest"),
+        SUMS("drop_oldest"),
+        SUMS("sample"),
+        SUMS("fail"),
         STORE(a_flush_closes_the_open_batch),
         STORE(a_flush_needs_no_room_for_what_is_behind),
         STORE(a_flush_amid_overload_covers_what_came_before),
@@ -933,12 +773,12 @@ int main(void)
         STORE(a_close_ends_who_waits_for_a_scaling),
         MEMORY(keys_keep_their_order_while_shards_come_and_go),
         STORE(a_store_has_each_record_once_after_scalings),
+        STORE(who_looks_sees_which_shards_are_active),
+        STORE(options_of_scale_make_a_policy),
         STORE(a_close_makes_all_safe_and_ends_the_store_once),
         STORE(two_who_close_get_the_same_answer),
         STORE(who_waits_for_room_hears_of_a_close),
         STORE(destroy_waits_for_no_store),
-        MEMORY(a_bus_on_disk_is_read_and_goes_on_after_a_restart),
-        MEMORY(two_buses_share_no_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

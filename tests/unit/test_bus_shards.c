@@ -120,6 +120,16 @@ static bool has_fence(uint32_t from, uint32_t to)
     return has;
 }
 
+/*  Moves that a restart would find.                                                */
+static size_t count_moves(void)
+{
+    weir_shard_table table;
+    assert_int_equal(weir_bus_state_load(weir_hub_state(b.hub), &table, NULL), WEIR_OK);
+    size_t count = table.move_count;
+    weir_shard_table_fini(&table);
+    return count;
+}
+
 /* --- Tests ------------------------------------------------------------------------- */
 
 /*  What shard 0 had may now belong to 1, and the shard between has no record.      */
@@ -164,6 +174,39 @@ static void a_fence_that_is_stored_is_not_stored_again(void **state)
     close_bus();
 }
 
+/*  Without another change.                                                         */
+static void a_move_is_forgotten_when_its_fence_is_stored(void **state)
+{
+    (void)state;
+    open_bus(2);
+    send_blocks(4);
+    scale_to("3");
+    assert_int_equal(count_moves(), 2);
+    send_blocks(3);
+    assert_true(has_fence(0, 2) && has_fence(1, 2));
+    wait_until(count_moves() == 0);
+    close_bus();
+}
+
+static void moves_from_shards_without_records_are_forgotten_at_once(void **state)
+{
+    (void)state;
+    open_bus(2);
+    scale_to("3");
+    assert_int_equal(count_moves(), 0);
+    scale_to("1");
+    assert_int_equal(count_moves(), 0);
+    send_blocks(1);
+    scale_to("2");
+    assert_int_equal(count_moves(), 1);
+    close_bus();
+    open_bus(2); // nor does a restart know of more
+    assert_int_equal(count_moves(), 1);
+    send_blocks(2);
+    wait_until(count_moves() == 0);
+    close_bus();
+}
+
 static weir_hub_shard *find_shard(uint32_t id)
 {
     weir_hub_shard *shard = weir_hub_shards(b.hub);
@@ -197,6 +240,24 @@ static void a_shard_that_is_added_to_a_paused_bus_is_paused(void **state)
     close_bus();
 }
 
+static void open_hub(const weir_bus_options *options, weir_store *store)
+{
+    weir_report report = {0};
+    b.hub = weir_hub_new("events", options);
+    weir_hub_lend_store(b.hub, store);
+    if (weir_hub_open(b.hub, b.folder, NULL, &report)) fail_msg("%s", report.text);
+    fill_node(&b.node, &b.bus.node, "events");
+}
+
+static weir_err new_shards(weir_bus_shards **shards, weir_report *report)
+{
+    return weir_bus_shards_new(
+        shards,
+        &(weir_bus_shards_config){
+            .hub = b.hub, .node = &b.bus.node, .epoch = 2, .wake_fd = -1},
+        report);
+}
+
 /*  A full ring whose store does not answer has no turn, and is as full as before.   */
 static void a_shard_without_a_turn_is_as_full_as_it_was(void **state)
 {
@@ -211,17 +272,8 @@ static void a_shard_without_a_turn_is_as_full_as_it_was(void **state)
     options.ring_records = 4;
     options.batch.min_records = options.batch.max_records = options.batch.in_flight = 1;
     help_store_wedge(store, 0, true);
-    b.hub = weir_hub_new("events", &options);
-    weir_hub_lend_store(b.hub, store);
-    assert_int_equal(weir_hub_open(b.hub, b.folder, &report), WEIR_OK);
-    fill_node(&b.node, &b.bus.node, "events");
-    assert_int_equal(weir_bus_shards_new(&shards,
-                                         &(weir_bus_shards_config){.hub = b.hub,
-                                                                   .node = &b.bus.node,
-                                                                   .epoch = 1,
-                                                                   .wake_fd = -1},
-                                         &report),
-                     WEIR_OK);
+    open_hub(&options, store);
+    assert_int_equal(new_shards(&shards, &report), WEIR_OK);
     assert_int_equal(weir_bus_shards_start(shards, &report), WEIR_OK);
     open_feed();
     b.feed.allowed = 5;
@@ -323,6 +375,207 @@ static void a_bus_that_closes_is_not_scaled(void **state)
     close_bus();
 }
 
+/* --- Restarts within the process --------------------------------------------------- */
+
+/*  Vnodes have moved from shard 0 to 1, whose fence is not stored yet.              */
+static void store_move(void)
+{
+    weir_shard_row rows[] = {{0, WEIR_SHARD_ACTIVE}, {1, WEIR_SHARD_ACTIVE}};
+    weir_move move = {0, 1, 1};
+    uint32_t owners[256];
+    for (uint32_t v = 0; v < 256; v++)
+        owners[v] = v % 2;
+    weir_shard_table table = {.version = 1,
+                              .vnodes = 256,
+                              .rows = rows,
+                              .row_count = 2,
+                              .owners = owners,
+                              .moves = &move,
+                              .move_count = 1};
+    assert_int_equal(weir_bus_state_store(weir_hub_state(b.hub), &table, NULL), WEIR_OK);
+}
+
+static void nobody_waits(weir_batch *batch)
+{
+    (void)batch;
+}
+
+/*  As a shard of an earlier start has left it behind.                               */
+static void write_record(weir_store *store, uint32_t shard, uint64_t sequence)
+{
+    weir_builder builder = {.target = 1};
+    weir_batch *batch = weir_batch_new();
+    weir_builder_add_payload(&builder, WEIR_JSON, (const uint8_t *)"{}", 2, NULL);
+    weir_piece piece = {.block = weir_builder_seal(&builder)};
+    weir_builder_fini(&builder);
+    batch->shard = shard;
+    batch->epoch = 1;
+    batch->first = sequence;
+    batch->done = nobody_waits;
+    weir_batch_add(batch, &piece);
+    store->class->write(store, batch);
+    weir_batch_destroy(&batch);
+}
+
+static weir_bus_options options_of_two(void)
+{
+    weir_bus_options options = weir_bus_options_defaults;
+    options.shards = options.scale.max = 2;
+    options.state = b.folder;
+    return options;
+}
+
+/*  Nobody writes to it.                                                            */
+static void a_bus_without_store_knows_no_moves(void **state)
+{
+    (void)state;
+    static const uint32_t wanted[] = {4, 1, 2};
+    weir_report report = {0};
+    weir_bus_options options = options_of_two();
+    weir_bus_shards *shards;
+    options.scale.max = 4;
+    open_hub(&options, NULL);
+    store_move();
+    assert_int_equal(new_shards(&shards, &report), WEIR_OK);
+    assert_int_equal(count_moves(), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(weir_bus_shards_change(shards, wanted[i], NULL, &report),
+                         WEIR_OK);
+        wait_until(weir_bus_shards_go_on(shards, &report) ||
+                   !weir_bus_shards_is_changing(shards));
+        assert_int_equal(weir_bus_shards_active(shards), wanted[i]);
+        assert_int_equal(count_moves(), 0);
+    }
+    assert_int_equal(weir_bus_shards_destroy(&shards), WEIR_OK);
+    weir_hub_destroy(&b.hub);
+}
+
+typedef struct {
+    weir_store *store;
+    help_store_counts counts;
+    atomic_bool over;
+} slow_store;
+
+/*  What it has it stores only when it is flushed, or when all is over.              */
+static void *store_when_flushed(void *arg)
+{
+    slow_store *self = arg;
+    while (!self->counts.flushes && !self->over)
+        zclock_sleep(1);
+    help_store_wedge(self->store, 0, false);
+    return NULL;
+}
+
+static void open_slow(slow_store *slow, const weir_bus_options *options)
+{
+    *slow = (slow_store){.store = NULL};
+    slow->store = help_store_new(true, &slow->counts);
+    open_hub(options, slow->store);
+    store_move();
+    write_record(slow->store, 0, 1);
+    wait_until(help_store_last(slow->store, 0) == 1);
+    help_store_wedge(slow->store, 0, true);
+    write_record(slow->store, 0, 2);
+}
+
+static void a_fence_waits_for_what_an_earlier_start_gave_to_the_store(void **state)
+{
+    (void)state;
+    weir_report report = {0};
+    weir_bus_options options = options_of_two();
+    weir_bus_shards *shards;
+    slow_store slow;
+    pthread_t thread;
+    weir_fence *list;
+    size_t count;
+    open_slow(&slow, &options);
+    assert_int_equal(pthread_create(&thread, NULL, store_when_flushed, &slow), 0);
+    assert_int_equal(new_shards(&shards, &report), WEIR_OK);
+    slow.over = true;
+    pthread_join(thread, NULL);
+    assert_int_equal(weir_bus_shards_start(shards, &report), WEIR_OK);
+    open_feed();
+    send_blocks(2);
+    assert_int_equal(slow.store->class->fences(slow.store, &list, &count, NULL), WEIR_OK);
+    assert_int_equal(count, 1);
+    assert_true(list[0].from == 0 && list[0].to == 1);
+    assert_int_equal(list[0].last_offset, 2);
+    free(list);
+    assert_int_equal(weir_bus_shards_go_on(shards, &report), WEIR_OK);
+    assert_int_equal(count_moves(), 0);
+    stop(&b.in);
+    assert_int_equal(weir_bus_shards_destroy(&shards), WEIR_OK);
+    weir_hub_destroy(&b.hub);
+    slow.store->class->close(&slow.store);
+}
+
+static void a_start_fails_while_the_store_does_not_store_that(void **state)
+{
+    (void)state;
+    weir_report report = {0};
+    weir_bus_options options = options_of_two();
+    weir_bus_shards *shards;
+    slow_store slow;
+    options.flush_timeout_us = 20000;
+    open_slow(&slow, &options);
+    assert_int_equal(new_shards(&shards, &report), WEIR_ETIMEOUT);
+    assert_int_equal(slow.counts.flushes, 1);
+    assert_int_equal(weir_bus_shards_destroy(&shards), WEIR_OK);
+    weir_hub_destroy(&b.hub);
+    slow.store->class->close(&slow.store);
+}
+
+/* --- Vitals ------------------------------------------------------------------------ */
+
+/*  Looks at all that vitals tell: at freed memory, if a part is left that is no more. */
+static uint64_t look_at_all(member *m)
+{
+    uint64_t counts[WEIR_COUNTS];
+    weir_wait waits[WEIR_WAITS_MAX];
+    weir_vitals_counts(&m->vitals, counts);
+    weir_vitals_step_us(&m->vitals);
+    assert_int_equal(weir_vitals_waits(&m->vitals, waits), 0);
+    assert_int_equal(weir_vitals_open(&m->vitals), 0);
+    assert_int_equal(weir_vitals_entered(&m->vitals), counts[WEIR_COUNT_IN]);
+    return counts[WEIR_COUNT_DONE];
+}
+
+static void the_sums_of_a_bus_outlive_its_hub_and_its_restarts(void **state)
+{
+    (void)state;
+    open_bus(3);
+    send_blocks(10);
+    stop(&b.in);
+    stop(&b.node);
+    assert_int_equal(look_at_all(&b.node), 10);
+    weir_vitals_recall(&b.node.vitals);
+    sem_init(&b.node.ended, 0, 0);
+    open_member(&b.node, weir_bus_node, &b.bus);
+    start(&b.node);
+    open_feed();
+    send_blocks(5);
+    assert_int_equal(count_of(&b.node, WEIR_COUNT_DONE), 15);
+    close_bus();
+    assert_int_equal(look_at_all(&b.node), 15);
+}
+
+static void a_bus_without_a_hub_makes_one_that_nobody_looks_at_later(void **state)
+{
+    (void)state;
+    weir_options_copy(weir_bus_node_options, &b.bus, &weir_bus_node_defaults,
+                      sizeof b.bus);
+    b.bus.bus.shards = 2;
+    b.bus.bus.store = WEIR_BUS_DISK;
+    b.bus.bus.path = strdup(b.folder);
+    fill_node(&b.node, &b.bus.node, "events");
+    open_member(&b.node, weir_bus_node, &b.bus);
+    start(&b.node);
+    assert_int_equal(b.node.vitals.state, WEIR_STATE_RUNNING);
+    stop(&b.node);
+    assert_int_equal(look_at_all(&b.node), 0);
+    weir_options_free(weir_bus_node_options, &b.bus);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +597,24 @@ int main(void)
                                         remove_folder),
         cmocka_unit_test_setup_teardown(a_fence_that_is_stored_is_not_stored_again,
                                         make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_move_is_forgotten_when_its_fence_is_stored,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(
+            moves_from_shards_without_records_are_forgotten_at_once, make_folder,
+            remove_folder),
+        cmocka_unit_test_setup_teardown(a_bus_without_store_knows_no_moves, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(
+            a_fence_waits_for_what_an_earlier_start_gave_to_the_store, make_folder,
+            remove_folder),
+        cmocka_unit_test_setup_teardown(a_start_fails_while_the_store_does_not_store_that,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(
+            the_sums_of_a_bus_outlive_its_hub_and_its_restarts, make_folder,
+            remove_folder),
+        cmocka_unit_test_setup_teardown(
+            a_bus_without_a_hub_makes_one_that_nobody_looks_at_later, make_folder,
+            remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -305,11 +305,11 @@ static void another_bus_or_a_lost_identity_is_refused(void **state)
     free(whole);
 }
 
-static int put_version_2(MDB_txn *txn, MDB_dbi table, void *arg)
+static int put_version_3(MDB_txn *txn, MDB_dbi table, void *arg)
 {
     MDB_val key = {.mv_size = 4, .mv_data = "weir"};
     weir_buffer head = {0};
-    weir_buffer_put(&head, "WEIRBUSG\0\0\0\2........", 20);
+    weir_buffer_put(&head, "WEIRBUSG\0\0\0\3................", 28);
     (void)arg;
     int rc = weir_bus_db_put(txn, table, &key, &head);
     weir_buffer_fini(&head);
@@ -322,7 +322,7 @@ static void another_version_is_refused(void **state)
     weir_bus_db *db;
     make_whole();
     assert_int_equal(weir_bus_db_open(&db, groups_path, false, NULL), WEIR_OK);
-    assert_int_equal(weir_bus_db_change(db, put_version_2, NULL, NULL), WEIR_OK);
+    assert_int_equal(weir_bus_db_change(db, put_version_3, NULL, NULL), WEIR_OK);
     weir_bus_db_close(&db);
     assert_refused(WEIR_EMALFORMED, groups_path, "another version of Weir");
 }

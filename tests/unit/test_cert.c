@@ -1,4 +1,5 @@
 /*  Certificates: our files and those of CZMQ are the same, and what is wrong is named. */
+#include "tests/unit/help_folder.h"
 #include "runtime/cert.h"
 #include "runtime/clock.h"
 #include "runtime/refusals.h"
@@ -13,29 +14,11 @@
 
 #define KEY "0?1#t?7o.m]FZ7rMs<FQ=1?GJi=sEM@%4{d:/qmp"
 
-static char folder[64];
-
 static const char *path_of(const char *file)
 {
     static char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/%s", folder, file);
     return path;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/weir-cert-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    zdir_t *dir = zdir_new(folder, NULL);
-    zdir_remove(dir, true);
-    zdir_destroy(&dir);
-    return 0;
 }
 
 static weir_err parse(weir_cert *cert, const char *text, weir_report *report)

@@ -308,6 +308,22 @@ static void another_shape_is_refused(void **state)
     assert_bad_m(&m);
 }
 
+static void a_cursor_that_is_moved_leaves_the_start_behind(void **state)
+{
+    (void)state;
+    weir_cursor from = {.nonce = 7, .first = 2}, to = {.nonce = 1};
+    weir_cursor_set(&from, 2, (weir_position){.a = 9});
+    weir_cursor_set(&to, 1, (weir_position){.a = 5}); // freed
+    weir_cursor_move(&to, &from);
+    assert_int_equal(to.nonce, 7);
+    assert_int_equal(to.first, 2);
+    assert_int_equal(weir_cursor_get(&to, 2).a, 9);
+    assert_int_equal(weir_cursor_get(&to, 1).a, 0);
+    assert_int_equal(from.nonce + from.count, 0);
+    assert_null(from.marks);
+    weir_cursor_fini(&to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +339,7 @@ int main(void)
         cmocka_unit_test(shards_out_of_order_are_refused),
         cmocka_unit_test(a_number_that_is_not_shortest_is_refused),
         cmocka_unit_test(another_shape_is_refused),
+        cmocka_unit_test(a_cursor_that_is_moved_leaves_the_start_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

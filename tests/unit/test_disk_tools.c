@@ -226,8 +226,8 @@ static content read_store(const char *path)
 {
     content self = {0};
     char current[WEIR_DISK_FOLDER_MAX];
-    const weir_disk_visitor visitor = {take_block, take_gap, take_lost,
-                                       take_fence, &self,    true};
+    const weir_disk_visitor visitor = {take_block, take_gap, take_lost, take_fence,
+                                       &self,      true,     NULL};
     assert_int_equal(weir_disk_current(current, path, NULL), WEIR_OK);
     assert_int_equal(weir_disk_walk(current, &visitor, NULL), WEIR_OK);
     return self;
@@ -483,7 +483,7 @@ static void make_env(bool with_meta)
     MDB_txn *txn;
     MDB_dbi meta;
     char inner[128];
-    MDB_val key = {7, "version"}, value = {4, "\0\0\0\2"};
+    MDB_val key = {7, "version"}, value = {4, "\0\0\0\3"};
     snprintf(inner, sizeof inner, "%s/0000001", store);
     mkdir(store, 0700);
     mkdir(inner, 0700);
@@ -506,7 +506,7 @@ static void another_version_is_told(void **state)
     make_env(true);
     assert_int_equal(verify(store), WEIR_EMALFORMED);
     assert_int_equal(found.count, 1);
-    assert_true(was_told(WEIR_DISK_NO_SHARD, "has version 2, this weir reads version 1"));
+    assert_true(was_told(WEIR_DISK_NO_SHARD, "has version 3, this weir reads version 2"));
 }
 
 static void a_foreign_environment_is_told(void **state)
@@ -609,6 +609,37 @@ static void trim_by_age_may_take_all(void **state)
     content is = read_store(store);
     assert_int_equal(is.good, 0);
     assert_int_equal(is.trimmed, SHARDS * last_offset);
+}
+
+static void put_fence(weir_disk_fill *fill, weir_disk_key to, weir_disk_key from)
+{
+    uint8_t key[WEIR_DISK_KEY_SIZE], value[WEIR_DISK_KEY_SIZE];
+    weir_disk_key_pack(&to, key);
+    weir_disk_key_pack(&from, value);
+    assert_int_equal(weir_disk_fill_fence(fill, key, value, NULL), WEIR_OK);
+}
+
+/*  Of each shard the offsets from 109 on stay. Shard 5 waits for nothing that is left,
+   but only once shard 1 does not either.                                              */
+static void trim_takes_fences_with_what_they_wait_for(void **state)
+{
+    (void)state;
+    weir_disk_fill *fill;
+    assert_int_equal(weir_disk_fill_open(&fill, store, 1 << 20, NULL), WEIR_OK);
+    for (uint32_t shard = 0; shard < SHARDS; shard++)
+        for (int i = 0; i < BLOCKS; i++)
+            put_block(fill, shard, (uint64_t)i * RECORDS + 1, 10);
+    put_fence(fill, (weir_disk_key){1, 1}, (weir_disk_key){0, 108});
+    put_fence(fill, (weir_disk_key){5, 1}, (weir_disk_key){1, 60});
+    put_fence(fill, (weir_disk_key){6, 1}, (weir_disk_key){1, 109});
+    for (uint32_t shard = 10; shard < 300; shard++)
+        put_fence(fill, (weir_disk_key){shard, 1}, (weir_disk_key){1, 10});
+    put_fence(fill, (weir_disk_key){300, 1}, (weir_disk_key){0, 120});
+    assert_int_equal(weir_disk_fill_close(fill, NULL), WEIR_OK);
+    weir_disk_fill_destroy(&fill);
+    assert_int_equal(read_store(store).fences, 294);
+    trim(WEIR_FOREVER, WEIR_FOREVER, 10);
+    assert_int_equal(read_store(store).fences, 2);
 }
 
 static void trim_has_many_transactions_for_many_blocks(void **state)
@@ -745,6 +776,7 @@ int main(void)
         TEST(the_bus_stays_who_it_is),
         TEST(trim_keeps_the_bound_and_less_than_a_block_more),
         TEST(trim_by_age_may_take_all),
+        TEST(trim_takes_fences_with_what_they_wait_for),
         TEST(trim_has_many_transactions_for_many_blocks),
         TEST(trim_refuses_what_it_must_not_touch),
         TEST(gaps_are_listed),

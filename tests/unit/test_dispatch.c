@@ -412,6 +412,66 @@ static void no_answer_in_time_is_a_failure_and_a_late_one_counts_once(void **sta
     stop(self);
 }
 
+static uint32_t under_way(const bench *self)
+{
+    weir_dispatch_stats stats;
+    weir_dispatch_look(self->dispatch, &stats);
+    return stats.batches;
+}
+
+/*  As much as comes until then, four batches at a time, as a batcher has it.          */
+static void load_until(bench *self, int64_t until_us)
+{
+    while (self->now_us < until_us) {
+        self->now_us += MS;
+        if (under_way(self) < 4) send_batch(self, 1);
+        int64_t due = weir_dispatch_deadline(self->dispatch);
+        if (due >= 0 && due <= self->now_us) step(self);
+    }
+}
+
+static void set_away(bench *self, bool silent, bool away)
+{
+    if (silent)
+        help_store_wedge(self->store, 0, away);
+    else
+        help_store_fail(self->store, 0, away ? -1 : 0, WEIR_STORE_RETRY, "no connection");
+}
+
+/*  With errors, and without answers.                                                  */
+static void a_store_that_is_away_for_a_minute_gets_all_when_it_is_back(void **state)
+{
+    (void)state;
+    for (int silent = 0; silent < 2; silent++) {
+        bench *self = start((weir_retry_config)WEIR_RETRY_DEFAULTS);
+        load_until(self, self->now_us + 100 * MS);
+        uint64_t before = self->next - 1;
+        assert_safe_in_order(self, before);
+        uint32_t writes = self->writes;
+        set_away(self, silent, true);
+        load_until(self, self->now_us + 60000 * MS);
+        assert_safe_in_order(self, before);
+        assert_int_equal(under_way(self), 4);
+        assert_in_range(self->writes - writes, 4, 4 * 12); // waits have grown
+        set_away(self, silent, false);
+        int64_t back_us = self->now_us;
+        while (self->safe_count == before) {
+            weir_dispatch_read(self->dispatch, self->now_us);
+            if (self->safe_count == before) step(self);
+        }
+        assert_in_range(self->now_us - back_us, 0, 30000 * MS * 5 / 4);
+        load_until(self, self->now_us + 100 * MS);
+        while (under_way(self))
+            step(self);
+        assert_safe_in_order(self, self->next - 1);
+        assert_in_range(self->safe_count, before + 50, 4096);
+        assert_int_equal(self->dead_count, 0);
+        assert_int_equal(self->ended, self->safe_count);
+        assert_int_equal(help_store_last(self->store, 0), self->safe_count);
+        stop(self);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -428,6 +488,7 @@ int main(void)
         cmocka_unit_test(a_refused_record_is_dead_and_the_others_are_safe_in_order),
         cmocka_unit_test(behind_a_fatal_failure_nothing_is_settled),
         cmocka_unit_test(no_answer_in_time_is_a_failure_and_a_late_one_counts_once),
+        cmocka_unit_test(a_store_that_is_away_for_a_minute_gets_all_when_it_is_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

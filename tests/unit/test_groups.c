@@ -1,84 +1,5 @@
-#include "actors/cursor.h"
-#include "tests/unit/help_groups.h"
-#include <stdio.h>
-#include <sys/eventfd.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static help_groups bench;
-static weir_group_config config;
-
-static int begin(void **state)
-{
-    (void)state;
-    help_groups_begin(&bench, false);
-    config = weir_group_defaults;
-    config.member_timeout_us = WEIR_NONE;
-    return 0;
-}
-
-/*  After a failure members may be left.                                            */
-static weir_member_of *joined[16];
-
-static int end(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < 16; i++)
-        weir_groups_leave(bench.groups, &joined[i]);
-    help_groups_end(&bench);
-    return 0;
-}
-
-static weir_member_of *keep(weir_member_of *member)
-{
-    size_t i = 0;
-    while (joined[i])
-        i++;
-    return joined[i] = member;
-}
-
-static weir_member_of *join_with(weir_screen *screen, int wake_fd)
-{
-    weir_member_of *member;
-    weir_err err =
-        weir_groups_join(bench.groups, "g", "m", &config, screen, wake_fd, &member, NULL);
-    assert_int_equal(err, WEIR_OK);
-    return keep(member);
-}
-
-static weir_member_of *join(const char *group)
-{
-    return keep(help_groups_join(&bench, group, &config));
-}
-
-static void leave(weir_member_of **member)
-{
-    for (size_t i = 0; i < 16; i++)
-        if (joined[i] == *member) joined[i] = NULL;
-    weir_groups_leave(bench.groups, member);
-    assert_null(*member);
-}
-
-static void put(const char *keys) // one record a letter; '-': without a key
-{
-    for (; *keys; keys++)
-        help_groups_put(&bench, 0, *keys == '-' ? NULL : (char[]){*keys, 0}, 1);
-}
-
-static void ack(weir_member_of *member, uint64_t offset)
-{
-    assert_int_equal(help_groups_ack(&bench, member, 0, offset), WEIR_OK);
-}
-
-static void nack(weir_member_of *member, uint64_t offset)
-{
-    assert_int_equal(help_groups_nack(&bench, member, 0, offset), WEIR_OK);
-}
-
-static uint64_t commit(const char *group)
-{
-    return help_groups_look(&bench, group, 0).commit.a;
-}
+/*  Consumer groups: acks, members, failures, screens.                              */
+#include "tests/unit/help_members.h"
 
 /*  The keys a, b, c have three vnodes.                                             */
 static void keys_have_vnodes_of_their_own(void **state)
@@ -171,21 +92,36 @@ static void no_more_than_the_window_is_out(void **state)
     leave(&m);
 }
 
-/* --- Members ----------------------------------------------------------------------- */
-
-static size_t drain(weir_member_of *member, uint64_t *offsets, uint32_t *shards)
+/*  Nothing is durable before they are settled, and then all of it is at once.      */
+static void several_answers_may_share_a_commit(void **state)
 {
-    size_t count = 0;
-    for (;;) {
-        uint32_t shard = 0;
-        const uint64_t *got = help_groups_fetch(&bench, member, 1000, &shard);
-        if (!*got) return count;
-        for (; *got; got++) {
-            shards[count] = shard;
-            offsets[count++] = *got;
-        }
-    }
+    (void)state;
+    config.max_deliver = 1;
+    put("aabbc");
+    weir_member_of *m = join("g");
+    help_expect(&bench, m, 1, 2, 3, 4, 5);
+    unsigned before = help_groups_gate(false);
+    weir_position at[] = {{0, 0}, {1, 0}, {2, 0}, {3, 0}, {5, 0}};
+    for (int i = 1; i < 4; i++)
+        assert_int_equal(weir_groups_ack_soon(bench.groups, m, 0, at[i], false, NULL),
+                         WEIR_OK);
+    assert_int_equal(
+        weir_groups_ack_soon(bench.groups, m, 0, (weir_position){9, 0}, false, NULL),
+        WEIR_EREFUSED);
+    assert_int_equal(weir_groups_nack_soon(bench.groups, m, 0, at[4], -1, "no", NULL),
+                     WEIR_OK);
+    assert_int_equal(help_groups_gate(false), before);
+    assert_int_equal(help_groups_letters(&bench, ""), 0);
+    assert_int_equal(weir_groups_settle(bench.groups, m, NULL), WEIR_OK);
+    assert_int_equal(help_groups_gate(false), before + 1);
+    assert_int_equal(help_groups_told("g", 0), 3);
+    assert_int_equal(help_groups_letters(&bench, ""), 1);
+    assert_int_equal(weir_groups_settle(bench.groups, m, NULL), WEIR_OK); // nothing to do
+    assert_int_equal(help_groups_gate(false), before + 1);
+    leave(&m);
 }
+
+/* --- Members ----------------------------------------------------------------------- */
 
 static void shards_are_shared_evenly_and_stay(void **state)
 {
@@ -389,6 +325,60 @@ static void after_max_deliver_a_record_is_a_dead_letter(void **state)
     assert_int_equal(commit("g"), 1);
     help_expect(&bench, m, 2);
     leave(&m);
+}
+
+static void count_buried(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+/*  Not before they are durable; and never once it has left.                        */
+static void a_member_hears_of_its_dead_letters(void **state)
+{
+    (void)state;
+    unsigned buried = 0, others = 0;
+    config.max_deliver = 1;
+    config.buried = count_buried;
+    config.arg = &others;
+    put("aab");
+    help_groups_put(&bench, 1, "a", 1);
+    weir_member_of *other = join("g");
+    config.arg = &buried;
+    weir_member_of *m = join("g"); // has shard 1
+    help_expect(&bench, m, 1);
+    assert_int_equal(help_groups_nack(&bench, m, 1, 1), WEIR_OK);
+    assert_true(buried == 1 && others == 0);
+    leave(&m);
+    help_expect(&bench, other, 1, 2, 3);
+    nack(other, 3);
+    assert_int_equal(others, 1);
+    weir_group_look look = help_groups_look(&bench, "g", 0);
+    assert_true(look.dead == 1 && look.commit.a == 0);
+    assert_int_equal(help_groups_look(&bench, "g", 1).dead, 1);
+    leave(&other);
+}
+
+static void who_has_left_hears_of_no_dead_letter(void **state)
+{
+    (void)state;
+    unsigned buried = 0;
+    config.max_deliver = 1;
+    config.buried = count_buried;
+    config.arg = &buried;
+    put("ab");
+    assert_int_equal(mkdir(bench.dead_path, 0700), 0);
+    weir_member_of *m = join("g");
+    config.buried = NULL;
+    weir_member_of *other = join("g");
+    help_expect(&bench, m, 1, 2);
+    assert_int_equal(help_groups_nack(&bench, m, 0, 1), WEIR_ESYS);
+    leave(&m);
+    assert_int_equal(rmdir(bench.dead_path), 0);
+    weir_clock_advance(help_s);
+    weir_groups_tick(bench.groups, weir_clock_now_us());
+    assert_int_equal(help_groups_look(&bench, "g", 0).dead, 1);
+    assert_int_equal(buried, 0);
+    leave(&other);
 }
 
 static void five_nacks_take_less_than_two_seconds(void **state)
@@ -650,365 +640,6 @@ static void a_delivery_ends_where_its_runs_would_be_too_many(void **state)
     weir_screen_destroy(&screen);
 }
 
-/* --- Positions --------------------------------------------------------------------- */
-
-static weir_err set(const char *group, int where)
-{
-    weir_group_config to = {.start = where, .start_ms = 3000};
-    return weir_groups_set(bench.groups, group, &to, NULL);
-}
-
-static void a_new_group_begins_where_it_is_told(void **state)
-{
-    (void)state;
-    for (int i = 1; i <= 4; i++) {
-        help_store_arrive(bench.store, i * 1000);
-        put("a");
-    }
-    help_store_remove(bench.store, 0, 1, 1, false);
-    weir_member_of *m = join("start");
-    help_expect(&bench, m, 2, 3, 4);
-    assert_int_equal(help_groups_look(&bench, "start", 0).start.a, 1);
-    assert_int_equal(help_groups_look(&bench, "start", 0).shed, 0);
-    leave(&m);
-    config.start = WEIR_GROUP_END;
-    m = join("end");
-    help_expect_none(&bench, m);
-    leave(&m);
-    config.start = WEIR_GROUP_TIME;
-    config.start_ms = 2500;
-    m = join("time");
-    help_expect(&bench, m, 3, 4);
-    leave(&m);
-    config.start = WEIR_GROUP_START; // it exists: start does not count
-    m = join("end");
-    help_expect_none(&bench, m);
-    leave(&m);
-}
-
-static void a_cursor_is_a_place_to_begin(void **state)
-{
-    (void)state;
-    weir_report report = {0};
-    weir_buffer text = {0};
-    weir_member_of *m;
-    put("abc");
-    help_groups_put(&bench, 1, "a", 1);
-    weir_cursor cursor = {.nonce = weir_bus_state_nonce(bench.state)};
-    weir_cursor_set(&cursor, 0, (weir_position){2, 0});
-    weir_cursor_put(&cursor, &text);
-    weir_buffer_put_byte(&text, 0);
-    config.start = WEIR_GROUP_CURSOR;
-    config.start_cursor = (const char *)text.data;
-    m = join("g");
-    uint64_t offsets[4];
-    uint32_t shards[4];
-    assert_int_equal(drain(m, offsets, shards), 2);
-    assert_int_equal(offsets[0] + offsets[1], 3 + 1);
-    leave(&m);
-    config.start_cursor = "w1nonsense";
-    weir_err err =
-        weir_groups_join(bench.groups, "h", "m", &config, NULL, -1, &m, &report);
-    assert_int_equal(err, WEIR_EINVAL);
-    assert_non_null(strstr(report.text, "bad_cursor"));
-    assert_null(m);
-    weir_cursor_fini(&cursor);
-    weir_buffer_fini(&text);
-}
-
-static void setting_a_position_makes_void_what_is_held(void **state)
-{
-    (void)state;
-    for (int i = 1; i <= 4; i++) {
-        help_store_arrive(bench.store, i * 1000);
-        put("a");
-    }
-    weir_member_of *m = join("g");
-    help_expect(&bench, m, 1, 2, 3, 4);
-    ack(m, 1);
-    assert_int_equal(set("g", WEIR_GROUP_TIME), WEIR_OK);
-    assert_int_equal(help_groups_told("g", 0), 2);
-    assert_int_equal(help_groups_ack(&bench, m, 0, 2), WEIR_EREFUSED);
-    assert_int_equal(help_groups_ack(&bench, m, 0, 4), WEIR_EREFUSED);
-    weir_group_look look = help_groups_look(&bench, "g", 0);
-    assert_true(look.start.a == 2 && look.commit.a == 2 && look.lag == 2);
-    help_expect(&bench, m, 3, 4);
-    assert_int_equal(set("g", WEIR_GROUP_END), WEIR_OK);
-    help_expect_none(&bench, m);
-    assert_int_equal(help_groups_ack(&bench, m, 0, 3), WEIR_EREFUSED);
-    assert_int_equal(set("g", WEIR_GROUP_START), WEIR_OK);
-    help_expect(&bench, m, 1, 2, 3, 4);
-    assert_int_equal(set("nobody", WEIR_GROUP_START), WEIR_ENOTFOUND);
-    leave(&m);
-    help_groups_restart(&bench);
-    assert_int_equal(commit("g"), 0);
-}
-
-static void a_group_without_members_can_be_removed(void **state)
-{
-    (void)state;
-    put("ab");
-    config.member_timeout_us = help_s;
-    weir_member_of *m = join("g");
-    help_expect(&bench, m, 1, 2);
-    ack(m, 1);
-    assert_int_equal(weir_groups_remove(bench.groups, "g", NULL), WEIR_EREFUSED);
-    weir_clock_advance(help_s);
-    weir_groups_tick(bench.groups, weir_clock_now_us());
-    assert_int_equal(weir_groups_remove(bench.groups, "g", NULL), WEIR_OK);
-    assert_int_equal(weir_groups_remove(bench.groups, "g", NULL), WEIR_ENOTFOUND);
-    assert_int_equal(help_groups_told("g", 0), UINT64_MAX);
-    weir_delivered delivered; // a silent member finds it gone
-    int64_t deadline_us;
-    assert_int_equal(weir_groups_fetch(bench.groups, m, 1, 1, &delivered, &deadline_us),
-                     WEIR_ENOTFOUND);
-    assert_int_equal(help_groups_ack(&bench, m, 0, 2), WEIR_EREFUSED);
-    leave(&m);
-    help_groups_restart(&bench);
-    m = join("g"); // new again
-    help_expect(&bench, m, 1, 2);
-    leave(&m);
-}
-
-static void commits_and_failures_survive_a_restart(void **state)
-{
-    (void)state;
-    config.max_deliver = 3;
-    put("abab");
-    weir_member_of *m = join("g");
-    help_expect(&bench, m, 1, 2, 3, 4);
-    ack(m, 1);
-    ack(m, 3);
-    nack(m, 2);
-    weir_clock_advance(help_s);
-    help_expect(&bench, m, 2);
-    nack(m, 2);
-    leave(&m);
-    help_groups_restart(&bench);
-    assert_int_equal(help_groups_told("g", 0), 1);
-    m = join("g");
-    help_expect(&bench, m, 2); // it has failed before: alone, and its vnode waits
-    help_expect(&bench, m, 3); // the ack was behind the commit
-    help_expect_none(&bench, m);
-    nack(m, 2); // the third time
-    assert_int_equal(help_groups_letters(&bench, "\"attempts\":3"), 1);
-    help_expect(&bench, m, 4);
-    leave(&m);
-}
-
-static void a_group_of_an_empty_bus_is_known_after_a_restart(void **state)
-{
-    (void)state;
-    config.start = WEIR_GROUP_END;
-    weir_member_of *m = join("g");
-    leave(&m);
-    help_groups_restart(&bench);
-    put("a");
-    help_groups_put(&bench, 1, "a", 1);
-    m = join("g");
-    uint64_t offsets[4];
-    uint32_t shards[4];
-    assert_int_equal(drain(m, offsets, shards), 2);
-    leave(&m);
-}
-
-static bool is_readable(int fd)
-{
-    eventfd_t value;
-    return eventfd_read(fd, &value) == 0;
-}
-
-/* --- The store --------------------------------------------------------------------- */
-
-static void a_fence_waits_for_the_other_shard_s_commit(void **state)
-{
-    (void)state;
-    help_groups_put(&bench, 0, "a", 3);
-    help_groups_put(&bench, 1, "b", 1);
-    help_groups_put(&bench, 1, "a", 2); // moved from 0
-    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
-    int fd = eventfd(0, EFD_NONBLOCK);
-    weir_member_of *a = join("g"), *b = join_with(NULL, fd);
-    help_expect(&bench, a, 1, 2, 3);
-    help_expect(&bench, b, 1);
-    help_expect_none(&bench, b);
-    assert_int_equal(help_groups_ack_up_to(&bench, a, 0, 2), WEIR_OK);
-    help_expect_none(&bench, b);
-    is_readable(fd); // was
-    ack(a, 3);
-    assert_true(is_readable(fd));
-    help_expect(&bench, b, 2, 3);
-    leave(&a);
-    leave(&b);
-    close(fd);
-}
-
-/*  The first record behind the fence is removed, and what it waits for is left out. */
-static void a_fence_holds_what_comes_behind_its_first_record(void **state)
-{
-    (void)state;
-    weir_screen *screen;
-    weir_screen_config keeps = {(char *)"$key == 'b'", WEIR_ACTION_DROP,
-                                WEIR_UNKNOWN_DEAD};
-    assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
-    help_groups_put(&bench, 0, "a", 3);
-    help_groups_put(&bench, 1, "b", 3);
-    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
-    help_store_remove(bench.store, 1, 1, 2, false);
-    config.start = WEIR_GROUP_CURSOR; // before what was removed
-    weir_buffer text = {0};
-    weir_cursor cursor = {.nonce = weir_bus_state_nonce(bench.state)};
-    weir_cursor_set(&cursor, 1, (weir_position){0, 0});
-    weir_cursor_put(&cursor, &text);
-    weir_buffer_put_byte(&text, 0);
-    config.start_cursor = (const char *)text.data;
-    weir_member_of *m = join_with(screen, -1), *n = join_with(screen, -1);
-    help_expect_none(&bench, n);
-    help_expect_none(&bench, m); // all is left out, and stored without haste
-    help_expect_none(&bench, n);
-    help_expect(&bench, n, 3); // but with haste for what waits
-    leave(&m);
-    leave(&n);
-    weir_screen_destroy(&screen);
-    weir_cursor_fini(&cursor);
-    weir_buffer_fini(&text);
-}
-
-static void what_is_removed_unread_is_shed(void **state)
-{
-    (void)state;
-    config.window = 3;
-    put("abcabcabca");
-    weir_member_of *m = join("g");
-    help_expect(&bench, m, 1, 2, 3);
-    ack(m, 1);
-    help_store_remove(bench.store, 0, 1, 6, false); // 2 and 3 are out
-    help_store_remove(bench.store, 0, 8, 8, true);  // damage is passed, too
-    help_expect(&bench, m, 7);                      // the window has room for one
-    weir_group_look look = help_groups_look(&bench, "g", 0);
-    assert_true(look.commit.a == 1 && look.shed == 0 && look.done == 1 && look.lag == 9);
-    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 3), WEIR_OK);
-    look = help_groups_look(&bench, "g", 0);
-    assert_true(look.commit.a == 6 && look.shed == 3 && look.done == 3 && look.lag == 4);
-    ack(m, 7);
-    help_expect(&bench, m, 9, 10);
-    look = help_groups_look(&bench, "g", 0);
-    assert_true(look.commit.a == 8 && look.shed == 4 && look.lag == 2);
-    leave(&m);
-    help_groups_restart(&bench);
-    look = help_groups_look(&bench, "g", 0);
-    assert_true(look.commit.a == 8 && look.shed == 4 && look.done == 4);
-}
-
-static void what_is_removed_is_shed_without_a_member_too(void **state)
-{
-    (void)state;
-    put("abcabc");
-    weir_member_of *m = join("g");
-    help_groups_fetch(&bench, m, 1, NULL);
-    ack(m, 1);
-    leave(&m);
-    help_groups_restart(&bench);
-    help_store_remove(bench.store, 0, 1, 4, false);
-    weir_group_look look = help_groups_look(&bench, "g", 0);
-    assert_true(look.commit.a == 4 && look.shed == 3 && look.done == 1 && look.lag == 2);
-    m = join("g");
-    help_expect(&bench, m, 5, 6);
-    leave(&m);
-    help_groups_restart(&bench);
-    assert_int_equal(help_groups_look(&bench, "g", 0).shed, 3);
-}
-
-/*  Much is done behind a record that is not: that takes no room, and loses no count. */
-static void what_is_shed_behind_a_held_record_counts_when_the_commit_comes(void **state)
-{
-    (void)state;
-    config.window = 10;
-    weir_member_of *m = join("g");
-    help_groups_put(&bench, 0, NULL, 1);
-    help_expect(&bench, m, 1);
-    for (uint64_t first = 2; first < 2000; first += 3) {
-        help_groups_put(&bench, 0, NULL, 3);
-        help_store_remove(bench.store, 0, first + 1, first + 1, false);
-        help_expect(&bench, m, first, first + 2);
-        ack(m, first);
-        ack(m, first + 2);
-    }
-    assert_int_equal(commit("g"), 0);
-    ack(m, 1);
-    weir_group_look look = help_groups_look(&bench, "g", 0);
-    assert_true(look.commit.a == 1999 && look.shed == 666 && look.done == 1333);
-    leave(&m);
-}
-
-static void a_shard_that_cannot_be_read_is_tried_again(void **state)
-{
-    (void)state;
-    weir_delivered delivered;
-    int64_t deadline_us;
-    put("a");
-    help_groups_put(&bench, 1, "a", 1);
-    weir_member_of *m = join("g");
-    help_store_fail_reads(bench.store, 0, "broken");
-    help_expect(&bench, m, 1); // of shard 1
-    weir_groups_fetch(bench.groups, m, 10, 1 << 20, &delivered, &deadline_us);
-    assert_null(delivered.block);
-    assert_true(deadline_us > weir_clock_now_us());
-    help_store_fail_reads(bench.store, 0, NULL);
-    weir_clock_advance(help_s);
-    help_expect(&bench, m, 1);
-    leave(&m);
-}
-
-static void the_wake_fd_says_when_to_fetch(void **state)
-{
-    (void)state;
-    weir_member_of *m;
-    int fd = eventfd(0, EFD_NONBLOCK);
-    m = join_with(NULL, fd);
-    put("a");
-    assert_true(is_readable(fd)); // stored
-    help_store_hang(bench.store, 0, true);
-    help_expect_none(&bench, m); // it does not wait for the store
-    assert_false(is_readable(fd));
-    help_store_hang(bench.store, 0, false);
-    assert_true(is_readable(fd)); // answered
-    help_expect(&bench, m, 1);
-    help_expect_none(&bench, m);
-    help_store_hang(bench.store, 0, true);
-    help_expect_none(&bench, m);
-    help_store_hang(bench.store, 0, false);
-    assert_false(is_readable(fd)); // an empty answer is no reason
-    help_store_hang(bench.store, 0, true);
-    help_expect_none(&bench, m);
-    help_expect_none(&bench, m); // what it was called for may have come since the read
-    help_store_hang(bench.store, 0, false);
-    assert_true(is_readable(fd));
-    help_expect_none(&bench, m);
-    assert_false(is_readable(fd));
-    ack(m, 1);
-    assert_true(is_readable(fd)); // room
-    leave(&m);
-    close(fd);
-}
-
-static void what_is_answered_too_late_is_thrown_away(void **state)
-{
-    (void)state;
-    put("a");
-    weir_member_of *m = join("g");
-    help_store_hang(bench.store, 0, true);
-    help_expect_none(&bench, m);
-    leave(&m);
-    help_groups_restart(&bench); // groups are gone while a read is under way
-    help_store_hang(bench.store, 0, false);
-    m = join("g");
-    help_expect(&bench, m, 1);
-    leave(&m);
-}
-
-#define test(name) cmocka_unit_test_setup_teardown(name, begin, end)
-
 int main(void)
 {
     weir_clock_go_virtual(1000000);
@@ -1019,6 +650,7 @@ int main(void)
         test(one_ack_can_be_for_all_up_to_it),
         test(an_ack_up_to_leaves_what_was_delivered_since),
         test(no_more_than_the_window_is_out),
+        test(several_answers_may_share_a_commit),
         test(shards_are_shared_evenly_and_stay),
         test(a_member_may_come_for_more_shards),
         test(a_dead_member_s_records_reach_another),
@@ -1029,6 +661,8 @@ int main(void)
         test(a_keyless_record_holds_up_nobody),
         test(counts_of_recalled_records_stay),
         test(after_max_deliver_a_record_is_a_dead_letter),
+        test(a_member_hears_of_its_dead_letters),
+        test(who_has_left_hears_of_no_dead_letter),
         test(five_nacks_take_less_than_two_seconds),
         test(a_nack_may_say_when),
         test(without_an_ack_a_record_comes_again),
@@ -1041,20 +675,6 @@ int main(void)
         test(timestamps_are_filled_in),
         test(what_is_delivered_says_where_it_lies),
         test(a_delivery_ends_where_its_runs_would_be_too_many),
-        test(a_new_group_begins_where_it_is_told),
-        test(a_cursor_is_a_place_to_begin),
-        test(setting_a_position_makes_void_what_is_held),
-        test(a_group_without_members_can_be_removed),
-        test(commits_and_failures_survive_a_restart),
-        test(a_group_of_an_empty_bus_is_known_after_a_restart),
-        test(a_fence_waits_for_the_other_shard_s_commit),
-        test(a_fence_holds_what_comes_behind_its_first_record),
-        test(what_is_removed_unread_is_shed),
-        test(what_is_removed_is_shed_without_a_member_too),
-        test(what_is_shed_behind_a_held_record_counts_when_the_commit_comes),
-        test(a_shard_that_cannot_be_read_is_tried_again),
-        test(the_wake_fd_says_when_to_fetch),
-        test(what_is_answered_too_late_is_thrown_away),
     };
     return cmocka_run_group_tests_name("groups", tests, NULL, NULL);
 }

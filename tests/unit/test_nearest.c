@@ -1,4 +1,4 @@
-#include "lua/nearest.h"
+#include "runtime/nearest.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

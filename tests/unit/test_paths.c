@@ -1,3 +1,4 @@
+#include "tests/unit/help_folder.h"
 #include "actors/paths.h"
 #include "runtime/buffer.h"
 #include <fcntl.h>
@@ -7,23 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
-
-static char root[64];
-
-static int set_up(void **state)
-{
-    (void)state;
-    snprintf(root, sizeof root, "/tmp/test_paths.XXXXXX");
-    return mkdtemp(root) && chdir(root) == 0 ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    char command[256];
-    snprintf(command, sizeof command, "chmod -R u+rwx %s && rm -rf %s", root, root);
-    return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
-}
 
 static void make_file(const char *path)
 {
@@ -149,7 +133,7 @@ static void an_unreadable_folder_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define ROW(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define ROW(name) cmocka_unit_test_setup_teardown(name, enter_folder, leave_folder)
         ROW(files_are_sorted_and_come_once),
         ROW(folders_of_every_wildcard_are_watched),
         ROW(a_missing_folder_is_stood_for_by_the_one_above),

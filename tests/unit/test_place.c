@@ -136,6 +136,24 @@ static void what_is_written_anew_has_no_place(void **state)
     weir_block_destroy(&block);
 }
 
+/*  What was read from a bus elsewhere has both.                                */
+static void a_place_may_stand_beside_an_origin(void **state)
+{
+    (void)state;
+    weir_block *block = placed_block();
+    const weir_run runs[] = {
+        {.records = 4, .source = "in", .label = "ipc://x", .place = {7, 2, 11, 100, 3}},
+        {.records = 6, .source = "in", .label = "ipc://x", .place = {7, 2, 51, 200, 3}},
+    };
+    size_t count;
+    weir_block_set_places(block, runs, 2);
+    assert_int_equal(assert_places(block), PLACED);
+    assert_string_equal(weir_block_runs(block, &count)[1].label, "ipc://x");
+    weir_block_forget_places(&block);
+    assert_string_equal(weir_block_runs(block, &count)[1].source, "in");
+    assert_no_places(block);
+}
+
 static void places_are_forgotten_where_they_are_not_meant(void **state)
 {
     (void)state;
@@ -157,6 +175,7 @@ int main(void)
         cmocka_unit_test(slices_and_copies_keep_the_places_of_their_records),
         cmocka_unit_test(a_selection_knows_the_places_of_its_records),
         cmocka_unit_test(what_is_written_anew_has_no_place),
+        cmocka_unit_test(a_place_may_stand_beside_an_origin),
         cmocka_unit_test(places_are_forgotten_where_they_are_not_meant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,3 +1,4 @@
+#include "actors/late_reads.h"
 #include "actors/poll_lane.h"
 #include "actors/read_box.h"
 #include "tests/unit/help_poll.h"
@@ -241,7 +242,7 @@ static void an_error_is_told_and_the_place_kept(void **state)
     weir_cursor_fini(&request.cursor);
 }
 
-/*  Late answers are thrown away, and a shard that hangs has one read out, not many. */
+/*  A shard that hangs has one read out, not many.                                      */
 static void reads_that_hang_do_not_pile_up(void **state)
 {
     (void)state;
@@ -287,6 +288,67 @@ static void a_late_answer_serves_who_begins_there(void **state)
     help_store_hang(store, 0, false);
     request.timeout_us = patient().timeout_us;
     assert_int_equal(read_all(&request, NULL), 1);
+    weir_cursor_fini(&request.cursor);
+}
+
+/*  An actor that polls for others looks at what comes also while none of them waits.   */
+static void receive_late(unsigned reads)
+{
+    wait_for_reads(reads);
+    weir_read *beside = read_beside(0); // behind the one that hung
+    weir_read_destroy(&beside);
+    weir_poller_receive(poller);
+}
+
+static void a_late_answer_serves_the_next_poll_from_there(void **state)
+{
+    (void)state;
+    put_many(0, 0, 10);
+    weir_poll_request request = quick();
+    help_store_hang(store, 0, true);
+    weir_page page = poll_page(&request);
+    assert_int_equal(page.slow_count, 1);
+    go_on(&request, &page);
+    help_store_hang(store, 0, false);
+    receive_late(1);
+    put(0, 10);
+    help_store_hang(store, 0, true);
+    page = poll_page(&request);
+    assert_int_equal(page.count, 10);
+    go_on(&request, &page);
+    help_store_hang(store, 0, false);
+    request.timeout_us = patient().timeout_us;
+    assert_int_equal(read_all(&request, NULL), 1);
+    weir_cursor_fini(&request.cursor);
+}
+
+/*  Many clients that give up, each at another place: the last ones get on.             */
+static void late_answers_are_kept_for_few(void **state)
+{
+    (void)state;
+    enum { clients = WEIR_LATE_READS_MAX + 4 };
+    put_many(0, 0, 100);
+    weir_poll_request request = quick();
+    for (unsigned i = 1; i <= clients; i++) {
+        unsigned reads = counts.reads;
+        help_store_hang(store, 0, true);
+        weir_cursor_fini(&request.cursor);
+        weir_cursor_set(&request.cursor, 0, (weir_position){i, 0});
+        weir_page page = poll_page(&request);
+        assert_int_equal(page.slow_count, 1);
+        weir_page_fini(&page);
+        help_store_hang(store, 0, false);
+        receive_late(reads + 1);
+    }
+    help_store_hang(store, 0, true);
+    for (unsigned i = clients; i >= 1; i--) {
+        weir_cursor_fini(&request.cursor);
+        weir_cursor_set(&request.cursor, 0, (weir_position){i, 0});
+        weir_page page = poll_page(&request);
+        assert_int_equal(page.count, i > 4 ? 100 - i : 0);
+        weir_page_fini(&page);
+    }
+    help_store_hang(store, 0, false);
     weir_cursor_fini(&request.cursor);
 }
 
@@ -811,6 +873,8 @@ int main(void)
         BOTH(an_error_is_told_and_the_place_kept),
         BOTH(reads_that_hang_do_not_pile_up),
         BOTH(a_late_answer_serves_who_begins_there),
+        BOTH(a_late_answer_serves_the_next_poll_from_there),
+        BOTH(late_answers_are_kept_for_few),
         BOTH(a_late_answer_hides_nothing_newer),
         BOTH(an_answer_may_come_when_the_poller_is_gone),
         BOTH(several_polls_are_under_way_at_once),

@@ -102,6 +102,111 @@ static void a_fence_that_comes_during_the_poll_is_seen(void **state)
     weir_page_fini(&made_beside);
 }
 
+/*  Of the moves of put_moves () the first so many of shard 1 are trimmed: they are
+   passed, as far as no fence stands before them, and all else comes in order. */
+static void check_trimmed(uint64_t trimmed)
+{
+    put_moves();
+    help_store_remove(store, 1, 1, trimmed, false);
+    weir_poll_request request = patient();
+    weir_page page = poll_page(&request);
+    int next = (int)(trimmed < 20 ? trimmed : 20);
+    for (size_t i = 0; i < page.count; i++) {
+        assert_int_equal(number_of(&page.records[i]), next++);
+        if (next == 40 && trimmed > 20) next = (int)trimmed + 20;
+    }
+    assert_int_equal(next, 65);
+    assert_int_equal(page.count, 65 - trimmed);
+    assert_int_equal(page.gap_count, 1);
+    assert_int_equal(page.gaps[0].first, 1);
+    assert_int_equal(page.gaps[0].last, trimmed);
+    weir_page_fini(&page);
+}
+
+static void what_is_trimmed_before_a_fence_is_passed(void **state)
+{
+    (void)state;
+    check_trimmed(20);
+}
+
+static void what_is_trimmed_around_a_fence_is_passed(void **state)
+{
+    (void)state;
+    check_trimmed(30);
+}
+
+static void what_is_trimmed_to_the_end_is_passed(void **state)
+{
+    (void)state;
+    check_trimmed(45);
+}
+
+/*  Vnodes went from shard 2 to 1 and on to 0; of 1 nothing is left.                 */
+static void who_waits_for_a_trimmed_shard_waits_for_those_before_it(void **state)
+{
+    (void)state;
+    put_many(2, 0, 30);
+    put_many(1, 100, 10);
+    help_store_fence(store, &(weir_fence){2, 30, 1, 1});
+    put_many(0, 30, 10);
+    help_store_fence(store, &(weir_fence){1, 10, 0, 1});
+    help_store_remove(store, 1, 1, 10, false);
+    weir_poll_request request = patient();
+    request.limit = 7;
+    int next = 0;
+    for (bool more = true; more;) {
+        weir_page page = poll_page(&request);
+        for (size_t i = 0; i < page.count; i++)
+            assert_int_equal(number_of(&page.records[i]), next++);
+        more = page.more;
+        go_on(&request, &page);
+    }
+    assert_int_equal(next, 40);
+    weir_cursor_fini(&request.cursor);
+}
+
+static void ignore(weir_read *read)
+{
+    *(atomic_bool *)read->owner = true;
+}
+
+/*  What was asked of the store before is answered.                                  */
+static void wait_for_answers(void)
+{
+    atomic_bool done = false;
+    weir_read read = {.shard = SHARDS,
+                      .max_records = 1,
+                      .max_bytes = 1,
+                      .done = ignore,
+                      .owner = &done};
+    store->class->read(store, &read);
+    while (!done)
+        usleep(200);
+    weir_read_fini(&read);
+}
+
+/*  Shard 1 has been read when its records and their fence go, as retention does.     */
+static void a_fence_that_goes_during_the_poll_stands(void **state)
+{
+    (void)state;
+    put_moves();
+    weir_poll_request request = patient();
+    request.timeout_us = 10000000;
+    help_store_hang(store, 0, true);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, poll_beside, &request), 0);
+    wait_for_reads(2);
+    wait_for_answers();
+    help_store_remove(store, 1, 1, 20, false);
+    help_store_forget_fences(store);
+    help_store_hang(store, 0, false);
+    pthread_join(thread, NULL);
+    assert_int_equal(made_beside.count, 65);
+    for (int i = 0; i < 65; i++)
+        assert_int_equal(number_of(&made_beside.records[i]), i);
+    weir_page_fini(&made_beside);
+}
+
 /* --- Waiting -----------------------------------------------------------------------
  */
 
@@ -333,6 +438,51 @@ static void each_record_comes_once_whatever_happens(void **state)
     }
 }
 
+static size_t trim_at_random(void)
+{
+    help_stored stored;
+    size_t present = 0;
+    for (uint32_t shard = 0; shard < SHARDS; shard++) {
+        uint64_t last = help_store_last(store, shard);
+        uint64_t trimmed = last && below(3) ? below((uint32_t)last + 1) : 0;
+        if (trimmed) help_store_remove(store, shard, 1, trimmed, false);
+        for (uint64_t i = 1; help_store_look(store, shard, i, &stored); i++)
+            present += stored.state == HELP_PRESENT;
+    }
+    return present;
+}
+
+/*  Each record that is there comes once, in the order of its key, and none waits for what
+    is not there.                                                                   */
+static void what_is_trimmed_at_random_holds_nobody_up(void **state)
+{
+    const char *given = getenv("SEED");
+    seed_state = given ? strtoull(given, NULL, 10) : 20250101;
+    printf("SEED=%llu\n", (unsigned long long)seed_state);
+    for (int i = 0; i < 50; i++) {
+        end(state);
+        begin(i % 2);
+        put_at_random();
+        uint32_t next[KEYS] = {0};
+        size_t expected = trim_at_random(), got = 0;
+        weir_poll_request request = patient();
+        request.limit = 1 + below(below(2) ? 10 : 1000);
+        for (bool more = true; more;) {
+            weir_page page = poll_page(&request);
+            for (size_t k = 0; k < page.count; k++) {
+                uint32_t n = (uint32_t)number_of(&page.records[k]);
+                assert_true(n / KEYS >= next[n % KEYS]);
+                next[n % KEYS] = n / KEYS + 1;
+            }
+            got += page.count;
+            more = page.more && got < expected;
+            go_on(&request, &page);
+        }
+        assert_int_equal(got, expected);
+        weir_cursor_fini(&request.cursor);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,11 +490,18 @@ int main(void)
         BOTH(a_fence_stands_while_the_other_shard_cannot_be_read),
         BOTH(a_fence_does_not_wait_for_what_is_not_there),
         BOTH(a_fence_that_comes_during_the_poll_is_seen),
+        BOTH(a_fence_that_goes_during_the_poll_stands),
+        BOTH(what_is_trimmed_before_a_fence_is_passed),
+        BOTH(what_is_trimmed_around_a_fence_is_passed),
+        BOTH(what_is_trimmed_to_the_end_is_passed),
+        BOTH(who_waits_for_a_trimmed_shard_waits_for_those_before_it),
         BOTH(a_poll_waits_for_a_record_without_polling),
         BOTH(a_poll_that_finds_nothing_ends_by_the_timeout),
         BOTH(a_poll_begins_at_the_end),
         BOTH(a_poll_begins_at_a_time),
         BOTH(each_record_comes_once_whatever_happens),
+        cmocka_unit_test_setup_teardown(what_is_trimmed_at_random_holds_nobody_up,
+                                        begin_inline, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,7 @@
 /*  Realms with real sockets over tcp: who comes in, who does not and what is said of it,
     and what happens when the folder changes. Time is real except in the last tests.   */
+#include "tests/unit/help_folder.h"
+#include "tests/unit/help_wait.h"
 #include "runtime/clock.h"
 #include "runtime/files.h"
 #include "runtime/log.h"
@@ -15,16 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
-
-#define wait_until(condition)                                                            \
-    do {                                                                                 \
-        int64_t give_up_ms = zclock_mono() + 10000;                                      \
-        while (!(condition) && zclock_mono() < give_up_ms)                               \
-            zclock_sleep(1);                                                             \
-        assert_true(condition);                                                          \
-    } while (0)
-
-static char folder[64]; // of one test
 
 /* --- Folders and nodes ------------------------------------------------------------- */
 
@@ -73,22 +65,6 @@ static weir_realm *open_realm(const char *node)
     if (weir_realm_new(&realm, path_of(node, ""), &report))
         fail_msg("%s: %s", report.where, report.text);
     return realm;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/weir-realm-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    zdir_t *dir = zdir_new(folder, NULL);
-    zdir_remove(dir, true);
-    zdir_destroy(&dir);
-    return 0;
 }
 
 /* --- Sockets ----------------------------------------------------------------------- */

@@ -1,9 +1,9 @@
 /*  The actors that hand blocks on as they are, and what becomes of the records that a
     reader in another process refuses.                                         */
 #include "tests/unit/help_actor.h"
+#include "tests/unit/help_folder.h"
 #include "actors/sink_link.h"
 #include "runtime/relay.h"
-#include <dirent.h>
 
 /* --- A relay between a feed and a trap --------------------------------------------- */
 
@@ -65,7 +65,6 @@ static void run_relay(zsock_t *pipe, void *config)
 
 /* --- Set-up ------------------------------------------------------------------------ */
 
-static char folder[64];
 static uint64_t made;
 
 static const char *make_numbers(uint64_t n, char text[256])
@@ -73,23 +72,6 @@ static const char *make_numbers(uint64_t n, char text[256])
     if (n >= made) return NULL;
     snprintf(text, 256, "{\"n\":%d}", (int)n);
     return text;
-}
-
-static int open_folder(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/weir-relay-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int close_folder(void **state)
-{
-    (void)state;
-    DIR *list = opendir(folder);
-    for (struct dirent *e; list && (e = readdir(list));)
-        unlinkat(dirfd(list), e->d_name, 0);
-    if (list) closedir(list);
-    return rmdir(folder);
 }
 
 static size_t count_dead(void)
@@ -356,7 +338,7 @@ static void a_refusal_may_stop_and_nothing_behind_it_is_acknowledged(void **stat
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, open_folder, close_folder)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         TEST(what_passes_is_done_and_the_rest_is_dead_before_it_is_acknowledged),
         TEST(what_finds_no_room_waits_in_its_order_and_nothing_is_acknowledged),

@@ -127,248 +127,227 @@ static void any_map_becomes_even_by_the_fewest_moves(void **state)
 
 /* --- Policy ------------------------------------------------------------------------ */
 
-static weir_scale_config config_of(int64_t min, int64_t max)
-{
-    weir_scale_config config = WEIR_SCALE_DEFAULTS;
-    config.min = min;
-    config.max = max;
-    return config;
-}
+static weir_scale_config config;
+static weir_shard_load shards[10];
+static weir_scaling *scaling; // NULL: none
+static weir_scale_figures figures;
 
 static const weir_shard_load usual = {
     .vnodes = 64, .fill = 0.3, .wait_us = 20000, .rate = 1000, .age_us = 3600LL * SECOND};
 static const weir_shard_load idle = {
     .vnodes = 64, .fill = 0.01, .wait_us = 100, .rate = 1, .age_us = 3600LL * SECOND};
 
-/*  n shards like this, with ids from 0.                                            */
-static void fill(weir_shard_load *shards, uint32_t n, weir_shard_load like)
+/*  A shard is like this, with its index as its id.                                 */
+static void set(int i, const weir_shard_load *like)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        shards[i] = like;
-        shards[i].id = i;
-    }
+    shards[i] = *like;
+    shards[i].id = (uint32_t)i;
+}
+
+static void set_all(const weir_shard_load *like)
+{
+    for (int i = 0; i < 10; i++)
+        set(i, like);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    config = (weir_scale_config)WEIR_SCALE_DEFAULTS;
+    config.min = 1;
+    config.max = 8;
+    set_all(&usual);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    weir_scaling_destroy(&scaling);
+    return scaling ? -1 : 0;
+}
+
+/*  From now on a policy of this config is asked.                                   */
+static void renew(void)
+{
+    weir_scaling_destroy(&scaling);
+    scaling = weir_scaling_new(&config);
+}
+
+static uint32_t want(uint32_t count, int64_t now_us)
+{
+    return weir_scaling_want(scaling, shards, count, now_us, &figures);
 }
 
 /*  What a fresh policy wants.                                                      */
-static uint32_t want_of(const weir_scale_config *config, const weir_shard_load *shards,
-                        uint32_t count)
+static uint32_t want_at_first(uint32_t count)
 {
-    weir_scaling *scaling = weir_scaling_new(config);
-    weir_scale_figures figures;
-    uint32_t want = weir_scaling_want(scaling, shards, count, 100 * SECOND, &figures);
-    weir_scaling_destroy(&scaling);
-    assert_null(scaling);
-    return want;
+    renew();
+    return want(count, 100 * SECOND);
 }
 
 static void two_shards_at_load_2_become_4(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[2];
-    fill(shards, 2, usual);
     shards[0].wait_us = shards[1].wait_us = 100000;
-    assert_int_equal(want_of(&config, shards, 2), 4);
+    assert_int_equal(want_at_first(2), 4);
     config.max = 3;
-    assert_int_equal(want_of(&config, shards, 2), 3);
+    assert_int_equal(want_at_first(2), 3);
 }
 
 static void the_load_says_how_many_more(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 100);
-    weir_shard_load shards[10];
-    fill(shards, 10, usual);
-    assert_int_equal(want_of(&config, shards, 10), 10);
+    config.max = 100;
+    assert_int_equal(want_at_first(10), 10);
     shards[3].wait_us = 51000; // hot, though the sum is small
-    assert_int_equal(want_of(&config, shards, 10), 11);
+    assert_int_equal(want_at_first(10), 11);
     shards[3].wait_us = 50000; // load 1 is not hot
-    assert_int_equal(want_of(&config, shards, 10), 10);
-    fill(shards, 10, usual);
+    assert_int_equal(want_at_first(10), 10);
+    set_all(&usual);
     for (int i = 0; i < 10; i++)
         shards[i].fill = 0.84; // load 1.2
-    assert_int_equal(want_of(&config, shards, 10), 12);
+    assert_int_equal(want_at_first(10), 12);
     for (int i = 0; i < 10; i++)
         shards[i].fill = 0.91; // load 1.3, and a sum of 13.000000000000002
-    assert_int_equal(want_of(&config, shards, 10), 13);
+    assert_int_equal(want_at_first(10), 13);
     for (int i = 0; i < 10; i++)
         shards[i].fill = 0.84;
     shards[0].wait_us = INT64_MAX; // counts as 4: 9 * 1.2 + 4
-    assert_int_equal(want_of(&config, shards, 10), 15);
+    assert_int_equal(want_at_first(10), 15);
     shards[0].wait_us = shards[1].wait_us = shards[2].wait_us = shards[3].wait_us =
         10 * SECOND; // 6 * 1.2 + 16, but at most twice as many
-    assert_int_equal(want_of(&config, shards, 10), 20);
+    assert_int_equal(want_at_first(10), 20);
 }
 
 static void a_single_vnode_cannot_be_helped(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[2];
-    fill(shards, 2, usual);
     shards[0].fill = 1;
     shards[0].vnodes = 1;
-    assert_int_equal(want_of(&config, shards, 2), 2);
+    assert_int_equal(want_at_first(2), 2);
     shards[0].vnodes = 2;
-    assert_int_equal(want_of(&config, shards, 2), 3);
+    assert_int_equal(want_at_first(2), 3);
 }
 
 /*  Windows of a second, at instants now + 1 s .. now + n s, all of which want this.  */
-static int64_t run(weir_scaling *scaling, const weir_shard_load *shards, uint32_t count,
-                   int64_t now_us, int n, uint32_t want)
+static int64_t run(uint32_t count, int64_t now_us, int n, uint32_t wanted)
 {
-    weir_scale_figures figures;
     for (int i = 0; i < n; i++)
-        assert_int_equal(
-            weir_scaling_want(scaling, shards, count, now_us += SECOND, &figures), want);
+        assert_int_equal(want(count, now_us += SECOND), wanted);
     return now_us;
 }
 
 static void a_shard_cold_for_30_s_goes(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[4];
-    fill(shards, 4, usual);
-    shards[2] = idle;
-    shards[2].id = 2;
-    weir_scaling *scaling = weir_scaling_new(&config);
-    int64_t now_us = run(scaling, shards, 4, 0, 29, 4);
-    now_us = run(scaling, shards, 4, now_us, 1, 3);
+    set(2, &idle);
+    renew();
+    int64_t now_us = run(4, 0, 29, 4);
+    now_us = run(4, now_us, 1, 3);
     shards[2].fill = 0.1; // one window that is not cold
-    now_us = run(scaling, shards, 4, now_us, 1, 4);
+    now_us = run(4, now_us, 1, 4);
     shards[2].fill = 0.09;
-    now_us = run(scaling, shards, 4, now_us, 29, 4);
-    now_us = run(scaling, shards, 4, now_us, 1, 3);
+    now_us = run(4, now_us, 29, 4);
+    now_us = run(4, now_us, 1, 3);
     shards[2].wait_us = 5000; // a tenth of scale.wait
-    now_us = run(scaling, shards, 4, now_us, 1, 4);
+    now_us = run(4, now_us, 1, 4);
     shards[2].wait_us = 4999;
-    now_us = run(scaling, shards, 4, now_us, 29, 4);
-    run(scaling, shards, 4, now_us, 1, 3);
-    weir_scaling_destroy(&scaling);
+    now_us = run(4, now_us, 29, 4);
+    run(4, now_us, 1, 3);
 }
 
 static void cold_shards_go_but_for_the_least_and_the_load(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(2, 8);
-    weir_shard_load shards[8];
-    fill(shards, 8, idle);
-    weir_scaling *scaling = weir_scaling_new(&config);
-    int64_t now_us = run(scaling, shards, 8, 0, 29, 8);
-    now_us = run(scaling, shards, 8, now_us, 1, 2); // never below min
+    config.min = 2;
+    set_all(&idle);
+    renew();
+    int64_t now_us = run(8, 0, 29, 8);
+    now_us = run(8, now_us, 1, 2); // never below min
     for (int i = 0; i < 8; i++)
         shards[i].fill = 0.099; // sum of loads 1.13, and twice that is 3
-    run(scaling, shards, 8, now_us, 1, 3);
-    run(scaling, shards, 2, now_us, 60, 2);
-    weir_scaling_destroy(&scaling);
+    run(8, now_us, 1, 3);
+    run(2, now_us, 60, 2);
 }
 
 static void a_shard_that_returns_begins_anew(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[2];
-    fill(shards, 2, usual);
-    shards[1] = idle;
-    shards[1].id = 1;
-    weir_scaling *scaling = weir_scaling_new(&config);
-    int64_t now_us = run(scaling, shards, 2, 0, 29, 2);
+    set(1, &idle);
+    renew();
+    int64_t now_us = run(2, 0, 29, 2);
     shards[1].id = 5; // another shard, as cold
-    now_us = run(scaling, shards, 2, now_us, 29, 2);
-    run(scaling, shards, 2, now_us, 1, 1);
-    weir_scaling_destroy(&scaling);
+    now_us = run(2, now_us, 29, 2);
+    run(2, now_us, 1, 1);
 }
 
 static void a_young_shard_is_not_judged(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[2];
-    fill(shards, 2, usual);
     shards[1].fill = 1;
     shards[1].age_us = 5 * SECOND - 1;
-    weir_scaling *scaling = weir_scaling_new(&config);
-    weir_scale_figures figures;
-    assert_int_equal(weir_scaling_want(scaling, shards, 2, SECOND, &figures), 2);
+    renew();
+    assert_int_equal(want(2, SECOND), 2);
     assert_int_equal(figures.hot, 0);
     shards[1].age_us++;
-    assert_int_equal(weir_scaling_want(scaling, shards, 2, 2 * SECOND, &figures), 3);
+    assert_int_equal(want(2, 2 * SECOND), 3);
     assert_int_equal(figures.hot, 1);
-    weir_scaling_destroy(&scaling);
-    scaling = weir_scaling_new(&config);
-    shards[1] = idle; // cold in 30 windows, but too young in the first of them
-    shards[1].id = 1;
+    renew();
+    set(1, &idle); // cold in 30 windows, but too young in the first of them
     shards[1].age_us = 4 * SECOND;
-    int64_t now_us = run(scaling, shards, 2, 0, 1, 2);
+    int64_t now_us = run(2, 0, 1, 2);
     shards[1].age_us = 5 * SECOND;
-    now_us = run(scaling, shards, 2, now_us, 29, 2);
-    run(scaling, shards, 2, now_us, 1, 1);
-    weir_scaling_destroy(&scaling);
+    now_us = run(2, now_us, 29, 2);
+    run(2, now_us, 1, 1);
 }
 
 static void changes_are_5_s_apart(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[2];
-    fill(shards, 2, usual);
     shards[0].fill = 1;
-    weir_scaling *scaling = weir_scaling_new(&config);
-    int64_t now_us = run(scaling, shards, 2, 0, 1, 3);
+    renew();
+    int64_t now_us = run(2, 0, 1, 3);
     weir_scaling_changed(scaling, now_us);
     assert_int_equal(weir_scaling_allow(scaling, 2, 4, now_us), 2);
-    now_us = run(scaling, shards, 2, now_us, 4, 2);
-    weir_scale_figures figures;
-    assert_int_equal(weir_scaling_want(scaling, shards, 2, now_us + SECOND - 1, &figures),
-                     2);
-    run(scaling, shards, 2, now_us, 1, 3);
-    weir_scaling_destroy(&scaling);
+    now_us = run(2, now_us, 4, 2);
+    assert_int_equal(want(2, now_us + SECOND - 1), 2);
+    run(2, now_us, 1, 3);
 }
 
 static void cold_windows_count_during_a_cooldown(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[2];
-    fill(shards, 2, usual);
-    shards[1] = idle;
-    shards[1].id = 1;
-    weir_scaling *scaling = weir_scaling_new(&config);
-    int64_t now_us = run(scaling, shards, 2, 0, 27, 2);
+    set(1, &idle);
+    renew();
+    int64_t now_us = run(2, 0, 27, 2);
     weir_scaling_changed(scaling, now_us);
-    now_us = run(scaling, shards, 2, now_us, 4, 2);
-    run(scaling, shards, 2, now_us, 1, 1);
-    weir_scaling_destroy(&scaling);
+    now_us = run(2, now_us, 4, 2);
+    run(2, now_us, 1, 1);
 }
 
 static void a_function_is_held_to_the_bounds(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(2, 6);
-    weir_scaling *scaling = weir_scaling_new(&config);
+    config.min = 2;
+    config.max = 6;
+    renew();
     assert_int_equal(weir_scaling_allow(scaling, 3, 4, 0), 4);
     assert_int_equal(weir_scaling_allow(scaling, 3, 1000000000000, 0), 6);
     assert_int_equal(weir_scaling_allow(scaling, 3, -1, 0), 2);
-    weir_scaling_destroy(&scaling);
 }
 
 static void figures_sum_up(void **state)
 {
     (void)state;
-    weir_scale_config config = config_of(1, 8);
-    weir_shard_load shards[4];
-    fill(shards, 4, usual);
     shards[0].fill = 0.7; // load 1
     shards[1].fill = 0.1;
     shards[1].wait_us = 75000; // load 1.5
-    shards[2] = idle;
-    shards[2].id = 2;
+    set(2, &idle);
     shards[2].fill = 0;    // load 0.002
     shards[3].age_us = 10; // not judged
-    weir_scaling *scaling = weir_scaling_new(&config);
-    weir_scale_figures figures;
-    weir_scaling_want(scaling, shards, 4, SECOND, &figures);
+    renew();
+    want(4, SECOND);
     assert_int_equal(figures.shards, 4);
     assert_int_equal(figures.hot, 1);
     assert_int_equal(figures.cold, 0); // not for long enough
@@ -376,21 +355,22 @@ static void figures_sum_up(void **state)
     assert_float_equal(figures.fill, 1.1 / 4, 1e-6);
     assert_int_equal(figures.wait_us, 75000);
     assert_float_equal(figures.rate, 3001, 1e-6);
-    weir_scaling_destroy(&scaling);
 }
 
 static void the_slowest_are_drained_first(void **state)
 {
     (void)state;
-    weir_shard_load shards[] = {{.id = 3, .rate = 50},
-                                {.id = 8, .rate = 10.5},
-                                {.id = 9, .rate = 10},
-                                {.id = 12, .rate = 50},
-                                {.id = 13, .rate = 0}};
+    weir_shard_load loads[] = {{.id = 3, .rate = 50},
+                               {.id = 8, .rate = 10.5},
+                               {.id = 9, .rate = 10},
+                               {.id = 12, .rate = 50},
+                               {.id = 13, .rate = 0}};
     uint32_t ids[5], expected[] = {13, 9, 8, 12, 3};
-    weir_scale_drain_order(shards, 5, ids);
+    weir_scale_drain_order(loads, 5, ids);
     assert_memory_equal(ids, expected, sizeof ids);
 }
+
+#define POLICY(test) cmocka_unit_test_setup_teardown(test, begin, end)
 
 int main(void)
 {
@@ -402,17 +382,17 @@ int main(void)
         cmocka_unit_test(a_shard_that_goes_gives_only_its_own),
         cmocka_unit_test(a_new_map_is_dealt_out),
         cmocka_unit_test(any_map_becomes_even_by_the_fewest_moves),
-        cmocka_unit_test(two_shards_at_load_2_become_4),
-        cmocka_unit_test(the_load_says_how_many_more),
-        cmocka_unit_test(a_single_vnode_cannot_be_helped),
-        cmocka_unit_test(a_shard_cold_for_30_s_goes),
-        cmocka_unit_test(cold_shards_go_but_for_the_least_and_the_load),
-        cmocka_unit_test(a_shard_that_returns_begins_anew),
-        cmocka_unit_test(a_young_shard_is_not_judged),
-        cmocka_unit_test(changes_are_5_s_apart),
-        cmocka_unit_test(cold_windows_count_during_a_cooldown),
-        cmocka_unit_test(a_function_is_held_to_the_bounds),
-        cmocka_unit_test(figures_sum_up),
+        POLICY(two_shards_at_load_2_become_4),
+        POLICY(the_load_says_how_many_more),
+        POLICY(a_single_vnode_cannot_be_helped),
+        POLICY(a_shard_cold_for_30_s_goes),
+        POLICY(cold_shards_go_but_for_the_least_and_the_load),
+        POLICY(a_shard_that_returns_begins_anew),
+        POLICY(a_young_shard_is_not_judged),
+        POLICY(changes_are_5_s_apart),
+        POLICY(cold_windows_count_during_a_cooldown),
+        POLICY(a_function_is_held_to_the_bounds),
+        POLICY(figures_sum_up),
         cmocka_unit_test(the_slowest_are_drained_first),
     };
     return cmocka_run_group_tests_name("scale", tests, NULL, NULL);

@@ -1,12 +1,13 @@
 /*  sink.file: what it cuts, what it leaves, and when it acknowledges.         */
 #include "actors/sink_file.h"
 #include "tests/unit/help_actor.h"
+#include "tests/unit/help_folder.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-static char folder[64], path[128];
+static char path[128];
 static uint64_t limit, filler; // payloads that are made, and bytes added to each
 
 static const char *make(uint64_t n, char text[256])
@@ -22,30 +23,10 @@ static const char *make(uint64_t n, char text[256])
 
 static int set_up(void **state)
 {
-    (void)state;
-    strcpy(folder, "/tmp/test_sink_file.XXXXXX");
-    if (!mkdtemp(folder)) return -1;
+    if (make_folder(state)) return -1;
     snprintf(path, sizeof path, "%s/out.ndjson", folder);
     limit = 10;
     filler = 0;
-    return 0;
-}
-
-static void remove_in_folder(const char *name)
-{
-    char full[192];
-    snprintf(full, sizeof full, "%s/%s", folder, name);
-    unlink(full);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"out.ndjson", "out.1", "sink.tail",
-                                        "dead.ndjson"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        remove_in_folder(names[i]);
-    rmdir(folder);
     return 0;
 }
 
@@ -391,32 +372,26 @@ static void the_last_attempt_is_a_stop(void **state)
     rmdir(states);
 }
 
+#define ROW(test) cmocka_unit_test_setup_teardown(test, set_up, remove_folder)
+
 int main(void)
 {
     weir_socket_prepare();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(records_are_lines_in_order, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_torn_tail_of_ours_is_cut, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_torn_tail_longer_than_one_look_is_cut, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_torn_blob_of_ours_is_cut, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_foreign_file_is_never_cut, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_file_in_the_place_of_ours_is_foreign, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(what_is_no_regular_file_is_refused, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_delayed_fsync_delays_acknowledgement, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(without_fsync_a_write_is_enough, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(filtered_blocks_need_no_write, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_cannot_be_a_line_is_a_dead_letter, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(reopen_goes_on_in_the_new_file, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_full_disk_holds_and_loses_nothing, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(the_last_attempt_is_a_stop, set_up, tear_down),
+        ROW(records_are_lines_in_order),
+        ROW(a_torn_tail_of_ours_is_cut),
+        ROW(a_torn_tail_longer_than_one_look_is_cut),
+        ROW(a_torn_blob_of_ours_is_cut),
+        ROW(a_foreign_file_is_never_cut),
+        ROW(a_file_in_the_place_of_ours_is_foreign),
+        ROW(what_is_no_regular_file_is_refused),
+        ROW(a_delayed_fsync_delays_acknowledgement),
+        ROW(without_fsync_a_write_is_enough),
+        ROW(filtered_blocks_need_no_write),
+        ROW(what_cannot_be_a_line_is_a_dead_letter),
+        ROW(reopen_goes_on_in_the_new_file),
+        ROW(a_full_disk_holds_and_loses_nothing),
+        ROW(the_last_attempt_is_a_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,3 +1,4 @@
+#include "tests/unit/help_folder.h"
 #include "actors/source_file.h"
 #include "runtime/clock.h"
 #include "runtime/handover.h"
@@ -100,7 +101,6 @@ static void collect_actor(zsock_t *pipe, void *config)
 
 /* --- The rig ----------------------------------------------------------------------- */
 
-static char root[64];
 static weir_ledger *ledger; // outlives the blocks that are under way
 
 typedef struct {
@@ -243,19 +243,14 @@ static void append_lines(const char *path, const char *name, int from, int to,
 
 static int set_up(void **state)
 {
-    (void)state;
-    snprintf(root, sizeof root, "/tmp/test_source_file.XXXXXX");
     ledger = weir_ledger_new(1 << 30);
-    return mkdtemp(root) && chdir(root) == 0 ? 0 : -1;
+    return enter_folder(state);
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
-    char command[256];
     weir_ledger_destroy(&ledger);
-    snprintf(command, sizeof command, "rm -rf %s", root);
-    return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
+    return leave_folder(state);
 }
 
 /* --- Reading to the end ------------------------------------------------------------ */

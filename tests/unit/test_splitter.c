@@ -18,6 +18,7 @@ typedef struct {
     weir_entry entry;
     struct {
         uint32_t part;
+        weir_type type; // of the key
         char key[32], payload[64];
     } got[got_max];
     uint32_t got_count, blocks;
@@ -36,6 +37,7 @@ static void sealed(void *arg, uint32_t part, weir_block **block_p,
                  record.key.type == WEIR_STR ? (const char *)record.key.data : "");
         snprintf(self->got[self->got_count].payload, 64, "%.*s", (int)record.size,
                  (const char *)record.data);
+        self->got[self->got_count].type = record.key.type;
         self->got[self->got_count++].part = part;
     }
     for (size_t i = 0; i < count; i++) {
@@ -139,6 +141,66 @@ static void the_field_wins_over_the_own_key_which_serves_where_it_is_missing(voi
         bool is_field = strstr(self->got[i].payload, "field") != NULL;
         assert_int_equal(self->got[i].part, *key ? part_of(key) : 3);
         if (is_field) assert_string_equal(key, "field");
+    }
+    rig_destroy(self);
+}
+
+/*  What is no key is not written either: nobody behind may take it for one.            */
+static void a_field_that_is_no_key_makes_a_record_keyless(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {"[1,2]", "{\"a\":1}", "1.5", "null", "1e3"};
+    enum { kinds = sizeof fields / sizeof *fields };
+    for (int own = 0; own < 2; own++) {
+        rig *self = rig_new("k", 4096);
+        weir_builder builder = {.target = 1 << 16};
+        for (int i = 0; i < kinds; i++) {
+            char text[64];
+            int size = snprintf(text, sizeof text, "{\"k\":%s}", fields[i]);
+            weir_record record = {
+                .format = WEIR_JSON, .data = (uint8_t *)text, .size = (size_t)size};
+            if (own) record.key = (weir_value){.type = WEIR_INT, .integer = i};
+            weir_builder_add(&builder, &record, NULL);
+        }
+        put(self, &builder, 3, 0);
+        weir_splitter_seal_all(self->splitter);
+        weir_builder_fini(&builder);
+        assert_int_equal(self->got_count, kinds);
+        for (int i = 0; i < kinds; i++) {
+            assert_int_equal(self->got[i].part, 3);
+            assert_int_equal(self->got[i].type, WEIR_MISSING);
+        }
+        rig_destroy(self);
+    }
+}
+
+/*  Its own key serves a record whose payload is no document, or has no such field.     */
+static void integers_and_booleans_are_keys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *payload, *key;
+        weir_type type;
+    } records[] = {{"{\"k\":-7}", "-7", WEIR_INT},
+                   {"{\"k\":true}", "true", WEIR_BOOL},
+                   {"{\"k\":18446744073709551615}", "18446744073709551615", WEIR_UINT},
+                   {"{\"k\":\"\"}", "", WEIR_STR},
+                   {"no document", "own", WEIR_STR}};
+    enum { kinds = sizeof records / sizeof *records };
+    rig *self = rig_new("k", 4096);
+    for (int i = 0; i < kinds; i++) {
+        weir_builder builder = {.target = 1 << 16};
+        weir_record record = {
+            .format = WEIR_JSON,
+            .data = (const uint8_t *)records[i].payload,
+            .size = strlen(records[i].payload),
+            .key = {.type = WEIR_STR, .data = (const uint8_t *)"own", .size = 3}};
+        weir_builder_add(&builder, &record, NULL);
+        put(self, &builder, 0, 0);
+        weir_splitter_seal_all(self->splitter);
+        weir_builder_fini(&builder);
+        assert_int_equal(self->got[i].part, part_of(records[i].key));
+        assert_int_equal(self->got[i].type, records[i].type);
     }
     rig_destroy(self);
 }
@@ -274,6 +336,8 @@ int main(void)
         cmocka_unit_test(a_key_always_goes_to_its_part_in_order),
         cmocka_unit_test(
             the_field_wins_over_the_own_key_which_serves_where_it_is_missing),
+        cmocka_unit_test(a_field_that_is_no_key_makes_a_record_keyless),
+        cmocka_unit_test(integers_and_booleans_are_keys),
         cmocka_unit_test(blocks_without_keys_need_no_splitting),
         cmocka_unit_test(a_block_is_open_for_no_longer_than_its_linger),
         cmocka_unit_test(

@@ -141,6 +141,33 @@ static void no_block_has_more_records_than_one_may(void **state)
     assert_int_equal(got[0].blocks, 4);
 }
 
+/*  So that who refuses it refuses nothing else. The key makes it larger.           */
+static void a_record_larger_than_a_block_may_be_comes_alone(void **state)
+{
+    (void)state;
+    char text[120];
+    open_splitter((weir_splitter_config){.key = "k", .target = 200, .block_max = 200});
+    memset(text, 'x', sizeof text);
+    memcpy(text, "{\"k\":\"", 6);
+    memcpy(text + sizeof text - 2, "\"}", 2);
+    memset(owners, 0, sizeof owners);
+    weir_builder builder = {.target = 1 << 16};
+    weir_record small = {.format = WEIR_JSON, .data = (const uint8_t *)"{}", .size = 2};
+    weir_record large = {
+        .format = WEIR_JSON, .data = (const uint8_t *)text, .size = sizeof text};
+    for (int i = 0; i < 3; i++)
+        weir_builder_add(&builder, i == 1 ? &large : &small, NULL);
+    weir_block *block = weir_builder_seal(&builder);
+    weir_builder_fini(&builder);
+    assert_true(weir_block_size(block) < 200);
+    weir_entry *entry = weir_book_open(&book, &lane, 1, 3);
+    weir_splitter_put(splitter, block, entry, owners, VNODES, 0, 0, NULL);
+    weir_block_destroy(&block);
+    weir_splitter_seal_all(splitter);
+    assert_int_equal(got[0].records, 3);
+    assert_int_equal(got[0].blocks, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +176,8 @@ int main(void)
         cmocka_unit_test_teardown(
             only_blocks_without_keys_and_within_bounds_go_as_they_are, close_splitter),
         cmocka_unit_test_teardown(no_block_has_more_records_than_one_may, close_splitter),
+        cmocka_unit_test_teardown(a_record_larger_than_a_block_may_be_comes_alone,
+                                  close_splitter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,3 +1,4 @@
+#include "tests/unit/help_folder.h"
 #include "actors/tail.h"
 #include "runtime/buffer.h"
 #include <fcntl.h>
@@ -8,7 +9,6 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static char root[64];
 static weir_positions *positions;
 
 static void open_positions(void)
@@ -20,20 +20,15 @@ static void open_positions(void)
 
 static int set_up(void **state)
 {
-    (void)state;
-    snprintf(root, sizeof root, "/tmp/test_tail.XXXXXX");
-    if (!mkdtemp(root) || chdir(root) < 0) return -1;
+    if (enter_folder(state)) return -1;
     open_positions();
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
-    char command[256];
     weir_positions_close(&positions);
-    snprintf(command, sizeof command, "rm -rf %s", root);
-    return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
+    return leave_folder(state);
 }
 
 static weir_tail *open_tail(const char *path, bool from_end)

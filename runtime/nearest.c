@@ -1,4 +1,4 @@
-#include "lua/nearest.h"
+#include "runtime/nearest.h"
 #include <string.h>
 
 enum { size_max = 64 };

@@ -1,0 +1,238 @@
+#include "actors/bus_moves.h"
+#include <stdlib.h>
+#include <string.h>
+
+static void *allocate(size_t count, size_t size)
+{
+    void *items = calloc(count + 1, size);
+    if (!items) abort();
+    return items;
+}
+
+/* --- Noting ------------------------------------------------------------------------ */
+
+static int by_id(const void *a, const void *b)
+{
+    uint32_t x = ((const weir_shard_row *)a)->id, y = ((const weir_shard_row *)b)->id;
+    return (x > y) - (x < y);
+}
+
+static const weir_shard_row *find_row(const weir_shard_table *self, uint32_t id)
+{
+    if (!self->row_count) return NULL;
+    return bsearch(&(weir_shard_row){.id = id}, self->rows, self->row_count,
+                   sizeof *self->rows, by_id);
+}
+
+static void note(weir_shard_table *self, uint32_t from, uint32_t to)
+{
+    for (size_t i = 0; i < self->move_count; i++)
+        if (self->moves[i].from == from && self->moves[i].to == to) return;
+    self->moves = realloc(self->moves, (self->move_count + 1) * sizeof *self->moves);
+    if (!self->moves) abort();
+    self->moves[self->move_count++] = (weir_move){from, to, self->version};
+}
+
+/*  Only moves of before this change lead on: vnodes that come to a shard now are not
+    those that it loses.                                                            */
+static void note_detours(weir_shard_table *self, size_t earlier, uint32_t by, uint32_t to)
+{
+    for (size_t i = 0; i < earlier; i++)
+        if (self->moves[i].to == by && self->moves[i].from != to)
+            note(self, self->moves[i].from, to);
+}
+
+void weir_moves_note(weir_shard_table *self, const uint32_t *before)
+{
+    size_t earlier = self->move_count;
+    uint32_t from = 0, to = 0; // of the last pair
+    for (uint32_t v = 0; v < self->vnodes; v++) {
+        if (before[v] == self->owners[v] || !find_row(self, before[v])) continue;
+        if (before[v] == from && self->owners[v] == to) continue;
+        from = before[v];
+        to = self->owners[v];
+        note(self, from, to);
+        note_detours(self, earlier, from, to);
+    }
+}
+
+/* --- Forgetting -------------------------------------------------------------------- */
+
+bool weir_moves_lead_to(const weir_shard_table *self, uint32_t to)
+{
+    for (size_t i = 0; i < self->move_count; i++)
+        if (self->moves[i].to == to) return true;
+    return false;
+}
+
+void weir_moves_forget(weir_shard_table *self, uint32_t to)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < self->move_count; i++)
+        if (self->moves[i].to != to) self->moves[kept++] = self->moves[i];
+    self->move_count = kept;
+}
+
+/* --- Who waits for whom ------------------------------------------------------------ */
+
+/*  A place in a shard, up to which somebody waits.                                 */
+typedef struct {
+    size_t row;
+    uint64_t offset;
+} place;
+
+/*  Shards are told by the index of their row.                                      */
+typedef struct {
+    const weir_shard_table *table;
+    uint64_t *last;     // offset stored; 0: none
+    bool *gone;         // nothing of it is left
+    weir_fence *fences; // by the shard behind them
+    size_t fence_count;
+    uint64_t *waited; // up to here, by who waits for what was looked at
+    place *todo;      // a stack
+    size_t todo_count, todo_room;
+} shard_view;
+
+static int by_to(const void *a, const void *b)
+{
+    uint32_t x = ((const weir_fence *)a)->to, y = ((const weir_fence *)b)->to;
+    return (x > y) - (x < y);
+}
+
+static size_t index_of(const shard_view *self, uint32_t id)
+{
+    const weir_shard_row *row = find_row(self->table, id);
+    return row ? (size_t)(row - self->table->rows) : SIZE_MAX;
+}
+
+static void view_init(shard_view *self, const weir_shard_table *table,
+                      const weir_moves_stored *stored)
+{
+    *self = (shard_view){.table = table, .fence_count = stored->fence_count};
+    self->last = allocate(table->row_count, sizeof *self->last);
+    self->gone = allocate(table->row_count, sizeof *self->gone);
+    self->waited = allocate(table->row_count, sizeof *self->waited);
+    self->fences = allocate(stored->fence_count, sizeof *self->fences);
+    for (size_t i = 0; i < stored->shard_count; i++) {
+        const weir_store_shard *shard = &stored->shards[i];
+        size_t row = index_of(self, shard->shard);
+        if (row == SIZE_MAX) continue;
+        self->last[row] = shard->last;
+        self->gone[row] = shard->first > shard->last;
+    }
+    if (!stored->fence_count) return;
+    memcpy(self->fences, stored->fences, stored->fence_count * sizeof *self->fences);
+    qsort(self->fences, self->fence_count, sizeof *self->fences, by_to);
+}
+
+static void view_fini(shard_view *self)
+{
+    free(self->last);
+    free(self->gone);
+    free(self->waited);
+    free(self->fences);
+    free(self->todo);
+}
+
+/*  The first of the fences before that shard, or of a later one.                   */
+static size_t fences_of(const shard_view *self, uint32_t to)
+{
+    size_t low = 0, high = self->fence_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (self->fences[middle].to < to)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool is_behind_others(const shard_view *self, uint32_t id)
+{
+    size_t i = fences_of(self, id);
+    return i < self->fence_count && self->fences[i].to == id;
+}
+
+static void look_at(shard_view *self, size_t row, uint64_t offset)
+{
+    if (self->todo_count == self->todo_room) {
+        self->todo_room = self->todo_room ? 2 * self->todo_room : 64;
+        self->todo = realloc(self->todo, self->todo_room * sizeof *self->todo);
+        if (!self->todo) abort();
+    }
+    self->todo[self->todo_count++] = (place){row, offset};
+}
+
+/*  Who waits for that place waits for what the fences before it wait for.          */
+static void follow(shard_view *self, place at)
+{
+    uint32_t id = self->table->rows[at.row].id;
+    for (size_t i = fences_of(self, id);
+         i < self->fence_count && self->fences[i].to == id; i++) {
+        const weir_fence *fence = &self->fences[i];
+        size_t from = index_of(self, fence->from);
+        if (from == SIZE_MAX || fence->first_offset > at.offset ||
+            fence->last_offset <= self->waited[from])
+            continue;
+        self->waited[from] = fence->last_offset;
+        look_at(self, from, fence->last_offset);
+    }
+}
+
+/*  What one waits for who waits for all that moved to this shard. Fences lead back in
+    time, so none of these waits for itself.                                        */
+static void follow_moves(shard_view *self, uint32_t to)
+{
+    memset(self->waited, 0, self->table->row_count * sizeof *self->waited);
+    for (size_t i = 0; i < self->table->move_count; i++) {
+        const weir_move *move = &self->table->moves[i];
+        size_t from = index_of(self, move->from);
+        if (move->to == to && from != SIZE_MAX) look_at(self, from, self->last[from]);
+    }
+    while (self->todo_count)
+        follow(self, self->todo[--self->todo_count]);
+}
+
+/* --- Settling ---------------------------------------------------------------------- */
+
+static bool is_needed(const shard_view *self, const weir_move *move)
+{
+    const weir_shard_row *to = find_row(self->table, move->to);
+    size_t from = index_of(self, move->from);
+    if (!to || to->state != WEIR_SHARD_ACTIVE || from == SIZE_MAX || !self->last[from])
+        return false;
+    return !self->gone[from] || is_behind_others(self, move->from);
+}
+
+static void forget_needless(weir_shard_table *self, const shard_view *view)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < self->move_count; i++)
+        if (is_needed(view, &self->moves[i])) self->moves[kept++] = self->moves[i];
+    self->move_count = kept;
+}
+
+static void forget_implied(weir_shard_table *self, shard_view *view, uint32_t to)
+{
+    size_t kept = 0;
+    follow_moves(view, to);
+    for (size_t i = 0; i < self->move_count; i++) {
+        const weir_move *move = &self->moves[i];
+        size_t from = index_of(view, move->from);
+        if (move->to != to || view->waited[from] < view->last[from])
+            self->moves[kept++] = *move;
+    }
+    self->move_count = kept;
+}
+
+void weir_moves_settle(weir_shard_table *self, const weir_moves_stored *stored)
+{
+    shard_view view;
+    view_init(&view, self, stored);
+    forget_needless(self, &view);
+    for (size_t i = 0; i < self->row_count && stored->fence_count; i++)
+        if (weir_moves_lead_to(self, self->rows[i].id))
+            forget_implied(self, &view, self->rows[i].id);
+    view_fini(&view);
+}
