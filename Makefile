@@ -28,7 +28,7 @@ FUZZ_SECONDS = 60
 PYTHON   = /usr/bin/python3
 
 PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
-           libpcre2-dev libmicrohttpd-dev liblmdb-dev prometheus \
+           libpcre2-dev libmicrohttpd-dev liblmdb-dev libnats-dev prometheus nats-server \
            libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-pytest-xdist python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
            valgrind iproute2
@@ -44,7 +44,7 @@ CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
-LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -llmdb -lm
+LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -llmdb -lnats -lm
 LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
@@ -117,12 +117,12 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 
 # --- what must be there -------------------------------------------------------
 
-# The tests start Prometheus themselves: its package must start no service, neither now
-# nor with the machine.
-unit_of_prometheus = /etc/systemd/system/prometheus.service
+# The tests start Prometheus and NATS themselves: their packages must start no service,
+# neither now nor with the machine.
+units      = /etc/systemd/system
 policy     = /usr/sbin/policy-rc.d
-no_service = [ -e $(unit_of_prometheus) ] || $$sudo mkdir -p $(dir $(unit_of_prometheus)); \
-  [ -e $(unit_of_prometheus) ] || $$sudo ln -s /dev/null $(unit_of_prometheus); \
+no_service = $$sudo mkdir -p $(units); for u in prometheus nats-server; do \
+    [ -e $(units)/$$u.service ] || $$sudo ln -s /dev/null $(units)/$$u.service; done; \
   [ -e $(policy) ] || { printf '\043!/bin/sh\nexit 101\n' | $$sudo tee $(policy) >/dev/null; \
     $$sudo chmod 755 $(policy); trap "$$sudo rm -f $(policy)" EXIT; }
 
@@ -133,13 +133,13 @@ deps:
 	if [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  case "$$missing" in *prometheus*) $(no_service) ;; esac; \
+	  case "$$missing" in *prometheus*|*nats-server*) $(no_service) ;; esac; \
 	  $$sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 	  $$sudo apt-get install -y -q --no-install-recommends $$missing; fi
 
 need:
 	@$(call tools,$(CC) pkg-config)
-	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd lmdb)
+	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd lmdb libnats)
 
 # Both are shell commands that fail when something is missing, and say what.
 hint = { echo "Weir needs $$t, which is not installed: run 'make deps'" >&2; exit 1; }

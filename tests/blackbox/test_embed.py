@@ -12,7 +12,7 @@ from helper import PATIENCE, ROOT, SANITIZED, Live, rows, wait_for
 
 HERE = pathlib.Path(__file__).parent
 LIBRARY = ROOT / "build" / "release" / "lib" / "libweir.a"
-LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb", "-lm",
+LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb", "-lnats", "-lm",
              "-pthread"]
 RECEIVER = """
 source.link "in" { listen = "ipc://in.sock" }
