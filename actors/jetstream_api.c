@@ -6,8 +6,8 @@
 
 #define NS_PER_US INT64_C(1000)
 
-/*  The last instant whose year has four digits, as the server's JSON wants it.       */
-#define TIME_MAX_MS INT64_C(253402300799000)
+/*  The last instant that the server can count in nanoseconds.                       */
+#define TIME_MAX_MS (INT64_MAX / 1000000)
 
 bool weir_js_error_is_fatal(int err_code)
 {
@@ -394,9 +394,11 @@ void weir_js_put_consumer(weir_buffer *out, const char *stream, uint64_t sequenc
     weir_buffer_put_text(out, "}}");
 }
 
-void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes)
+void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes, int64_t wait_us)
 {
-    weir_buffer_printf(out, "{\"batch\":%" PRIu32 ",\"no_wait\":true", records);
+    weir_buffer_printf(out,
+                       "{\"batch\":%" PRIu32 ",\"no_wait\":true,\"expires\":%" PRId64,
+                       records, wait_us * NS_PER_US);
     if (bytes) weir_buffer_printf(out, ",\"max_bytes\":%zu", bytes);
     weir_buffer_put_byte(out, '}');
 }

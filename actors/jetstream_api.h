@@ -103,8 +103,9 @@ void weir_js_message_id(const weir_value *answer, char *id, size_t size);
 void weir_js_put_consumer(weir_buffer *out, const char *stream, uint64_t sequence,
                           int64_t since_ms, int64_t idle_us);
 
-/*  The body of CONSUMER.MSG.NEXT; bytes 0: no bound.                                */
-void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes);
+/*  The body of CONSUMER.MSG.NEXT; bytes 0: no bound. What is there comes at once; where
+    nothing is, the first message that comes within wait_us.                         */
+void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes, int64_t wait_us);
 
 /*  What a message of a consumer says of itself.                                     */
 typedef struct {

@@ -136,6 +136,7 @@ typedef struct weir_js_consumer {
     uint32_t shard;
     char name[64];
     uint64_t after;
+    bool dry; // nothing was behind it
     int64_t used_us;
 } weir_js_consumer;
 

@@ -1,8 +1,15 @@
 /*  A read, step by step; each step is a question whose answer makes the next one.
 
         waiting --> creating a consumer --> fetching --> answered
-             '---- one is idle there ---------^  '--> asking what the stream has: nothing
-                                                      came, and what was there may be gone
+             |                                ^    |        ^
+             |---- one is idle there ---------'    |        |
+             |                                ^    v        |
+             '---- and was at the end --> asking what the stream has
+
+    How much a consumer says to be pending is wrong once messages that it has not
+   delivered were trimmed (2.9), and a request for what is not there has no answer before
+   it expires. So at the end the stream is asked first, and a request that has brought
+    nothing is understood by what the stream had before it.
 
     Every request for messages ends with as many as were asked for or with a status;
     otherwise its consumer is not used again, since it might be further than its messages
@@ -18,6 +25,7 @@ enum {
     under_way_max = 32 << 20, // bytes, of all reads
     idle_us = 30000000,       // after which the server forgets a consumer
     fresh_us = 20000000,      // in which it surely has not
+    wait_us = 500000,         // for what is said to be pending
     idle_of_shard_max = 4,
     consumers_max = 3, // for one read, when they get lost
 };
@@ -38,6 +46,8 @@ struct weir_js_job {
     size_t bytes;         // of under_way
     uint32_t wanted, got; // messages of this request
     uint64_t pending;     // behind the last one
+    bool at_end;          // the consumer that it has found was
+    unsigned empty;       // requests that have brought nothing
 };
 
 static weir_js_reader *reader_of(weir_js_line *line)
@@ -110,12 +120,13 @@ static void limit_idle(weir_js_reader *self, uint32_t shard)
     }
 }
 
-static void keep_consumer(weir_js_reader *self, weir_js_job *job)
+static void keep_consumer(weir_js_reader *self, weir_js_job *job, bool more)
 {
     weir_js_consumer *one = calloc(1, sizeof *one);
     if (!one) abort();
     one->shard = job->read->shard;
     one->after = job->page.position;
+    one->dry = !more;
     one->used_us = weir_clock_now_us();
     memcpy(one->name, job->consumer, sizeof one->name);
     one->next = self->idle;
@@ -133,6 +144,7 @@ static bool take_idle(weir_js_reader *self, weir_js_job *job)
     if (!*at) return false;
     weir_js_consumer *one = take_idle_at(at);
     bool fresh = one->used_us > oldest_us;
+    job->at_end = one->dry;
     if (fresh) memcpy(job->consumer, one->name, sizeof job->consumer);
     free(one);
     return fresh;
@@ -162,7 +174,7 @@ static void drop_consumer(weir_js_reader *self, weir_js_job *job)
 
 static void finish(weir_js_reader *self, weir_js_job *job, bool more)
 {
-    if (job->consumer[0]) keep_consumer(self, job);
+    if (job->consumer[0]) keep_consumer(self, job, more);
     end(self, job, more);
 }
 
@@ -254,7 +266,7 @@ static void fetch(weir_js_reader *self, weir_js_job *job, uint32_t records, size
     job->wanted = records < records_max ? records : records_max;
     job->got = 0;
     self->scratch.size = 0;
-    weir_js_put_next(&self->scratch, job->wanted, bytes);
+    weir_js_put_next(&self->scratch, job->wanted, bytes, wait_us);
     ask(self, job, FETCHING, "CONSUMER.MSG.NEXT", job->consumer, on_next);
 }
 
@@ -318,7 +330,29 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
         finish(self, job, false);
 }
 
-/*  Nothing came. What was behind the position may have been trimmed.                 */
+static void ask_stream(weir_js_reader *self, weir_js_job *job)
+{
+    self->scratch.size = 0;
+    weir_buffer_put_text(&self->scratch, "{\"deleted_details\":true}");
+    ask(self, job, ASKING, "STREAM.INFO", "", on_info);
+}
+
+/*  What the stream has not: all before its first message, and single ones.           */
+static void pass_gone(weir_js_job *job, const weir_value *info,
+                      const weir_js_state *state)
+{
+    weir_value list, deleted, key, sequence;
+    weir_walk walk = {0};
+    uint64_t first = state->first ? state->first - 1 : 0;
+    weir_js_page_trimmed(&job->page, first < state->last ? first : state->last);
+    weir_js_member(info, "state", &list);
+    weir_js_member(&list, "deleted", &deleted);
+    while (weir_value_next(&deleted, &walk, &key, &sequence))
+        if (sequence.type == WEIR_INT &&
+            (uint64_t)sequence.integer == job->page.position + 1)
+            weir_js_page_trimmed(&job->page, job->page.position + 1);
+}
+
 static void on_info(weir_js_line *line, void *arg, uint64_t token,
                     const weir_js_answer *answer)
 {
@@ -327,11 +361,18 @@ static void on_info(weir_js_line *line, void *arg, uint64_t token,
     weir_js_job *job = read_answer(self, token, answer);
     weir_js_state state = {0};
     if (!job) return;
-    if (!self->response.failed) weir_js_state_read(&state, &self->response.root);
-    uint64_t gone = state.first ? state.first - 1 : 0;
-    weir_js_page_trimmed(&job->page, gone < state.last ? gone : state.last);
+    uint64_t before = job->page.position;
+    if (!self->response.failed) {
+        weir_js_state_read(&state, &self->response.root);
+        pass_gone(job, &self->response.root, &state);
+    }
     if (state.last < job->page.position) drop_consumer(self, job);
-    finish(self, job, state.last > job->page.position);
+    if (state.last <= job->page.position)
+        finish(self, job, false);
+    else if (job->empty > 1 && job->page.position == before)
+        fail(self, job, WEIR_ETIMEOUT, "the server does not deliver what it has");
+    else
+        fetch_page(self, job);
 }
 
 /* --- Messages ---------------------------------------------------------------------- */
@@ -388,9 +429,9 @@ static void on_next(weir_js_line *line, void *arg, uint64_t token,
         fetch(self, job, 1, 0);
     } else if (status == 409 && strstr(text, "MaxBytes")) {
         finish(self, job, true);
-    } else if (status == 404 && !job->got) {
-        self->scratch.size = 0;
-        ask(self, job, ASKING, "STREAM.INFO", "", on_info);
+    } else if ((status == 404 || status == 408) && !job->got) {
+        job->empty++;
+        ask_stream(self, job);
     } else if (status == 404 || status == 408) {
         finish(self, job, job->pending > 0);
     } else {
@@ -412,10 +453,12 @@ static void begin_jobs(weir_js_reader *self)
         if (self->under_way && self->under_way + bytes > under_way_max) break;
         job->bytes = bytes;
         self->under_way += bytes;
-        if (!job->since_ms && take_idle(self, job))
-            fetch_page(self, job);
-        else
+        if (job->since_ms || !take_idle(self, job))
             create(self, job);
+        else if (job->at_end)
+            ask_stream(self, job);
+        else
+            fetch_page(self, job);
     }
 }
 

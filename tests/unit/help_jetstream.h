@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <nats/nats.h>
+#include "actors/dedup.h"
 #include "actors/dispatch.h"
 #include "actors/store_jetstream.h"
 #include "help_nats.h"

@@ -89,8 +89,8 @@ static void write_configuration(const help_nats *self, const char *path)
     if (!file) fail_msg("%s: %s", path, strerror(errno));
     fprintf(file,
             "listen: \"127.0.0.1:%u\"\njetstream { store_dir: \"%s/js\" }\n"
-            "logfile: \"%s/log\"\n%s\n",
-            self->port, self->folder, self->folder, self->settings);
+            "logfile: \"/tmp/nats/srv.log\"\ndebug: true\ntrace: true\n%s\n",
+            self->port, self->folder, self->settings);
     fclose(file);
 }
 
