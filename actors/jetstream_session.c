@@ -164,6 +164,13 @@ static void on_message(natsConnection *connection, natsSubscription *subscriptio
     natsMsg_Destroy(msg);
 }
 
+/*  libnats says where in its own source it was: "(conn.c:773): ".                    */
+static const char *plain(const char *text)
+{
+    const char *end = *text == '(' ? strstr(text, "): ") : NULL;
+    return end ? end + 3 : text;
+}
+
 static void on_error(natsConnection *connection, natsSubscription *subscription,
                      natsStatus status, void *closure)
 {
@@ -171,7 +178,8 @@ static void on_error(natsConnection *connection, natsSubscription *subscription,
     const char *text = nats_GetLastError(NULL);
     weir_nats_session *self = status == NATS_NOT_PERMITTED ? enter_by_id(closure) : NULL;
     if (!self) return;
-    self->handlers->denied(self->config.owner, text ? text : natsStatus_GetText(status));
+    self->handlers->denied(self->config.owner,
+                           text ? plain(text) : natsStatus_GetText(status));
     leave_by_id(self);
 }
 
@@ -297,7 +305,7 @@ static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *se
     const char *why = s ? nats_GetLastError(NULL) : NULL;
     snprintf(text, 256, "%s%.200s",
              s == NATS_CONNECTION_AUTH_FAILED ? "authorization: " : "",
-             why ? why : natsStatus_GetText(s));
+             why ? plain(why) : natsStatus_GetText(s));
     return s;
 }
 
@@ -394,7 +402,7 @@ static void tell_why(weir_nats_session *self, bool *fatal, char text[256])
     natsStatus s = natsConnection_GetLastError(self->connection, &last);
     *fatal = s == NATS_CONNECTION_AUTH_FAILED;
     snprintf(text, 256, "%s%.200s", *fatal ? "authorization: " : "",
-             last && *last ? last : "the connection was closed");
+             last && *last ? plain(last) : "the connection was closed");
 }
 
 /*  Reads to the end of what has come, so that libnats closes the connection as one that

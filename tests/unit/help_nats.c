@@ -89,8 +89,8 @@ static void write_configuration(const help_nats *self, const char *path)
     if (!file) fail_msg("%s: %s", path, strerror(errno));
     fprintf(file,
             "listen: \"127.0.0.1:%u\"\njetstream { store_dir: \"%s/js\" }\n"
-            "logfile: \"/tmp/nats/srv.log\"\ndebug: true\ntrace: true\n%s\n",
-            self->port, self->folder, self->settings);
+            "logfile: \"%s/log\"\n%s\n",
+            self->port, self->folder, self->folder, self->settings);
     fclose(file);
 }
 
@@ -160,6 +160,17 @@ void help_nats_end(help_nats *self)
     self->folder[0] = '\0';
 }
 
+uint64_t help_nats_greeting(const help_nats *self)
+{
+    uint64_t size = 0;
+    char byte = 0;
+    int fd = connect_to(self->port);
+    while (byte != '\n' && recv(fd, &byte, 1, 0) == 1)
+        size++;
+    close(fd);
+    return size;
+}
+
 const char *help_nats_url(uint16_t port, const char *credentials, char url[128])
 {
     snprintf(url, 128, "nats://%s%s127.0.0.1:%u", credentials ? credentials : "",
@@ -174,6 +185,8 @@ enum { pairs_max = 64, chunk = 16 << 10 };
 typedef struct {
     int client, server; // -1: closed
     uint64_t bytes;     // from the client, since cut_after was set
+    uint64_t answered;  // bytes from the server
+    unsigned number;    // since hold_after was set
     double late;        // when what the client has sent goes on; 0: it is not cut
     uint8_t *kept;      // of a pair that was cut
     size_t kept_size;
@@ -188,6 +201,8 @@ struct help_proxy {
     bool ending, hold, refuse;
     uint64_t cut_after;
     unsigned accepted;
+    unsigned hold_number, numbered; // of hold_after
+    uint64_t hold_bytes;
 };
 
 static void reset(int *fd)
@@ -261,8 +276,14 @@ static bool pass_on(help_proxy *self, pair *from, bool from_client)
     uint8_t buffer[chunk];
     int in = from_client ? from->client : from->server;
     int out = from_client ? from->server : from->client;
-    ssize_t n = recv(in, buffer, sizeof buffer, 0);
+    bool counts = !from_client && self->hold_number && from->number == self->hold_number;
+    size_t most = sizeof buffer;
+    if (counts && self->hold_bytes - from->answered < most)
+        most = self->hold_bytes - from->answered;
+    ssize_t n = recv(in, buffer, most, 0);
     if (n <= 0 || !send_all(out, buffer, (size_t)n)) return false;
+    if (counts) from->answered += (uint64_t)n;
+    if (counts && from->answered == self->hold_bytes) self->hold = true;
     if (!from_client || !self->cut_after) return true;
     from->bytes += (uint64_t)n;
     return from->bytes < self->cut_after;
@@ -282,7 +303,7 @@ static void add_pair(help_proxy *self)
         reset(&client);
         return;
     }
-    *at = (pair){.client = client, .server = server};
+    *at = (pair){.client = client, .server = server, .number = ++self->numbered};
 }
 
 static void serve(help_proxy *self, const struct pollfd *fds)
@@ -296,6 +317,7 @@ static void serve(help_proxy *self, const struct pollfd *fds)
             continue;
         }
         bool good = true;
+        if (self->hold) continue;
         if (client->fd >= 0 && client->fd == p->client && client->revents)
             good = pass_on(self, p, true);
         if (good && server->fd >= 0 && server->fd == p->server && server->revents)
@@ -408,6 +430,15 @@ void help_proxy_hold(help_proxy *self, bool on)
 {
     enter(self);
     self->hold = on;
+    leave(self);
+}
+
+void help_proxy_hold_after(help_proxy *self, unsigned connection, uint64_t bytes)
+{
+    enter(self);
+    self->hold_number = connection;
+    self->hold_bytes = bytes;
+    self->numbered = 0;
     leave(self);
 }
 

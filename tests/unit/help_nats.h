@@ -27,6 +27,9 @@ void help_nats_signal(help_nats *self, int number); // SIGSTOP, SIGCONT
 void help_nats_kill(help_nats *self);               // SIGKILL, and waits
 void help_nats_end(help_nats *self);                // also when it does not run
 
+/*  Bytes of its greeting, give or take one or two: it has numbers of the connection. */
+uint64_t help_nats_greeting(const help_nats *self);
+
 /*  "nats://127.0.0.1:PORT"; credentials, when not NULL, before the host.             */
 const char *help_nats_url(uint16_t port, const char *credentials, char url[128]);
 
@@ -46,6 +49,9 @@ void help_proxy_cut(help_proxy *self, int late_ms);
 void help_proxy_cut_after(help_proxy *self, uint64_t bytes);
 /*  Nothing passes any more, and connections stay open; until it is switched off.      */
 void help_proxy_hold(help_proxy *self, bool on);
+/*  Holds all once the connection with this number, from now on and from 1, has brought so
+    many bytes of the server's; 0: never.                                            */
+void help_proxy_hold_after(help_proxy *self, unsigned connection, uint64_t bytes);
 /*  New connections are closed at once.                                              */
 void help_proxy_refuse(help_proxy *self, bool on);
 unsigned help_proxy_connections(help_proxy *self); // accepted so far
