@@ -12,6 +12,7 @@
 
 /*  Errors of the server that decide what is done.                                   */
 enum {
+    WEIR_JS_NO_CONSUMER = 10012, // it could not be made
     WEIR_JS_NO_MESSAGE = 10037,
     WEIR_JS_TOO_LARGE = 10054,
     WEIR_JS_NO_STREAM = 10059,

@@ -141,8 +141,8 @@ weir_err weir_js_shards(weir_store *store, weir_store_shard **list, size_t *coun
                   ? wait_for_list(reader)
                   : (line->closing ? "the store is being closed" : line->error);
     *count = why ? 0 : reader->list_count;
-    *list = calloc(*count + 1, sizeof **list);
-    if (!*list) abort();
+    *list = why ? NULL : calloc(*count + 1, sizeof **list);
+    if (!why && !*list) abort();
     if (*count) memcpy(*list, reader->list, *count * sizeof **list);
     if (why)
         err = weir_report_set(report, line->fatal ? WEIR_EREFUSED : WEIR_ECLOSED,

@@ -13,7 +13,8 @@
 
     Every request for messages ends with as many as were asked for or with a status;
     otherwise its consumer is not used again, since it might be further than its messages
-    tell.                                                                           */
+    tell. One that was made while its stream was, may never say anything (2.9): then
+    another one is made.                                                            */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ enum {
     fresh_us = 20000000,      // in which it surely has not
     wait_us = 500000,         // for what is said to be pending
     idle_of_shard_max = 4,
-    consumers_max = 3, // for one read, when they get lost
+    consumers_max = 4, // for one read, when they get lost
 };
 
 typedef enum { WAITING = 0, CREATING, FETCHING, ASKING } job_stage;
@@ -45,6 +46,7 @@ struct weir_js_job {
     unsigned consumers;   // that it has made
     size_t bytes;         // of under_way
     uint32_t wanted, got; // messages of this request
+    int64_t fetch_us;     // when it was asked
     uint64_t pending;     // behind the last one
     bool at_end;          // the consumer that it has found was
     unsigned empty;       // requests that have brought nothing
@@ -236,8 +238,10 @@ static void ask(weir_js_reader *self, weir_js_job *job, job_stage stage, const c
     job->token = weir_js_line_call(&self->line, subject, &self->scratch, answered, NULL);
 }
 
-/*  Reads the answer to a job's question, whose stream may not be there (10059). NULL: it
-    has no job any more, or that has failed.                                        */
+static void create(weir_js_reader *self, weir_js_job *job);
+
+/*  Reads the answer to a job's question, whose stream may not be there (10059), or not be
+    ready yet. NULL: it has no job any more, or that goes on otherwise.              */
 static weir_js_job *read_answer(weir_js_reader *self, uint64_t token,
                                 const weir_js_answer *answer)
 {
@@ -250,7 +254,10 @@ static weir_js_job *read_answer(weir_js_reader *self, uint64_t token,
     }
     weir_js_response_read(is, answer->msg);
     if (!is->failed || is->err_code == WEIR_JS_NO_STREAM) return job;
-    fail(self, job, WEIR_EREFUSED, is->text);
+    if (job->stage == CREATING && is->err_code == WEIR_JS_NO_CONSUMER)
+        create(self, job);
+    else
+        fail(self, job, WEIR_EREFUSED, is->text);
     return NULL;
 }
 
@@ -261,13 +268,22 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
 static void on_info(weir_js_line *line, void *arg, uint64_t token,
                     const weir_js_answer *answer);
 
+/*  When a request that has brought nothing should have been answered; -1: never.      */
+static int64_t quiet_until(const weir_js_reader *self, const weir_js_job *job)
+{
+    if (job->stage != FETCHING || job->got) return -1;
+    return job->fetch_us + wait_us + self->store->config.timeout_us / 4;
+}
+
 static void fetch(weir_js_reader *self, weir_js_job *job, uint32_t records, size_t bytes)
 {
     job->wanted = records < records_max ? records : records_max;
     job->got = 0;
+    job->fetch_us = weir_clock_now_us();
     self->scratch.size = 0;
     weir_js_put_next(&self->scratch, job->wanted, bytes, wait_us);
     ask(self, job, FETCHING, "CONSUMER.MSG.NEXT", job->consumer, on_next);
+    weir_js_wake_keeper(self->store, quiet_until(self, job));
 }
 
 static void fetch_page(weir_js_reader *self, weir_js_job *job)
@@ -278,7 +294,7 @@ static void fetch_page(weir_js_reader *self, weir_js_job *job)
 static void create(weir_js_reader *self, weir_js_job *job)
 {
     if (++job->consumers > consumers_max) {
-        fail(self, job, WEIR_EREFUSED, "the server loses consumers");
+        fail(self, job, WEIR_EREFUSED, "the server makes no consumer that works");
         return;
     }
     self->scratch.size = 0;
@@ -503,19 +519,39 @@ static const weir_js_line_class class = {
     .tell = tell,
 };
 
-int64_t weir_js_reader_run(weir_js_reader *self)
+/* --- Time -------------------------------------------------------------------------- */
+
+static void time_out(weir_js_reader *self, weir_js_job *job, int64_t now_us)
 {
     char text[64];
-    weir_js_job *job;
-    pthread_mutex_lock(&self->line.mutex);
-    int64_t now_us = weir_clock_now_us();
     snprintf(text, sizeof text, "no answer in %" PRId64 " ms",
              self->store->config.timeout_us / 1000);
-    while ((job = self->jobs.first) && job->deadline_us <= now_us) {
-        fail(self, job, WEIR_ETIMEOUT, text);
-        weir_js_line_is_late(&self->line, now_us);
+    fail(self, job, WEIR_ETIMEOUT, text);
+    weir_js_line_is_late(&self->line, now_us);
+}
+
+static void replace_consumer(weir_js_reader *self, weir_js_job *job)
+{
+    weir_js_line_cancel(&self->line, job->token);
+    drop_consumer(self, job);
+    lose_consumer(self, job);
+}
+
+int64_t weir_js_reader_run(weir_js_reader *self)
+{
+    int64_t due_us = -1;
+    pthread_mutex_lock(&self->line.mutex);
+    int64_t now_us = weir_clock_now_us();
+    for (weir_js_job *job = self->jobs.first, *next; job; job = next) {
+        next = job->next;
+        int64_t quiet_us = quiet_until(self, job);
+        if (job->deadline_us <= now_us)
+            time_out(self, job, now_us);
+        else if (quiet_us >= 0 && quiet_us <= now_us)
+            replace_consumer(self, job);
+        else
+            due_us = weir_earlier(due_us, weir_earlier(job->deadline_us, quiet_us));
     }
-    int64_t due_us = job ? job->deadline_us : -1;
     pthread_mutex_unlock(&self->line.mutex);
     return weir_earlier(due_us, weir_js_line_run(&self->line));
 }

@@ -300,12 +300,22 @@ typedef struct {
     uint64_t read;
 } follower;
 
+/*  An error is no end: who follows asks again.                                       */
 static void *follow(void *arg)
 {
     follower *self = arg;
     tally is = {0};
     for (double end = seconds_now() + patience_s; is.records < self->records;) {
-        read_on(self->store, self->shard, 333, &is);
+        weir_read read = {.shard = self->shard,
+                          .after = {is.last, 0},
+                          .max_records = 333,
+                          .max_bytes = 8 << 20};
+        read_and_wait(self->store, &read);
+        if (read.err)
+            print_message("%s\n", read.text);
+        else
+            count_read(&is, &read);
+        weir_read_fini(&read);
         if (seconds_now() > end) break;
     }
     self->read = is.records;
