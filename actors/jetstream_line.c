@@ -309,6 +309,7 @@ void weir_js_line_is_late(weir_js_line *self, int64_t now_us)
     if (now_us - self->heard_us < self->config.timeout_us) return;
     snprintf(text, sizeof text, "the server has said nothing for %" PRId64 " ms",
              self->config.timeout_us / 1000);
+    self->server++; // it may be one that has lost its cluster
     weir_js_line_cut(self, text);
 }
 

@@ -285,6 +285,25 @@ static natsStatus prepare(weir_nats_session *self)
     return s;
 }
 
+/*  Reads to the end of what has come, so that libnats closes the connection as one that
+    was lost: else it would wait for an answer that this thread cannot read.         */
+static void close_connection(weir_nats_session *self)
+{
+    if (!self->connection) return;
+    pthread_mutex_lock(&self->mutex);
+    if (self->fd >= 0) shutdown(self->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&self->mutex);
+    for (int i = 0; i < closing_reads_max && !natsConnection_IsClosed(self->connection);
+         i++)
+        natsConnection_ProcessReadEvent(self->connection);
+    jsCtx_Destroy(self->js);
+    natsSubscription_Destroy(self->answers);
+    natsConnection_Destroy(self->connection);
+    self->js = NULL;
+    self->answers = NULL;
+    self->connection = NULL;
+}
+
 /*  Whether trying again would end alike. A handshake also fails when it is cut.     */
 static bool is_fatal(natsStatus status, const char *text)
 {
@@ -306,6 +325,7 @@ static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *se
     snprintf(text, 256, "%s%.200s",
              s == NATS_CONNECTION_AUTH_FAILED ? "authorization: " : "",
              why ? plain(why) : natsStatus_GetText(s));
+    if (s) close_connection(self);
     return s;
 }
 
@@ -403,22 +423,6 @@ static void tell_why(weir_nats_session *self, bool *fatal, char text[256])
     *fatal = s == NATS_CONNECTION_AUTH_FAILED;
     snprintf(text, 256, "%s%.200s", *fatal ? "authorization: " : "",
              last && *last ? plain(last) : "the connection was closed");
-}
-
-/*  Reads to the end of what has come, so that libnats closes the connection as one that
-    was lost: else it would wait for an answer that this thread cannot read.         */
-static void close_connection(weir_nats_session *self)
-{
-    if (!self->connection) return;
-    pthread_mutex_lock(&self->mutex);
-    if (self->fd >= 0) shutdown(self->fd, SHUT_RDWR);
-    pthread_mutex_unlock(&self->mutex);
-    for (int i = 0; i < closing_reads_max && !natsConnection_IsClosed(self->connection);
-         i++)
-        natsConnection_ProcessReadEvent(self->connection);
-    jsCtx_Destroy(self->js);
-    natsSubscription_Destroy(self->answers);
-    natsConnection_Destroy(self->connection);
 }
 
 static void go_down(weir_nats_session *self, bool fatal, const char *text)

@@ -74,13 +74,20 @@ bool help_nats_is_installed(void)
     return program();
 }
 
+uint16_t help_nats_free_port(void)
+{
+    uint16_t port;
+    close(listen_somewhere(&port));
+    return port;
+}
+
 void help_nats_init(help_nats *self, const char *settings)
 {
     *self = (help_nats){.tls = settings && strstr(settings, "tls")};
     snprintf(self->folder, sizeof self->folder, "/tmp/test_nats.XXXXXX");
     if (!mkdtemp(self->folder)) fail_msg("no folder: %s", strerror(errno));
     snprintf(self->settings, sizeof self->settings, "%s", settings ? settings : "");
-    close(listen_somewhere(&self->port));
+    self->port = help_nats_free_port();
 }
 
 static void write_configuration(const help_nats *self, const char *path)

@@ -27,6 +27,8 @@ void help_nats_signal(help_nats *self, int number); // SIGSTOP, SIGCONT
 void help_nats_kill(help_nats *self);               // SIGKILL, and waits
 void help_nats_end(help_nats *self);                // also when it does not run
 
+uint16_t help_nats_free_port(void);
+
 /*  Bytes of its greeting, give or take one or two: it has numbers of the connection. */
 uint64_t help_nats_greeting(const help_nats *self);
 
