@@ -728,7 +728,7 @@ static void stream_that_has_lost_records_is_damage(void **state)
     assert_int_equal(js_DeleteStream(other.js, "weir_test_1", NULL, NULL), NATS_OK);
     weir_store *again = store_at(server.port);
     put(again, 1, 2, 1, 3, 20);
-    writes_fatal(store, 1, 11, (const char *[]){"shard 1", NULL});
+    writes_fatal(store, 1, 11, (const char *[]){"damage", "shard 1", "3", "10", NULL});
     close_store(&again);
     close_store(&store);
     client_end(&other);

@@ -311,7 +311,10 @@ static void stopped_server_is_answered_for_in_time(void **state)
         start = seconds_now();
         batch->again = true;
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
-        assert_true(seconds_now() - start < 1.5);
+        read = (weir_read){.max_records = 9, .max_bytes = 1 << 20};
+        read_and_wait(store, &read);
+        assert_int_not_equal(read.err, WEIR_OK);
+        assert_true(seconds_now() - start < 2);
     }
     help_nats_signal(&server, SIGCONT);
     EVENTUALLY(stats_of(store).connected);
@@ -407,6 +410,68 @@ static void server_that_stops_amid_the_handshake_is_left_alone(void **state)
     }
 }
 
+/* --- Reading ----------------------------------------------------------------------- */
+
+/*  What has come is an answer; nothing of it comes again, and nothing is left out.    */
+static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
+{
+    NEEDS_SERVER();
+    weir_jetstream_config config = config_through_proxy(400000);
+    weir_store *store = new_store(&config);
+    put(store, 0, 1, 1, 1000, 1000);
+    help_proxy_hold_after(proxy, 2, 300000); // the probe of the reading connection is 1
+    weir_read read = {.max_records = 1000, .max_bytes = 8 << 20};
+    tally is = {0};
+    double start = seconds_now();
+    read_page(store, &read);
+    assert_true(seconds_now() - start < 1.5);
+    count_read(&is, &read);
+    assert_in_range(is.records, 1, 400);
+    assert_true(read.more);
+    weir_read_fini(&read);
+    help_proxy_hold_after(proxy, 0, 0);
+    help_proxy_hold(proxy, false);
+    for (double end = seconds_now() + patience_s; is.records < 1000;) {
+        read =
+            (weir_read){.after = {is.last, 0}, .max_records = 99, .max_bytes = 1 << 20};
+        read_and_wait(store, &read); // may fail while the connection is made again
+        if (!read.err) count_read(&is, &read);
+        weir_read_fini(&read);
+        if (seconds_now() > end) fail_msg("not all is read");
+    }
+    assert_int_equal(is.trimmed + is.damaged, 0);
+    close_store(&store);
+}
+
+static void reads_go_on_over_cuts(void **state)
+{
+    NEEDS_SERVER();
+    begin_random();
+    weir_jetstream_config config = config_through_proxy(2000000);
+    weir_store *store = new_store(&config);
+    put(store, 0, 1, 1, 5000, 100);
+    tally is = {0};
+    unsigned errors = 0;
+    for (int i = 0; is.records < 5000; i++) {
+        weir_read read = {
+            .after = {is.last, 0}, .max_records = 1 + below(400), .max_bytes = 1 << 20};
+        sem_t done;
+        sem_init(&done, 0, 0);
+        read.done = post;
+        read.owner = &done;
+        store->class->read(store, &read);
+        if (i % 3 == 0) help_proxy_cut(proxy, 0);
+        assert_int_equal(sem_wait(&done), 0);
+        sem_destroy(&done);
+        errors += read.err != WEIR_OK;
+        if (!read.err) count_read(&is, &read);
+        weir_read_fini(&read);
+    }
+    print_message("%u reads failed\n", errors);
+    assert_int_equal(is.trimmed + is.damaged, 0);
+    close_store(&store);
+}
+
 /* --- The window -------------------------------------------------------------------- */
 
 static void no_more_than_a_window_is_unanswered(void **state)
@@ -464,6 +529,9 @@ int main(void)
         ON(close_does_not_wait_for_a_stopped_server, start_server, end_server),
         ON(server_that_stops_amid_the_handshake_is_left_alone, start_proxied,
            end_proxied),
+        ON(page_that_stops_halfway_is_given_as_far_as_it_came, start_proxied,
+           end_proxied),
+        ON(reads_go_on_over_cuts, start_proxied, end_proxied),
         ON(no_more_than_a_window_is_unanswered, start_proxied, end_proxied),
         ON(nothing_is_published_beyond_a_held_window, start_proxied, end_proxied),
     };
