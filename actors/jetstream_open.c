@@ -39,6 +39,18 @@ static uint64_t ask_for(weir_js_writer *self, weir_js_shard *shard, uint64_t seq
     return self->line.last_token;
 }
 
+/*  There is no answer. When the connection was lost it is made again at once, and then
+    the shard is opened anew.                                                       */
+static void give_up(weir_js_writer *self, weir_js_shard *shard,
+                    const weir_js_answer *answer)
+{
+    if (self->line.state == WEIR_LINE_DOWN && weir_js_line_is_open(&self->line))
+        shard->state = WEIR_JS_CLOSED;
+    else
+        weir_js_fail(self, shard, answer->denied ? WEIR_STORE_FATAL : WEIR_STORE_RETRY,
+                     false, "%s: %.150s", shard->names.stream, answer->text);
+}
+
 /*  Reads the answer; false: it does not count, or the shard has failed. What `spared` is
     the code of is no failure.                                                      */
 static bool read_answer(weir_js_writer *self, weir_js_shard *shard, uint64_t token,
@@ -47,8 +59,7 @@ static bool read_answer(weir_js_writer *self, weir_js_shard *shard, uint64_t tok
     weir_js_response *is = &self->response;
     if (shard->state != WEIR_JS_OPENING || token < shard->first_token) return false;
     if (!answer->msg) {
-        weir_js_fail(self, shard, answer->denied ? WEIR_STORE_FATAL : WEIR_STORE_RETRY,
-                     false, "%s: %.150s", shard->names.stream, answer->text);
+        give_up(self, shard, answer);
         return false;
     }
     weir_js_response_read(is, answer->msg);

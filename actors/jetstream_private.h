@@ -71,7 +71,8 @@ typedef struct {
     uint32_t hint;              // where the next answer is expected, from head
     weir_store_result rejected; // of the first flight that was
     char rejection[256];
-    unsigned doubts; // lookups without progress
+    unsigned doubts;     // lookups without progress
+    int64_t progress_us; // when a record was last proven, or the first batch came
     /*  While OPENING.                                                              */
     uint64_t first_token;  // answers to earlier questions do not count
     weir_js_state found;   // of the stream

@@ -6,10 +6,10 @@
              |                                ^    v        |
              '---- and was at the end --> asking what the stream has
 
-    How much a consumer says to be pending is wrong once messages that it has not
-   delivered were trimmed (2.9), and a request for what is not there has no answer before
-   it expires. So at the end the stream is asked first, and a request that has brought
-    nothing is understood by what the stream had before it.
+    How much a consumer says to be pending is wrong once messages that it had not given
+    yet were trimmed (2.9), and a request for what is not there has no answer before it
+    expires. So at the end the stream is asked first, and also after a request that has
+    brought nothing: which sequences are gone is its word alone.
 
     Every request for messages ends with as many as were asked for or with a status;
     otherwise its consumer is not used again, since it might be further than its messages

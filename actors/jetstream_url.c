@@ -1,4 +1,5 @@
 #include "actors/jetstream_url.h"
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,10 @@
 
 bool weir_nats_is_loopback(const char *address)
 {
-    return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
+    uint8_t bytes[sizeof(struct in6_addr)];
+    if (inet_pton(AF_INET, address, bytes) == 1) return bytes[0] == 127;
+    return inet_pton(AF_INET6, address, bytes) == 1 &&
+           !memcmp(bytes, &in6addr_loopback, sizeof bytes);
 }
 
 static char *copy(const char *text, size_t size)

@@ -285,6 +285,7 @@ void weir_js_prove(weir_js_writer *self, weir_js_shard *shard)
     shard->head = (shard->head + 1) % window(self);
     if (shard->hint) shard->hint--;
     shard->doubts = 0;
+    shard->progress_us = weir_clock_now_us();
     self->stats.stored++;
     self->news = true;
 }
@@ -444,7 +445,7 @@ static const weir_js_line_class class = {
 /* --- Time -------------------------------------------------------------------------- */
 
 /*  When the oldest record without an answer has waited too long; -1: there is none.  */
-static int64_t deadline_of(const weir_js_writer *self, const weir_js_shard *shard)
+static int64_t answer_due(const weir_js_writer *self, const weir_js_shard *shard)
 {
     uint32_t i = 0;
     if (!shard->waiting) return -1;
@@ -453,11 +454,31 @@ static int64_t deadline_of(const weir_js_writer *self, const weir_js_shard *shar
     return flight_at(self, shard, i)->sent_us + self->store->config.timeout_us;
 }
 
-static void time_out(weir_js_writer *self, weir_js_shard *shard, int64_t now_us)
+/*  When all has taken too long together, however often it was begun anew.            */
+static int64_t progress_due(const weir_js_writer *self, const weir_js_shard *shard)
 {
-    weir_js_fail(self, shard, WEIR_STORE_RETRY, false, "%s: no answer in %" PRId64 " ms",
-                 shard->names.stream, self->store->config.timeout_us / 1000);
-    weir_js_line_is_late(&self->line, now_us);
+    return shard->first ? shard->progress_us + 2 * self->store->config.timeout_us : -1;
+}
+
+/*  Fails the shard when it is time; gives when it will be, -1: never.                */
+static int64_t run_shard(weir_js_writer *self, weir_js_shard *shard, int64_t now_us)
+{
+    int64_t answer_us = answer_due(self, shard), progress_us = progress_due(self, shard);
+    int64_t timeout_ms = self->store->config.timeout_us / 1000;
+    if (answer_us >= 0 && answer_us <= now_us) {
+        weir_js_fail(self, shard, WEIR_STORE_RETRY, false,
+                     "%s: no answer in %" PRId64 " ms", shard->names.stream, timeout_ms);
+        weir_js_line_is_late(&self->line, now_us);
+        return -1;
+    }
+    if (progress_us >= 0 && progress_us <= now_us) {
+        weir_js_fail(self, shard, WEIR_STORE_RETRY, false,
+                     "%s: nothing was stored in %" PRId64 " ms%s%.100s",
+                     shard->names.stream, 2 * timeout_ms, *self->line.error ? ": " : "",
+                     self->line.error);
+        return -1;
+    }
+    return weir_earlier(answer_us, progress_us);
 }
 
 int64_t weir_js_writer_run(weir_js_writer *self)
@@ -465,13 +486,8 @@ int64_t weir_js_writer_run(weir_js_writer *self)
     int64_t due_us = -1;
     pthread_mutex_lock(&self->line.mutex);
     int64_t now_us = weir_clock_now_us();
-    for (size_t i = 0; i < self->shard_count; i++) {
-        int64_t deadline_us = deadline_of(self, self->shards[i]);
-        if (deadline_us >= 0 && deadline_us <= now_us)
-            time_out(self, self->shards[i], now_us);
-        else
-            due_us = weir_earlier(due_us, deadline_us);
-    }
+    for (size_t i = 0; i < self->shard_count; i++)
+        due_us = weir_earlier(due_us, run_shard(self, self->shards[i], now_us));
     pthread_mutex_unlock(&self->line.mutex);
     return weir_earlier(due_us, weir_js_line_run(&self->line));
 }
@@ -491,6 +507,11 @@ static weir_js_node *node_new(weir_batch *batch)
 
 static void add_node(weir_js_writer *self, weir_js_shard *shard, weir_js_node *node)
 {
+    if (!shard->first) {
+        shard->progress_us = weir_clock_now_us();
+        weir_js_wake_keeper(self->store,
+                            shard->progress_us + 2 * self->store->config.timeout_us);
+    }
     node->number = ++self->written;
     node->older = self->newest;
     *(self->newest ? &self->newest->newer : &self->oldest) = node;

@@ -299,7 +299,7 @@ static void stopped_tls_server_holds_up_nobody(void **state)
     char url[128];
     config.url = help_nats_url(help_proxy_port(proxy), "bob:" PASSWORD, url);
     config.tls = true;
-    config.timeout_us = 300000;
+    config.timeout_us = 800000;
     uint64_t greeting = help_nats_greeting(&server);
     for (int i = 0; i < 2; i++) {
         if (i == 0) help_proxy_hold_after(proxy, 2, greeting + 100);
@@ -309,7 +309,7 @@ static void stopped_tls_server_holds_up_nobody(void **state)
         weir_batch *batch = make_batch(0, 1, 11, 900, 20000);
         double start = seconds_now();
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
-        assert_true(seconds_now() - start < 1.5);
+        assert_true(seconds_now() - start < 5);
         start = seconds_now();
         close_store(&store);
         assert_true(seconds_now() - start < 1);
@@ -340,7 +340,10 @@ static void remote_host_needs_tls_or_plaintext(void **state)
     const char *remote[] = {"nats://bob:" PASSWORD "@example.invalid",
                             "nats://10.0.0.1:4222",
                             "nats://127.0.0.1,nats://t0ken@[2001:db8::1]:4222",
-                            "nats://128.0.0.1", "nats://localhost.example.invalid"};
+                            "nats://128.0.0.1",
+                            "nats://localhost.example.invalid",
+                            "nats://127.0.0.1.example.invalid",
+                            "nats://[::2]"};
     for (size_t i = 0; i < sizeof remote / sizeof *remote; i++) {
         config.url = remote[i];
         refused(&config, "plaintext");

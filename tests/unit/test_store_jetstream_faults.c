@@ -207,6 +207,32 @@ static void what_is_stored_is_a_prefix_of_what_was_written(void **state)
     close_store(&store);
 }
 
+/*  Each connection brings an answer or two and then ends; the batch has one all the same.
+ */
+static void connections_that_never_last_do_not_hold_up_an_answer(void **state)
+{
+    NEEDS_SERVER();
+    weir_jetstream_config config = config_through_proxy(400000);
+    weir_store *store = new_store(&config);
+    put(store, 0, 1, 1, 5, 20);
+    weir_batch *batch = make_batch(0, 1, 6, 50, 200);
+    for (uint64_t bytes = 200; bytes <= 1000; bytes += 100) {
+        help_proxy_cut_after(proxy, bytes);
+        help_proxy_cut(proxy, 0);
+        batch->again = true;
+        double start = seconds_now();
+        assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
+        assert_true(seconds_now() - start < 5);
+    }
+    help_proxy_cut_after(proxy, 0);
+    while (write_batch(store, batch) == WEIR_STORE_RETRY)
+        continue;
+    assert_int_equal(batch->result, WEIR_STORE_SAFE);
+    stream_is_exactly(0, 55);
+    free_batch(&batch);
+    close_store(&store);
+}
+
 static void batches_behind_a_failed_one_wait_for_it(void **state)
 {
     NEEDS_SERVER();
@@ -290,7 +316,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
 {
     NEEDS_SERVER();
     weir_jetstream_config config = config_at(server.port);
-    config.timeout_us = 400000;
+    config.timeout_us = 700000;
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 10, 20);
     assert_int_equal(count_stream(store, 0, 100).records, 10);
@@ -306,7 +332,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
     assert_int_equal(read.err, WEIR_ETIMEOUT);
     assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
     assert_int_equal(wait_answer(second), WEIR_STORE_RETRY);
-    assert_true(seconds_now() - start < 1.5);
+    assert_true(seconds_now() - start < 5);
     for (int i = 0; i < 3; i++) { // while it connects, and waits to
         start = seconds_now();
         batch->again = true;
@@ -314,7 +340,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
         read = (weir_read){.max_records = 9, .max_bytes = 1 << 20};
         read_and_wait(store, &read);
         assert_int_not_equal(read.err, WEIR_OK);
-        assert_true(seconds_now() - start < 2);
+        assert_true(seconds_now() - start < 5);
     }
     help_nats_signal(&server, SIGCONT);
     EVENTUALLY(stats_of(store).connected);
@@ -333,7 +359,7 @@ static void all_records_arrive_once_a_stopped_server_goes_on(void **state)
 {
     NEEDS_SERVER();
     weir_jetstream_config config = config_at(server.port);
-    config.timeout_us = 200000;
+    config.timeout_us = 400000;
     config.dedup_us = 100000;
     weir_store *store = new_store(&config);
     sender is;
@@ -388,7 +414,7 @@ static void server_that_stops_amid_the_handshake_is_left_alone(void **state)
     NEEDS_SERVER();
     uint64_t greeting = help_nats_greeting(&server);
     const uint64_t places[] = {1, greeting / 2, greeting, greeting + 3};
-    weir_jetstream_config config = config_through_proxy(150000);
+    weir_jetstream_config config = config_through_proxy(400000);
     for (uint64_t i = 0; i < 4; i++) {
         help_proxy_hold_after(proxy, 2, places[i]); // the first one is the probe
         weir_store *store = new_store(&config);
@@ -424,7 +450,7 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
     tally is = {0};
     double start = seconds_now();
     read_page(store, &read);
-    assert_true(seconds_now() - start < 1.5);
+    assert_true(seconds_now() - start < 5);
     count_read(&is, &read);
     assert_in_range(is.records, 1, 400);
     assert_true(read.more);
@@ -499,7 +525,7 @@ static void no_more_than_a_window_is_unanswered(void **state)
 static void nothing_is_published_beyond_a_held_window(void **state)
 {
     NEEDS_SERVER();
-    weir_jetstream_config config = config_through_proxy(300000);
+    weir_jetstream_config config = config_through_proxy(700000);
     config.window = 50;
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1, 20);
@@ -521,6 +547,8 @@ int main(void)
         ON(what_was_stored_before_a_long_cut_is_found_in_the_stream, start_proxied,
            end_proxied),
         ON(what_is_stored_is_a_prefix_of_what_was_written, start_proxied, end_proxied),
+        ON(connections_that_never_last_do_not_hold_up_an_answer, start_proxied,
+           end_proxied),
         ON(batches_behind_a_failed_one_wait_for_it, start_server, end_server),
         ON(store_opens_before_its_server, start_server, end_server),
         ON(safe_records_survive_a_killed_server, start_server, end_server),
