@@ -200,7 +200,8 @@ asan:
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
 THREADED = actor actor_routes block bus bus_local bus_state clock engine groups_random \
            help_store ledger link poll poll_order realm sandbox sink_file source_file \
-           store_disk store_disk_keep tap \
+           store_disk store_disk_keep store_jetstream store_jetstream_access \
+           store_jetstream_faults tap \
            uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \

@@ -22,6 +22,7 @@ PCALL = ["lua5.4", str(ROOT / "tests/bench/pcall.lua")]
 PCALL_C = [str(ROOT / "build/release/tests/bench/bench_pcall")]
 APPEND = [str(ROOT / "build/release/tests/bench/bench_append")]
 DISK = [str(ROOT / "build/release/tests/bench/bench_disk"), str(BUILD)]
+JETSTREAM = [str(ROOT / "build/release/tests/bench/bench_jetstream")]
 REAL = ROOT.parent / "shared/data/access.ndjson"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
@@ -284,6 +285,13 @@ def rows_of_the_bus(table):
               ratio >= 0.7, detail)
 
 
+def rows_of_stores(table):
+    """Stores on servers, which the programs start themselves."""
+    ratio, detail = row_of(JETSTREAM)
+    table.row("JetStream store, batches of 1,000 records of 200 bytes, against a bare client "
+              "that pipelines the same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
+
+
 def rows_of_idleness(table):
     """A topology with nothing to do."""
     ready, cpu, rss = idle()
@@ -293,7 +301,7 @@ def rows_of_idleness(table):
 
 
 GROUPS = {"files": rows_of_files, "links": rows_of_links, "bus": rows_of_the_bus,
-          "idle": rows_of_idleness}
+          "stores": rows_of_stores, "idle": rows_of_idleness}
 
 
 def main():

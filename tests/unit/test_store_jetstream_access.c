@@ -33,10 +33,16 @@ static void has_no_secret(const char *text)
         if (strstr(text, secrets[i])) fail_msg("a secret: %s", text);
 }
 
-static void log_has_no_secret(void)
+static char *read_log(void)
 {
     char *text = calloc(1, 1 << 20);
     assert_true(pread(log_fd, text, (1 << 20) - 1, 0) > 0);
+    return text;
+}
+
+static void log_has_no_secret(void)
+{
+    char *text = read_log();
     has_no_secret(text);
     free(text);
 }
@@ -146,6 +152,43 @@ static void what_is_not_permitted_is_fatal(void **state)
     has_words(report.text, "authorization");
     free_batch(&batch);
     close_store(&store);
+}
+
+static void server_has_complained_of_nothing(void)
+{
+    char path[128], text[1 << 16];
+    snprintf(path, sizeof path, "%s/log", server.folder);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    if (strstr(text, "Violation")) fail_msg("%s", strstr(text, "Violation"));
+}
+
+/*  As docs/jetstream.md lists them.                                                 */
+static void these_permissions_are_enough(void **state)
+{
+    char text[256];
+    NEEDS_SERVER();
+    start_with("authorization { users: [ { user: a, password: t0ken, permissions: {"
+               "publish: [\"weir.test.*\", \"$JS.API.STREAM.INFO.*\","
+               " \"$JS.API.STREAM.CREATE.*\", \"$JS.API.STREAM.UPDATE.*\","
+               " \"$JS.API.STREAM.MSG.GET.*\", \"$JS.API.STREAM.LIST\","
+               " \"$JS.API.CONSUMER.CREATE.*\", \"$JS.API.CONSUMER.DELETE.*.*\","
+               " \"$JS.API.CONSUMER.MSG.NEXT.*.*\"], subscribe: \"_INBOX.>\" } } ] }");
+    weir_jetstream_config config = config_with("a:t0ken");
+    assert_int_equal(try_with(&config, text), WEIR_STORE_SAFE);
+    config.keep_records = 2; // another store: it looks at the last message, and updates
+    weir_store *store = new_store(&config);
+    put(store, 0, 1, 4, 3, 20);
+    for (uint32_t page = 1; page < 8; page++) { // more consumers than are kept
+        weir_read read = {.after = {page - 1, 0}, .max_records = 1, .max_bytes = 1};
+        read_page(store, &read);
+        weir_read_fini(&read);
+    }
+    assert_int_equal(look_at(store, 0).last, 6);
+    close_store(&store);
+    server_has_complained_of_nothing();
 }
 
 static void server_without_jetstream_is_told(void **state)
@@ -396,6 +439,7 @@ int main(void)
         ON(wrong_password_is_fatal, end_server),
         ON(user_without_password_is_a_token, end_server),
         ON(what_is_not_permitted_is_fatal, end_server),
+        ON(these_permissions_are_enough, end_server),
         ON(server_without_jetstream_is_told, end_server),
         ON(tls_trusts_who_the_system_trusts, remove_certificates),
         ON(tls_wants_the_name_of_the_server, remove_certificates),
