@@ -11,8 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "actors/jetstream_private.h"
+#include "runtime/clock.h"
 
-enum { asked_max = 64 }; // at once
+enum {
+    asked_max = 64,    // at once
+    alone_us = 500000, // how late a server, once it answers, may process what it had
+};
 
 static weir_js_writer *writer_of(weir_js_line *line)
 {
@@ -155,6 +159,25 @@ static bool is_ours(weir_js_writer *self, const weir_js_shard *shard, uint32_t i
            id.sequence == shard->next + i - shard->right;
 }
 
+/*  What an earlier start of the bus had under way, or was given up since, has arrived
+    before the one record that was sent: that goes behind it.                        */
+static bool is_our_past(const weir_js_writer *self, const weir_js_shard *shard,
+                        const char *text)
+{
+    weir_id id;
+    return shard->sent == 1 && weir_id_parse(&id, text) &&
+           id.nonce == self->store->config.nonce && id.shard == shard->id &&
+           (id.epoch < shard->epoch ||
+            (id.epoch == shard->epoch && id.sequence < shard->next));
+}
+
+static void go_behind_our_past(weir_js_writer *self, weir_js_shard *shard)
+{
+    shard->position = shard->found.last + 1;
+    shard->alone_us = weir_clock_now_us() + alone_us;
+    ready(self, shard);
+}
+
 static void on_record(weir_js_line *line, void *arg, uint64_t token,
                       const weir_js_answer *answer)
 {
@@ -167,7 +190,10 @@ static void on_record(weir_js_line *line, void *arg, uint64_t token,
         i++;
     if (i == shard->asked) return;
     if (!is_ours(self, shard, i, text)) {
-        fail_other_writer(self, shard, shard->position + i - shard->right, text);
+        if (is_our_past(self, shard, text))
+            go_behind_our_past(self, shard);
+        else
+            fail_other_writer(self, shard, shard->position + i - shard->right, text);
         return;
     }
     shard->tokens[i] = 0;
@@ -197,6 +223,7 @@ static void on_last(weir_js_line *line, void *arg, uint64_t token,
         weir_js_message_id(&self->response.root, text, sizeof text);
     bool ours = weir_id_parse(&id, text) && id.nonce == self->store->config.nonce &&
                 id.shard == shard->id;
+    shard->alone_us = weir_clock_now_us() + alone_us;
     shard->position = shard->found.last + 1;
     shard->epoch = ours ? id.epoch : 0;
     shard->next = ours ? id.sequence + 1 : 0;

@@ -64,6 +64,8 @@ typedef struct {
     uint64_t at_next;     // sequence of the record that the walk gives next
     bool too_large;       // that record: it is refused when all before it are proven
     bool known;           // what follows is
+    int64_t alone_us; // until then records go one by one: what this bus had under way at
+                      // its last start may still arrive, and would fit in between
     uint64_t epoch, next, position;
     uint32_t sent;
     weir_js_flight *flights;    // of those sent in this session: a ring of `window`

@@ -25,6 +25,12 @@ static uint32_t window(const weir_js_writer *self)
     return (uint32_t)self->store->config.window;
 }
 
+static bool has_room(const weir_js_writer *self, const weir_js_shard *shard,
+                     int64_t now_us)
+{
+    return shard->sent < (now_us < shard->alone_us ? 1 : window(self));
+}
+
 /* --- Shards ------------------------------------------------------------------------ */
 
 static size_t place_of(const weir_js_writer *self, uint32_t id)
@@ -252,7 +258,8 @@ static bool send_some(weir_js_writer *self, weir_js_shard *shard, int64_t now_us
     bool was_idle = !shard->waiting;
     int left = lot;
     while (left && shard->state == WEIR_JS_READY && !shard->too_large &&
-           shard->sent < window(self) && !weir_nats_session_is_full(self->line.session)) {
+           has_room(self, shard, now_us) &&
+           !weir_nats_session_is_full(self->line.session)) {
         if (!next_record(shard, &record) || !send(self, shard, &record, now_us)) break;
         left--;
     }

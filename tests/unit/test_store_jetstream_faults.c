@@ -207,6 +207,55 @@ static void what_is_stored_is_a_prefix_of_what_was_written(void **state)
     close_store(&store);
 }
 
+/*  Of the second start all records are there, once; where they lie between those of the
+    first, they have taken the places of some.                                       */
+static void each_start_is_in_order(weir_store *store, uint32_t shard, uint64_t second)
+{
+    weir_read read = {.shard = shard, .max_records = 5000, .max_bytes = 8 << 20};
+    uint64_t last[3] = {0};
+    read_page(store, &read);
+    for (uint32_t i = 0; i < read.chunk_count; i++) {
+        const weir_chunk *chunk = &read.chunks[i];
+        uint64_t *before = &last[chunk->epoch];
+        assert_true(chunk->sequence > *before);
+        assert_true(chunk->epoch == 1 || chunk->sequence == *before + 1);
+        *before = chunk->sequence + weir_block_records(chunk->block) - 1;
+    }
+    assert_false(read.more);
+    assert_int_equal(last[2], second);
+    weir_read_fini(&read);
+}
+
+/*  What the bus had under way when it was killed may arrive while it begins anew: these
+    are its own records, and nobody else's.                                          */
+static void late_records_of_an_earlier_start_are_no_other_writer_s(void **state)
+{
+    NEEDS_SERVER();
+    begin_random();
+    weir_jetstream_config config = config_through_proxy(2000000);
+    unsigned late = 0;
+    for (uint32_t shard = 0; shard < 30; shard++) {
+        weir_store *store = new_store(&config);
+        put(store, shard, 1, 1, 5, 20);
+        help_proxy_hold(proxy, true);
+        weir_batch *batch = make_batch(shard, 1, 6, 300, 100);
+        store->class->write(store, batch);
+        EVENTUALLY(stats_of(store).published == 5 + 300);
+        help_proxy_cut(proxy, 1 + (int)below(12));
+        help_proxy_hold(proxy, false);
+        close_store(&store);
+        free_batch(&batch);
+        store = new_store(&config);
+        batch = make_batch(shard, 2, 1, 200, 100);
+        if (write_batch(store, batch)) fail_msg("%s", batch->text);
+        late += batch->last_offset > 205;
+        free_batch(&batch);
+        each_start_is_in_order(store, shard, 200);
+        close_store(&store);
+    }
+    print_message("%u of 30 found late records\n", late);
+}
+
 /*  Each connection brings an answer or two and then ends; the batch has one all the same.
  */
 static void connections_that_never_last_do_not_hold_up_an_answer(void **state)
@@ -547,6 +596,8 @@ int main(void)
         ON(what_was_stored_before_a_long_cut_is_found_in_the_stream, start_proxied,
            end_proxied),
         ON(what_is_stored_is_a_prefix_of_what_was_written, start_proxied, end_proxied),
+        ON(late_records_of_an_earlier_start_are_no_other_writer_s, start_proxied,
+           end_proxied),
         ON(connections_that_never_last_do_not_hold_up_an_answer, start_proxied,
            end_proxied),
         ON(batches_behind_a_failed_one_wait_for_it, start_server, end_server),
