@@ -78,7 +78,6 @@ static bool read_answer(weir_js_writer *self, weir_js_shard *shard, uint64_t tok
 
 static void ready(weir_js_writer *self, weir_js_shard *shard)
 {
-    shard->sent = 0;
     shard->known = true;
     shard->state = WEIR_JS_READY;
     weir_js_rewind(shard);
@@ -122,24 +121,40 @@ static void begin_comparing(weir_js_writer *self, weir_js_shard *shard)
 {
     uint64_t others = shard->found.last - shard->position + 1;
     shard->asked = shard->right = 0;
-    shard->to_ask = others < shard->sent ? (uint32_t)others : shard->sent;
+    shard->to_ask = others < shard->maybe ? (uint32_t)others : shard->maybe;
     shard->tokens = realloc(shard->tokens, shard->to_ask * sizeof *shard->tokens);
     if (!shard->tokens) abort();
     ask_for_more(self, shard);
+}
+
+/*  The stream has less than was acknowledged. A replica that has become its leader may
+    only be catching up; so with replicas this must last.                            */
+static void fall_behind(weir_js_writer *self, weir_js_shard *shard)
+{
+    int64_t now_us = weir_clock_now_us(),
+            patience_us = 6 * self->store->config.timeout_us;
+    if (!shard->behind_us) shard->behind_us = now_us;
+    bool lasts =
+        self->store->config.replicas == 1 || now_us - shard->behind_us >= patience_us;
+    weir_js_fail(self, shard, lasts ? WEIR_STORE_FATAL : WEIR_STORE_RETRY, lasts,
+                 "%s: shard %" PRIu32 ": %s ends at %" PRIu64
+                 ", and had stored up to %" PRIu64,
+                 lasts ? "damage" : "a replica is behind", shard->id, shard->names.stream,
+                 shard->found.last, shard->position - 1);
 }
 
 /*  Of what was sent the stream has a part from its beginning.                       */
 static void compare(weir_js_writer *self, weir_js_shard *shard)
 {
     uint64_t last = shard->found.last;
-    if (last + 1 < shard->position)
-        weir_js_fail(self, shard, WEIR_STORE_FATAL, true,
-                     "damage: shard %" PRIu32 ": %s ends at %" PRIu64
-                     ", and had stored up to %" PRIu64,
-                     shard->id, shard->names.stream, last, shard->position - 1);
-    else if (last + 1 == shard->position)
+    if (last + 1 < shard->position) {
+        fall_behind(self, shard);
+        return;
+    }
+    shard->behind_us = 0;
+    if (last + 1 == shard->position)
         ready(self, shard);
-    else if (shard->sent)
+    else if (shard->maybe)
         begin_comparing(self, shard);
     else
         ask_for(self, shard, shard->position, on_other);
@@ -165,7 +180,7 @@ static bool is_our_past(const weir_js_writer *self, const weir_js_shard *shard,
                         const char *text)
 {
     weir_id id;
-    return shard->sent == 1 && weir_id_parse(&id, text) &&
+    return shard->maybe == 1 && weir_id_parse(&id, text) &&
            id.nonce == self->store->config.nonce && id.shard == shard->id &&
            (id.epoch < shard->epoch ||
             (id.epoch == shard->epoch && id.sequence < shard->next));
@@ -174,6 +189,7 @@ static bool is_our_past(const weir_js_writer *self, const weir_js_shard *shard,
 static void go_behind_our_past(weir_js_writer *self, weir_js_shard *shard)
 {
     shard->position = shard->found.last + 1;
+    shard->maybe = 0;
     shard->alone_us = weir_clock_now_us() + alone_us;
     ready(self, shard);
 }
@@ -258,7 +274,7 @@ static void on_made(weir_js_line *line, void *arg, uint64_t token,
 
 static void make_stream(weir_js_writer *self, weir_js_shard *shard)
 {
-    if (shard->known && (shard->position > 1 || shard->sent)) {
+    if (shard->known && (shard->position > 1 || shard->maybe)) {
         weir_js_fail(self, shard, WEIR_STORE_FATAL, true,
                      "damage: shard %" PRIu32
                      ": %s is gone, and had stored up to %" PRIu64,
@@ -300,6 +316,7 @@ static void on_info(weir_js_line *line, void *arg, uint64_t token,
 void weir_js_open(weir_js_writer *self, weir_js_shard *shard)
 {
     shard->state = WEIR_JS_OPENING;
+    weir_js_rewind(shard);
     shard->first_token = self->line.last_token + 1;
     self->scratch.size = 0;
     ask(self, shard, "STREAM.INFO", on_info);

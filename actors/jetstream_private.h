@@ -50,8 +50,9 @@ typedef enum {
                next                    next + sent           first .. of the queue
                position .. in the stream, as predicted
 
-    What was sent and not proven outlives its batches: whatever comes behind it must know
-    how much of it the stream has.                                                  */
+    What was once sent to these places may get into the stream even when it was not there
+    at a look, so `maybe` outlives sessions and batches: what comes behind it must know
+   how much of it the stream has.                                                      */
 typedef struct {
     uint32_t id;
     weir_js_names names;
@@ -67,19 +68,21 @@ typedef struct {
     int64_t alone_us; // until then records go one by one: what this bus had under way at
                       // its last start may still arrive, and would fit in between
     uint64_t epoch, next, position;
-    uint32_t sent;
+    uint32_t sent;              // in this session: flights
+    uint32_t maybe;             // ever: may be in the stream; at least `sent`
     weir_js_flight *flights;    // of those sent in this session: a ring of `window`
     uint32_t head, waiting;     // of the record `next`; how many have no answer yet
     uint32_t hint;              // where the next answer is expected, from head
     weir_store_result rejected; // of the first flight that was
     char rejection[256];
-    unsigned doubts;     // lookups without progress
+    unsigned doubts;   // lookups without progress
+    int64_t behind_us; // since when the stream has less than was acknowledged; 0: it has
     int64_t progress_us; // when a record was last proven, or the first batch came
     /*  While OPENING.                                                              */
     uint64_t first_token;  // answers to earlier questions do not count
     weir_js_state found;   // of the stream
     uint64_t *tokens;      // of the questions for records that were sent; 0: it is there
-    uint32_t to_ask;       // as many of them can be in the stream
+    uint32_t to_ask;       // as many of them as can be in the stream
     uint32_t asked, right; // asked for so far; proven so far
 } weir_js_shard;
 
@@ -123,7 +126,7 @@ void weir_js_open(weir_js_writer *self, weir_js_shard *shard);
 void weir_js_prove(weir_js_writer *self, weir_js_shard *shard);
 /*  Batches whose records are all proven are answered.                                */
 void weir_js_settle(weir_js_writer *self, weir_js_shard *shard);
-/*  Nothing that was sent counts any more; the next record is this one.               */
+/*  Nothing is under way any more; the next record to be sent is `next`.               */
 void weir_js_rewind(weir_js_shard *shard);
 /*  Answers all batches of the shard: the first with this, those behind it RETRY.
     for_good: what comes later is FATAL, too.                                       */

@@ -110,7 +110,7 @@ void weir_js_rewind(weir_js_shard *shard)
 {
     shard->at = NULL;
     shard->too_large = false;
-    shard->head = shard->waiting = shard->hint = 0;
+    shard->sent = shard->head = shard->waiting = shard->hint = 0;
     shard->rejected = WEIR_STORE_SAFE;
 }
 
@@ -179,8 +179,10 @@ static bool begin(weir_js_shard *shard, weir_js_node *node)
     bool follows =
         node->epoch == shard->epoch && node->first == shard->next + shard->sent;
     if (!follows && shard->sent) return false;
-    if (!follows && (node->epoch != shard->epoch || node->first > shard->next))
+    if (!follows && (node->epoch != shard->epoch || node->first > shard->next)) {
         shard->next = node->first; // what is between was given up, or refused
+        shard->maybe = 0;
+    }
     shard->epoch = node->epoch;
     shard->at = node;
     shard->walk = (weir_batch_walk){.batch = node->batch};
@@ -236,7 +238,7 @@ static bool send(weir_js_writer *self, weir_js_shard *shard, weir_record *record
     if (s && !shard->too_large) weir_js_line_cut(&self->line, natsStatus_GetText(s));
     if (s) return false;
     *flight_at(self, shard, shard->sent) = flight;
-    shard->sent++;
+    if (++shard->sent > shard->maybe) shard->maybe = shard->sent;
     shard->waiting++;
     shard->at_next++;
     self->stats.published++;
@@ -288,7 +290,8 @@ void weir_js_prove(weir_js_writer *self, weir_js_shard *shard)
 {
     shard->next++;
     shard->position++;
-    shard->sent--;
+    if (shard->sent) shard->sent--;
+    if (shard->maybe) shard->maybe--;
     shard->head = (shard->head + 1) % window(self);
     if (shard->hint) shard->hint--;
     shard->doubts = 0;

@@ -62,6 +62,27 @@ static void send_until(sender *self, uint64_t safe)
     }
 }
 
+/*  All replicas of the stream have all of it.                                       */
+static bool is_whole(uint16_t port)
+{
+    client other = {0};
+    jsStreamInfo *info = NULL;
+    char url[128];
+    bool is = false;
+    if (natsConnection_ConnectTo(&other.connection, help_nats_url(port, NULL, url)))
+        return false;
+    if (!natsConnection_JetStream(&other.js, other.connection, NULL) &&
+        !js_GetStreamInfo(&info, other.js, "weir_test_0", NULL, NULL) && info->Cluster) {
+        is = info->Cluster->Leader && info->Cluster->ReplicasLen == nodes - 1;
+        for (int i = 0; i < info->Cluster->ReplicasLen; i++)
+            is &= info->Cluster->Replicas[i]->Current &&
+                  !info->Cluster->Replicas[i]->Offline;
+    }
+    jsStreamInfo_Destroy(info);
+    client_end(&other);
+    return is;
+}
+
 /*  Whoever leads the stream is lost in one of three rounds.                          */
 static void records_are_stored_once_while_servers_come_and_go(void **state)
 {
@@ -75,6 +96,8 @@ static void records_are_stored_once_while_servers_come_and_go(void **state)
         send_until(&is, is.safe + 3000);
         help_nats_start(&node[i]);
         send_until(&is, is.safe + 3000);
+        sender_finish(&is);
+        EVENTUALLY(is_whole(node[i].port));
     }
     sender_finish(&is);
     assert_int_equal(is.safe, is.next - 1);
