@@ -20,7 +20,7 @@ static inline int start_server(void **state)
 {
     (void)state;
     if (!help_nats_is_installed()) return 0;
-    help_nats_init(&server, getenv("TRACE") ? "debug: true\ntrace: true" : NULL);
+    help_nats_init(&server, NULL);
     help_nats_start(&server);
     return 0;
 }
