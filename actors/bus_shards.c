@@ -203,9 +203,12 @@ static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report
     return err ? err : tell_as_others(self, m, report);
 }
 
+/*  One that was starting never was.                                                */
 static weir_err stop_member(member **m_p)
 {
     member *m = *m_p;
+    if (m->state == WEIR_SHARD_STARTING)
+        atomic_store(&m->shared->state, WEIR_SHARD_RETIRED);
     if (m->actor && weir_actor_stop(&m->actor, &m->ended, stop_timeout_ms))
         return WEIR_ETIMEOUT; // its thread still uses all of this
     *m_p = m->next;
@@ -449,9 +452,7 @@ static void stop_added(weir_bus_shards *self)
         member **at = &self->members;
         while (*at && (*at)->id != self->changed[i])
             at = &(*at)->next;
-        if (!*at || (*at)->state != WEIR_SHARD_STARTING) continue;
-        atomic_store(&(*at)->shared->state, WEIR_SHARD_RETIRED);
-        stop_member(at);
+        if (*at && (*at)->state == WEIR_SHARD_STARTING) stop_member(at);
     }
 }
 
@@ -474,34 +475,34 @@ static void choose_drained(weir_bus_shards *self, uint32_t count, const uint32_t
     free(ids);
 }
 
-/*  The rows of those that change, as they are to be stored.                        */
-static void set_rows(weir_bus_shards *self, weir_shard_state state)
-{
-    for (uint32_t i = 0; i < self->changed_count; i++)
-        find_row(self, self->changed[i])->state = state;
-}
-
-static void set_changed(weir_bus_shards *self, weir_shard_state state)
-{
-    for (uint32_t i = 0; i < self->changed_count; i++)
-        set_state(self, self->changed[i], state);
-}
-
 /*  A table that has the change in it; nothing else has begun.                      */
 static weir_err plan_change(weir_bus_shards *self, uint32_t active, const uint32_t *order,
                             weir_report *report)
 {
     uint32_t now = weir_bus_shards_active(self);
-    bool grows = active > now;
     weir_err err = WEIR_OK;
-    if (grows)
+    if (active > now)
         err = add_shards(self, active - now, report);
     else
         choose_drained(self, now - active, order);
     if (err) return err;
-    set_rows(self, grows ? WEIR_SHARD_ACTIVE : WEIR_SHARD_DRAINING);
+    for (uint32_t i = 0; i < self->changed_count; i++)
+        find_row(self, self->changed[i])->state =
+            active > now ? WEIR_SHARD_ACTIVE : WEIR_SHARD_DRAINING;
     assign(self);
     return store_table(self, report);
+}
+
+/*  What was begun is taken back. That a shard which was to come has gone is no failure of
+    the bus.                                                                        */
+static weir_err give_up_change(weir_bus_shards *self, weir_shard_table *before,
+                               weir_err err)
+{
+    stop_added(self);
+    self->changed_count = 0;
+    weir_shard_table_fini(&self->table);
+    self->table = *before;
+    return err == WEIR_ECLOSED ? WEIR_ESYS : err;
 }
 
 /*  The table is durable before anybody acts on it.                                 */
@@ -524,15 +525,10 @@ weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
     forget_moves(self);
     weir_shard_table before = weir_shard_table_copy(&self->table);
     weir_err err = plan_change(self, active, order, report);
-    if (err) {
-        stop_added(self);
-        self->changed_count = 0;
-        weir_shard_table_fini(&self->table);
-        self->table = before;
-        return err;
-    }
+    if (err) return give_up_change(self, &before, err);
     weir_shard_table_fini(&before);
-    set_changed(self, find_row(self, self->changed[0])->state);
+    for (uint32_t i = 0; i < self->changed_count; i++)
+        set_state(self, self->changed[i], find_row(self, self->changed[i])->state);
     return move_vnodes(self, report) ? WEIR_ECLOSED : WEIR_OK;
 }
 

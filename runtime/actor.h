@@ -221,7 +221,8 @@ weir_entry *weir_actor_open(weir_actor *self, weir_lane *lane, uint32_t records,
                             uint64_t position, int token);
 void weir_actor_lane_fini(weir_actor *self, weir_lane *lane);
 
-/*  A source will read no more. When all it sent is safe it is ENDED.          */
+/*  A source will read no more, a shard gets no more. When all it had is safe it is ENDED.
+ */
 void weir_actor_end(weir_actor *self);
 
 /*  The same, but at once: what is not safe by then is given up and never acknowledged. */

@@ -473,17 +473,29 @@ int weir_socket_sender_fd(weir_socket *self)
 static void release_body(void *data, void *hint)
 {
     weir_handover_take(data);
+    weir_block *block = hint;
+    weir_block_destroy(&block);
+}
+
+static void end_flight(void *data, void *hint)
+{
+    weir_handover_take(data);
     weir_flight *flight = hint;
     weir_flight_end(&flight);
 }
 
+/*  Within the process the receiver finds the block itself.                         */
 static weir_err send_body(weir_socket *self, weir_block *body)
 {
     zmq_msg_t message;
     void *data = (void *)weir_block_body(body);
-    if (zmq_msg_init_data(&message, data, weir_block_size(body), release_body,
-                          weir_flight_begin(body)))
-        abort();
+    size_t size = weir_block_size(body);
+    bool local = !self->monitor;
+    int rc =
+        local
+            ? zmq_msg_init_data(&message, data, size, end_flight, weir_flight_begin(body))
+            : zmq_msg_init_data(&message, data, size, release_body, weir_block_dup(body));
+    if (rc) abort();
     weir_handover_give(data);
     if (zmq_msg_send(&message, self->handle, ZMQ_DONTWAIT) >= 0) return WEIR_OK;
     zmq_msg_close(&message);

@@ -360,6 +360,42 @@ static void a_change_that_cannot_be_stored_changes_nothing(void **state)
     store->class->close(&store);
 }
 
+/*  A shard then has descriptors for its pipe, and no more.                          */
+static void limit_descriptors(bool on)
+{
+    static const int pipe_descriptors = 2;
+    struct rlimit limit;
+    int first[3];
+    for (int i = 0; i <= pipe_descriptors; i++)
+        first[i] = dup(STDERR_FILENO);
+    for (int i = 0; i <= pipe_descriptors; i++)
+        close(first[i]);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = on ? (rlim_t)first[pipe_descriptors] : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void a_shard_that_cannot_start_changes_nothing(void **state)
+{
+    (void)state;
+    weir_store *store = help_store_new(true, NULL);
+    open_bus_on(store, 2);
+    send_blocks(4);
+    limit_descriptors(true);
+    weir_err err = weir_actor_ask(b.node.actor, NULL, "SCALE", "3", NULL);
+    limit_descriptors(false);
+    assert_int_equal(err, WEIR_ESYS);
+    assert_int_equal(find_shard(2)->state, WEIR_SHARD_RETIRED);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "MOVED", NULL), WEIR_OK);
+    send_blocks(4);
+    scale_to("3");
+    assert_int_equal(find_shard(2)->state, WEIR_SHARD_ACTIVE);
+    send_blocks(6);
+    assert_int_equal(help_store_last(store, 2), 2);
+    close_bus();
+    store->class->close(&store);
+}
+
 static void a_bus_that_closes_is_not_scaled(void **state)
 {
     (void)state;
@@ -592,6 +628,8 @@ int main(void)
             a_shard_retires_when_what_an_outlet_left_in_it_is_safe, make_folder,
             remove_folder),
         cmocka_unit_test_setup_teardown(a_change_that_cannot_be_stored_changes_nothing,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_shard_that_cannot_start_changes_nothing,
                                         make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_bus_that_closes_is_not_scaled, make_folder,
                                         remove_folder),
