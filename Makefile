@@ -28,7 +28,7 @@ FUZZ_SECONDS = 60
 PYTHON   = /usr/bin/python3
 
 PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
-           libpcre2-dev libmicrohttpd-dev liblmdb-dev prometheus \
+           libpcre2-dev libmicrohttpd-dev liblmdb-dev libhiredis-dev prometheus redis-server \
            libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-pytest-xdist python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
            valgrind iproute2
@@ -44,7 +44,7 @@ CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
-LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -llmdb -lm
+LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -llmdb -lhiredis -lm
 LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
@@ -110,6 +110,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(HELP_OBJ) $(ARCHIVES)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) $(LUA_LIBS) -o $@
 
+$(BUILD)/tests/bench/bench_redis: $(BUILD)/tests/unit/help_server.o
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -o $@
 
@@ -117,14 +118,15 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 
 # --- what must be there -------------------------------------------------------
 
-# The tests start Prometheus themselves: its package must start no service, neither now
-# nor with the machine.
-unit_of_prometheus = /etc/systemd/system/prometheus.service
+# The tests start these themselves: a package of theirs that is installed here must start
+# no service, neither now nor with the machine.
+services   = prometheus redis-server
 policy     = /usr/sbin/policy-rc.d
-no_service = [ -e $(unit_of_prometheus) ] || $$sudo mkdir -p $(dir $(unit_of_prometheus)); \
-  [ -e $(unit_of_prometheus) ] || $$sudo ln -s /dev/null $(unit_of_prometheus); \
-  [ -e $(policy) ] || { printf '\043!/bin/sh\nexit 101\n' | $$sudo tee $(policy) >/dev/null; \
-    $$sudo chmod 755 $(policy); trap "$$sudo rm -f $(policy)" EXIT; }
+no_service = for p in $(services); do case "$$missing " in *" $$p "*) \
+    u=/etc/systemd/system/$$p.service; $$sudo mkdir -p $${u%/*}; \
+    [ -e $$u ] || $$sudo ln -s /dev/null $$u; \
+    [ -e $(policy) ] || { printf '\043!/bin/sh\nexit 101\n' | $$sudo tee $(policy) >/dev/null; \
+      $$sudo chmod 755 $(policy); trap "$$sudo rm -f $(policy)" EXIT; };; esac; done
 
 deps:
 	@missing=""; for p in $(PACKAGES); do \
@@ -133,13 +135,13 @@ deps:
 	if [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  case "$$missing" in *prometheus*) $(no_service) ;; esac; \
+	  $(no_service); \
 	  $$sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 	  $$sudo apt-get install -y -q --no-install-recommends $$missing; fi
 
 need:
 	@$(call tools,$(CC) pkg-config)
-	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd lmdb)
+	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd lmdb hiredis)
 
 # Both are shell commands that fail when something is missing, and say what.
 hint = { echo "Weir needs $$t, which is not installed: run 'make deps'" >&2; exit 1; }
@@ -200,7 +202,8 @@ asan:
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
 THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_shards \
            bus_state clock engine groups_random help_store ledger link poll poll_order \
-           realm sandbox sink_file source_file store_disk store_disk_keep tap uplink
+           realm sandbox sink_file source_file store_disk store_disk_keep store_redis \
+           store_redis_cluster store_redis_fails store_redis_read tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"

@@ -144,11 +144,12 @@ static void put_gaps(weir_buffer *out, const weir_page *page)
     weir_put_array(out, (uint32_t)page->gap_count);
     for (size_t i = 0; i < page->gap_count; i++) {
         const weir_gap *gap = &page->gaps[i];
-        weir_put_array(out, 4);
+        weir_put_array(out, gap->epoch ? 5 : 4);
         weir_put_uint(out, gap->shard);
         weir_put_uint(out, gap->first);
         weir_put_uint(out, gap->last);
         put_text(out, gap->damaged ? "damaged" : "trimmed");
+        if (gap->epoch) weir_put_uint(out, gap->epoch);
     }
 }
 

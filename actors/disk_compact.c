@@ -6,6 +6,7 @@
 #include "actors/lmdb_use.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
+#include "runtime/thread.h"
 
 /*  The new environment is filled in short transactions, from the first block on: one long
     snapshot would keep every page that is freed meanwhile, and the map could not grow. */
@@ -261,7 +262,7 @@ static void begin(weir_disk *self)
         return;
     }
     atomic_store(&compact->state, WEIR_COMPACT_COPYING);
-    if (!weir_disk_thread(&compact->thread, run, self)) return;
+    if (!weir_thread_start(&compact->thread, run, self)) return;
     atomic_store(&compact->state, WEIR_COMPACT_IDLE);
     give_up(self, 0);
 }

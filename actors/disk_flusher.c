@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,19 +9,10 @@
 #include "actors/disk_store.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
+#include "runtime/thread.h"
 
 /*  LMDB bounds the pages of a transaction: tiny batches may need one each.          */
 enum { batches_max = 8192 };
-
-int weir_disk_thread(pthread_t *thread, void *(*run)(void *), void *arg)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(thread, NULL, run, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
 
 /* --- Shards ------------------------------------------------------------------------ */
 
@@ -238,7 +228,7 @@ static void *run(void *arg)
 weir_err weir_disk_flusher_start(weir_disk *self, weir_report *report)
 {
     weir_clock_watch(self->wake);
-    int rc = weir_disk_thread(&self->flusher, run, self);
+    int rc = weir_thread_start(&self->flusher, run, self);
     self->running = rc == 0;
     if (!rc) return WEIR_OK;
     return weir_report_set(report, WEIR_ESYS, self->path, "cannot start its thread: %s",

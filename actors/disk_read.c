@@ -29,8 +29,10 @@ static void add_gap(progress *self, uint64_t last, bool damaged)
     } else {
         read->gaps = realloc(read->gaps, (read->gap_count + 1) * sizeof *read->gaps);
         if (!read->gaps) abort();
-        read->gaps[read->gap_count++] =
-            (weir_gap){read->shard, self->position + 1, last, damaged};
+        read->gaps[read->gap_count++] = (weir_gap){.shard = read->shard,
+                                                   .first = self->position + 1,
+                                                   .last = last,
+                                                   .damaged = damaged};
     }
     self->position = last;
 }

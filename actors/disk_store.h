@@ -349,8 +349,6 @@ weir_err weir_disk_flush(weir_store *store, int64_t timeout_us, weir_report *rep
 void weir_disk_wake(weir_disk *self);
 weir_disk_shard *weir_disk_shard_of(weir_disk *self, uint32_t id); // made when new
 void weir_disk_fail(weir_disk *self, const char *text);            // fatal from now on
-/*  A thread that takes no signals. errno.                                          */
-int weir_disk_thread(pthread_t *thread, void *(*run)(void *), void *arg);
 
 /* --- One transaction (disk_commit.c) ----------------------------------------------- */
 

@@ -26,7 +26,10 @@ static int load_gaps(MDB_cursor *cursor, weir_gap **list, size_t *count)
             *list = realloc(*list, capacity * sizeof **list);
             if (!*list) abort();
         }
-        (*list)[(*count)++] = (weir_gap){at.shard, gap.first, at.last, gap.damaged};
+        (*list)[(*count)++] = (weir_gap){.shard = at.shard,
+                                         .first = gap.first,
+                                         .last = at.last,
+                                         .damaged = gap.damaged};
     }
     return rc == MDB_NOTFOUND ? 0 : rc;
 }

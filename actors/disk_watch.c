@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "actors/disk_store.h"
+#include "runtime/thread.h"
 
 static void signal_fd(int fd)
 {
@@ -61,7 +62,7 @@ static void start(weir_disk *self)
     self->watch_end = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (self->inotify_fd >= 0 && self->watch_end >= 0 &&
         inotify_add_watch(self->inotify_fd, self->path, IN_ATTRIB | IN_MOVED_TO) >= 0)
-        self->watching = !weir_disk_thread(&self->inotify, run, self);
+        self->watching = !weir_thread_start(&self->inotify, run, self);
 }
 
 /* --- Both -------------------------------------------------------------------------- */

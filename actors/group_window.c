@@ -187,18 +187,29 @@ static uint32_t known_failures(const weir_group_window *self, weir_position at)
     return 0;
 }
 
-/*  How many of the offsets from first to last lie in runs.                         */
-static uint64_t count_done(const weir_group_window *self, uint64_t first, uint64_t last)
+/*  Where a position lies in what is counted up to `end`: offsets, or where positions have
+    epochs the sequences of that one.                                               */
+static uint64_t place_of(weir_position at, weir_position end)
 {
-    uint64_t count = 0;
+    if (end.b == 0) return at.a;
+    if (at.a != end.a) return at.a < end.a ? 0 : UINT64_MAX;
+    return at.b;
+}
+
+/*  How many of the last `count` places up to `end` lie in runs.                     */
+static uint64_t count_done(const weir_group_window *self, weir_position end,
+                           uint64_t count)
+{
+    uint64_t last = place_of(end, end), before = last - count, done = 0;
     for (size_t i = self->known_next; i < self->known_count; i++) {
         const known *k = &self->known[i];
-        uint64_t from = k->after.a + 1 > first ? k->after.a + 1 : first;
-        uint64_t to = k->at.a < last ? k->at.a : last;
-        if (k->at.a >= last && from > last) break;
-        if (!k->failures && from <= to) count += to - from + 1;
+        uint64_t from = place_of(k->after, end), to = place_of(k->at, end);
+        if (from < before) from = before;
+        if (to > last) to = last;
+        if (from >= last) break;
+        if (!k->failures && from < to) done += to - from;
     }
-    return count;
+    return done;
 }
 
 /*  Leaves what lies before what is read now, and passes over runs that begin there: they
@@ -240,9 +251,9 @@ void weir_group_window_pass(weir_group_window *self, weir_position at, uint64_t 
 {
     weir_position reached = self->state.reached;
     if (weir_position_order(at, reached) <= 0) return;
-    if (removed > at.a - reached.a) removed = at.a - reached.a;
-    uint64_t done = removed ? count_done(self, at.a - removed + 1, at.a) : 0;
-    append_done(self, at, removed - done);
+    uint64_t most = place_of(at, at) - place_of(reached, at);
+    if (removed > most) removed = most;
+    append_done(self, at, removed - count_done(self, at, removed));
     pass_known(self);
     advance(self);
 }

@@ -59,13 +59,6 @@ typedef struct weir_group_window weir_group_window;
 weir_group_window *weir_group_window_new(const weir_group_row *row, uint32_t vnodes);
 void weir_group_window_destroy(weir_group_window **self_p);
 
-/*  -1, 0, 1 as a is before, at or behind b.                                        */
-static inline int weir_position_order(weir_position a, weir_position b)
-{
-    if (a.a != b.a) return a.a < b.a ? -1 : 1;
-    return a.b == b.b ? 0 : a.b < b.b ? -1 : 1;
-}
-
 /* --- Reading ----------------------------------------------------------------------- */
 
 /*  Adds what was read behind `reached`, waiting: at, sequence, epoch, arrived_ms, bytes

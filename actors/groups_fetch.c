@@ -130,13 +130,21 @@ static weir_group_item *add_item(weir_group_reading *self)
     return item;
 }
 
+/*  How far it has come in what the gap counts: offsets, or sequences of its epoch.   */
+static uint64_t reached_in(const weir_group_reading *self, const weir_gap *gap)
+{
+    if (!gap->epoch) return self->reached.a;
+    return self->reached.a == gap->epoch ? self->reached.b : 0;
+}
+
 static void prepare_gap(weir_group_reading *self, const char *group)
 {
     const weir_gap *gap = &self->read.gaps[self->gap++];
-    uint64_t first = gap->first > self->reached.a ? gap->first : self->reached.a + 1;
-    if (gap->last < first) return;
+    if (weir_position_order(weir_gap_end(gap), self->reached) <= 0) return;
+    uint64_t reached = reached_in(self, gap);
+    uint64_t first = gap->first > reached ? gap->first : reached + 1;
     weir_group_item *item = add_item(self);
-    item->record.at = self->reached = (weir_position){gap->last, 0};
+    item->record.at = self->reached = weir_gap_end(gap);
     item->removed = gap->last - first + 1;
     weir_log(
         WEIR_WARN,
@@ -238,8 +246,12 @@ static bool gap_is_next(const weir_group_reading *self)
 {
     if (self->gap == self->read.gap_count) return false;
     if (self->chunk == self->read.chunk_count) return true;
+    const weir_chunk *chunk = &self->read.chunks[self->chunk];
+    weir_position first = chunk->last.b == 0
+                              ? (weir_position){chunk->offset, 0}
+                              : (weir_position){chunk->epoch, chunk->sequence};
     return !self->bytes &&
-           self->read.gaps[self->gap].first < self->read.chunks[self->chunk].offset;
+           weir_position_order(weir_gap_end(&self->read.gaps[self->gap]), first) < 0;
 }
 
 /*  They are asked for after the records were read: a fence is stored with the first

@@ -128,7 +128,8 @@ bool weir_poll_lane_ready(const weir_poll_lane *self)
 static void pass_gaps(weir_poll_lane *self, weir_page *page)
 {
     const weir_read *read = self->answer;
-    for (; self->gap < read->gap_count && read->gaps[self->gap].last <= self->at.a;
+    for (; self->gap < read->gap_count &&
+           weir_position_order(weir_gap_end(&read->gaps[self->gap]), self->at) <= 0;
          self->gap++)
         add_gap(page, &read->gaps[self->gap]);
 }

@@ -21,6 +21,13 @@ typedef struct {
     uint64_t a, b;
 } weir_position;
 
+/*  -1, 0, 1 as a is before, at or behind b.                                        */
+static inline int weir_position_order(weir_position a, weir_position b)
+{
+    if (a.a != b.a) return a.a < b.a ? -1 : 1;
+    return a.b == b.b ? 0 : a.b < b.b ? -1 : 1;
+}
+
 /*  Records of vnodes that came from another shard: who reads both passes first_offset of
     this shard only after the other's last_offset.                                  */
 typedef struct {
@@ -98,7 +105,15 @@ typedef struct {
     uint32_t shard;
     uint64_t first, last;
     bool damaged;
+    uint64_t epoch; // redis: first and last are sequences of it; else 0: they are offsets
 } weir_gap;
+
+/*  Its last position.                                                              */
+static inline weir_position weir_gap_end(const weir_gap *self)
+{
+    return self->epoch ? (weir_position){self->epoch, self->last}
+                       : (weir_position){self->last, 0};
+}
 
 typedef struct weir_read {
     struct weir_read *next;

@@ -2,12 +2,12 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/loop.h"
+#include "runtime/thread.h"
 #include "runtime/zap.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -366,14 +366,9 @@ static weir_err open_handles(weir_realm *self, weir_report *report)
     return WEIR_OK;
 }
 
-/*  A host's signals are not this thread's to take.                            */
 static weir_err start(weir_realm *self, weir_report *report)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int bad = pthread_create(&self->thread, NULL, run, self);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int bad = weir_thread_start(&self->thread, run, self);
     self->started = !bad;
     if (!bad) return WEIR_OK;
     errno = bad;

@@ -81,8 +81,8 @@ def test_host_program_builds_by_pkg_config_and_runs(prefix, tmp_path, linking):
     if linking == "static":  # of Weir alone: Debian's `--static` of libzmq does not link
         libraries = [prefix / "lib" / "libweir.a" if flag == "-lweir" else flag
                      for flag in libraries]
-        libraries += ["-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb", "-lm",
-                      "-pthread"]
+        libraries += ["-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb",
+                      "-lhiredis", "-lm", "-pthread"]
     say("gcc", "-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Werror", EMBED, "-o", program,
         *flags(prefix, "--cflags"), *libraries)
     env = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}

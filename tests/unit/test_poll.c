@@ -619,7 +619,7 @@ static void a_page_may_be_sorted_by_time(void **state)
 }
 
 static const weir_gap gaps_of_0[] = {
-    {0, 1, 20, false}, {0, 41, 45, true}, {0, 91, 100, true}};
+    {0, 1, 20, false, 0}, {0, 41, 45, true, 0}, {0, 91, 100, true, 0}};
 
 static void check_gaps(const weir_page *page, size_t *told)
 {

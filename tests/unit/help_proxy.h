@@ -1,0 +1,30 @@
+/*  help_proxy: stands between a client and its server, on a port of the loopback, and
+   cuts or holds up what goes through. One thread; all functions from any other.        */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct help_proxy help_proxy;
+
+/*  To a unix socket (path), or to a port of the loopback (path NULL).              */
+help_proxy *help_proxy_start(const char *path, uint16_t port);
+void help_proxy_destroy(help_proxy **self_p);
+uint16_t help_proxy_port(const help_proxy *self);
+
+/*  Cuts all connections when so many bytes more have gone up to the server, or down to
+   the client, over all of them; the last part goes through up to that byte. 0: at once.
+    The count of cuts grows then, and another may be ordered.                       */
+void help_proxy_cut_up(help_proxy *self, size_t bytes);
+void help_proxy_cut_down(help_proxy *self, size_t bytes);
+unsigned help_proxy_cuts(help_proxy *self);
+
+/*  Looks at each part that goes up, in the proxy's thread, and may change its bytes.
+   NULL: nobody does. */
+typedef void(help_proxy_edit)(void *arg, char *bytes, size_t size);
+void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg);
+
+/*  Held, nothing goes through and nobody is let in; connections stay.              */
+void help_proxy_hold(help_proxy *self, bool on);
+
+unsigned help_proxy_connections(help_proxy *self); // that were ever made
