@@ -28,7 +28,8 @@ FUZZ_SECONDS = 60
 PYTHON   = /usr/bin/python3
 
 PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
-           libpcre2-dev libmicrohttpd-dev liblmdb-dev libhiredis-dev prometheus redis-server \
+           libpcre2-dev libmicrohttpd-dev liblmdb-dev libhiredis-dev libnats-dev prometheus \
+           redis-server nats-server \
            libcmocka-dev libc6-dev pkg-config gcc make python3 python3-pytest \
            python3-pytest-xdist python3-zmq python3-msgpack clang libclang-rt-14-dev clang-format lua5.4 \
            valgrind iproute2
@@ -44,7 +45,7 @@ CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
 LDFLAGS += -pthread $(filter -fsanitize%,$(OPT_$(MODE)))
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4 2>/dev/null)
-LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -llmdb -lhiredis -lm
+LIBS     = -lczmq -lzmq -lsodium -lpcre2-8 -lxxhash -lmicrohttpd -llmdb -lhiredis -lnats -lm
 LUA_LIBS = -l:liblua5.4.a -ldl -lm
 
 LIB_SRC  = $(wildcard runtime/*.c) $(wildcard actors/*.c)
@@ -120,7 +121,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 
 # The tests start these themselves: a package of theirs that is installed here must start
 # no service, neither now nor with the machine.
-services   = prometheus redis-server
+services   = prometheus redis-server nats-server
 policy     = /usr/sbin/policy-rc.d
 no_service = for p in $(services); do case "$$missing " in *" $$p "*) \
     u=/etc/systemd/system/$$p.service; $$sudo mkdir -p $${u%/*}; \
@@ -141,7 +142,7 @@ deps:
 
 need:
 	@$(call tools,$(CC) pkg-config)
-	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd lmdb hiredis)
+	@$(call libraries,libczmq libzmq libsodium lua5.4 libpcre2-8 libxxhash libmicrohttpd lmdb hiredis libnats)
 
 # Both are shell commands that fail when something is missing, and say what.
 hint = { echo "Weir needs $$t, which is not installed: run 'make deps'" >&2; exit 1; }
@@ -202,7 +203,8 @@ asan:
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
 THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_shards \
            bus_state clock engine groups_random help_store ledger link poll poll_order \
-           realm sandbox sink_file source_file store_disk store_disk_keep store_redis \
+           realm sandbox sink_file source_file store_disk store_disk_keep store_jetstream \
+           store_jetstream_access store_jetstream_faults store_redis \
            store_redis_cluster store_redis_fails store_redis_read tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \

@@ -172,7 +172,7 @@ void weir_bus_audit(weir_bus *self, weir_bus_sums *sums);
     the order of a key, and what a shard that goes has is made safe first. A policy (an
     option scale.*) may change the number again. WEIR_EINVAL: not within scale.min and
     scale.max (which is `shards` unless it is set); WEIR_ETIMEOUT after timeout_ms: it
-   goes on; WEIR_ECLOSED; a report (may be NULL) says more.                             */
+    goes on; WEIR_ECLOSED; a report (may be NULL) says more. */
 weir_err weir_bus_scale(weir_bus *self, uint32_t shards, int timeout_ms,
                         weir_report *report);
 

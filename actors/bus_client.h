@@ -66,11 +66,11 @@ typedef struct {
 } weir_bus_record;
 
 /*  Takes the next record. WEIR_ENOTFOUND: none is left; WEIR_EMALFORMED: the other side
-   is wrong. */
+    is wrong. */
 weir_err weir_bus_answer_next(weir_bus_answer *self, weir_bus_record *record);
 
 /*  The descriptor to wait on, after recv has given false: edge-triggered, and after a
-   send recv must be asked again. */
+    send recv must be asked again. */
 int weir_bus_client_fd(const weir_bus_client *self);
 
 /*  Waits for an answer to come, or the time (monotonic, -1: none), or until the other

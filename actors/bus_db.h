@@ -1,6 +1,6 @@
 /*  bus_db: a small table of keys and values that is durable: one file, kept by LMDB, and
     beside it LMDB's lock file. LMDB has no checksums, so each value ends with one, and
-   the sum of them all is kept, so that a row which is lost is missed:
+    the sum of them all is kept, so that a row which is lost is missed:
 
         +-------+----------------------------------------+
         | bytes | XXH3-64 of them, seeded with that of   |

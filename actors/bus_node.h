@@ -1,5 +1,5 @@
 /*  bus_node: the node of a bus: runs its shards, evaluates the scaling policy, and
-   answers for all of them. Blocks do not pass it: outlets find the shards by its route.
+    answers for all of them. Blocks do not pass it: outlets find the shards by its route.
  */
 #pragma once
 #include "actors/bus_config.h"

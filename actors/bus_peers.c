@@ -356,7 +356,7 @@ bool weir_bus_peers_next(weir_bus_peers *self, weir_bus_message *message)
 }
 
 /*  Only the first part can fail: mandatory routing says that the peer is gone, or that
-   its queue is full. */
+    its queue is full. */
 void weir_bus_peer_send(weir_bus_peer *self, bool delimited, weir_buffer *bytes)
 {
     void *socket = self->peers->ports[self->port].socket;

@@ -5,8 +5,8 @@
         what `listen` says                  by CURVE, role consume
 
     A peer is known while somebody holds it, or it has not read what it was sent: the
-   bytes of all replies are counted until they have left for the network, and whoever does
-   not read gets no more. One thread. */
+    bytes of all replies are counted until they have left for the network, and whoever
+   does not read gets no more. One thread. */
 #pragma once
 #include "runtime/actor.h"
 

@@ -42,7 +42,7 @@ struct weir_bus_queue {
 static const int sealed_wake = 8;
 
 /*  Bodies that are kept for blocks to come, and what a body has behind its target, so
-   that the record that fills it seldom makes it grow. */
+    that the record that fills it seldom makes it grow. */
 static const size_t spares_most = 64, slack = 4096;
 
 /*  A ledger that others fill does not tell when it has room again.            */

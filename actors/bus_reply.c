@@ -60,8 +60,8 @@ typedef struct {
 } place;
 
 /*  A record is a bin that holds its encoding: so one that a client cannot decode, such as
-   a payload that is no UTF-8, costs that record and not the page. A timestamp that the
-   store has filled in is not in the encoding yet. */
+    a payload that is no UTF-8, costs that record and not the page. A timestamp that the
+    store has filled in is not in the encoding yet. */
 static void put_record(weir_buffer *out, const place *p, const weir_record *record,
                        weir_buffer *scratch)
 {

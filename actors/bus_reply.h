@@ -1,5 +1,5 @@
 /*  bus_reply: the replies of docs/wire.md, part "The bus endpoint", written into a
-   buffer.
+    buffer.
 
         reply    [id | nil, code, {field: value, ..}]                                   */
 #pragma once

@@ -1,5 +1,5 @@
 /*  bus_request: the requests of docs/wire.md, part "The bus endpoint", as they come:
-   bytes that nobody vouches for.
+    bytes that nobody vouches for.
 
         request  [id, verb, {field: value, ..}]      one MessagePack array, one frame
 
@@ -55,7 +55,7 @@ typedef struct {
 
 /*  Reads one. Errors, with a report, after which the id is set if there was one:
     WEIR_EMALFORMED, WEIR_ETOOBIG: no request; WEIR_ENOTFOUND: no such verb; WEIR_EINVAL:
-   a field. To be ended in any case. */
+    a field. To be ended in any case. */
 weir_err weir_bus_request_read(weir_bus_request *self, const void *data, size_t size,
                                weir_report *report);
 void weir_bus_request_fini(weir_bus_request *self);

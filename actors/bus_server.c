@@ -444,7 +444,7 @@ static void do_poll(const call *c)
 }
 
 /*  A fetch waits at most half of the time after which a silent member is gone: so one
-   that dies while its fetch waits is found out no later than any other. */
+    that dies while its fetch waits is found out no later than any other. */
 static void do_fetch(const call *c)
 {
     bus_server *self = c->server;

@@ -52,7 +52,8 @@ weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
                                 const uint32_t *order, weir_report *report);
 
 /*  What has come to an end is finished, fences that are stored too. After each wake.
-   Errors are a failure of the bus: a shard has failed, or the state cannot be written. */
+    Errors are a failure of the bus: a shard has failed, or the state cannot be written.
+ */
 weir_err weir_bus_shards_go_on(weir_bus_shards *self, weir_report *report);
 
 /*  The ids that the last change added or drains; lent.                             */

@@ -394,7 +394,7 @@ static int forget_rows(MDB_txn *txn, MDB_dbi table, void *arg)
 }
 
 /*  Takes the name out of a row's key, and makes the step's key one behind all rows of
-   that group. False: it holds none.                                                    */
+    that group. False: it holds none. */
 static bool take_name(group_step *step, const MDB_val *key)
 {
     if (key->mv_size < 2 + 1 + shard_bytes || key->mv_size > key_max) return false;

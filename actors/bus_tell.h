@@ -1,6 +1,6 @@
 /*  bus_tell: what a bus lets be known of itself: as JSON, for the control endpoint and
-   the audit, and as metrics. All of it is read from the hub, from any thread, whether the
-    bus runs or not.
+    the audit, and as metrics. All of it is read from the hub, from any thread, whether
+   the bus runs or not.
 
     What is exact: the counts of one shard are of one instant of it, and so they balance,
     as do their sums. What the store has is of one instant of the store, after that of

@@ -18,7 +18,7 @@
         key   | "shard" | shard u32 |
 
         value  0 last offset u64        16 damaged records u64   32 XXH3-64 of bytes
-   0..31, 8 trimmed records u64    24 bytes of records u64     seeded with the key's  */
+    0..31, 8 trimmed records u64    24 bytes of records u64     seeded with the key's  */
 #pragma once
 #include "runtime/err.h"
 

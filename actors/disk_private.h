@@ -18,7 +18,7 @@
 
     Of each shard blocks and gaps cover the offsets from 1 to its last one, each exactly
     once; what was trimmed is a gap, too, and neighbours of one kind are one gap. Version
-   1 has no counts and no sum; who opens it for writing adds them.                   */
+    1 has no counts and no sum; who opens it for writing adds them.                   */
 #pragma once
 #include <lmdb.h>
 #include "actors/disk_block.h"
@@ -39,9 +39,9 @@
 #define WEIR_DISK_FOLDER_MAX 4200
 
 /*  Keeps others from writing in the store at path until *fd is closed. exclusive: to
-   write in it; makes the file `lock`. Else to read what stands still: changes nothing,
-   and *fd is -1 where there is no such file. WEIR_EREFUSED (another process has it, which
-   is named), WEIR_ENOTFOUND (there is no folder), WEIR_ESYS, with a report.          */
+    write in it; makes the file `lock`. Else to read what stands still: changes nothing,
+    and *fd is -1 where there is no such file. WEIR_EREFUSED (another process has it,
+   which is named), WEIR_ENOTFOUND (there is no folder), WEIR_ESYS, with a report. */
 weir_err weir_disk_lock(int *fd, const char *path, bool exclusive, weir_report *report);
 
 /*  The folder of the environment in use. WEIR_ENOTFOUND (there is no CURRENT),
@@ -56,7 +56,7 @@ weir_err weir_disk_check_size(MDB_env *env, const char *folder, weir_report *rep
 
 /*  Checks the pages of data.mdb in that folder, which nobody writes; all: those of the
     table blocks, too. WEIR_EMALFORMED (what is damaged), WEIR_ENOTFOUND, WEIR_ESYS, with
-   a report (disk_check.c).                                                          */
+    a report (disk_check.c).                                                          */
 weir_err weir_disk_check_pages(const char *folder, bool all, weir_report *report);
 
 /*  Reports damage in a sentence that says what to do; folder: of the environment.   */

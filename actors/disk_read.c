@@ -146,8 +146,8 @@ static int check_way(progress *self, MDB_txn *txn)
 }
 
 /*  Asks for the pages of a value at once: a fault would bring what the kernel reads
-   around it, which is megabytes and takes longer. Who reads on is served by that, so only
-   the first value of a read is asked for.                                             */
+    around it, which is megabytes and takes longer. Who reads on is served by that, so
+   only the first value of a read is asked for. */
 static void ask_for(const MDB_val *value)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)value->mv_data;

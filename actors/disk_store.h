@@ -74,7 +74,7 @@ typedef enum {
 } weir_disk_purpose;
 
 /*  Checks the pages by which the table blocks leads to a key, unless they were: *way is
-   of the key's shard, or zeroed. What this process has written since is what they were.
+    of the key's shard, or zeroed. What this process has written since is what they were.
     MDB_CORRUPTED.                                                                  */
 int weir_disk_check_way(MDB_txn *txn, weir_disk_way *way, weir_disk_key key,
                         weir_disk_purpose purpose);

@@ -239,7 +239,7 @@ static weir_err copy_file(const char *from, const char *to, const char *name,
 }
 
 /*  Of a damaged table the rows that are good, as far as the bus's identity says whose
-   they are.                                                                            */
+    they are. */
 static weir_err copy_groups(const char *from, const char *to, weir_report *report)
 {
     char path[WEIR_DISK_FOLDER_MAX], copy[WEIR_DISK_FOLDER_MAX];

@@ -35,7 +35,7 @@ typedef struct {
 } weir_disk_visitor;
 
 /*  folder: of the environment. Errors: the visitor's, or WEIR_ESYS with a report: there
-   is no pipe or process. Damage is none.                                             */
+    is no pipe or process. Damage is none.                                             */
 weir_err weir_disk_walk(const char *folder, const weir_disk_visitor *visitor,
                         weir_report *report);
 

@@ -7,8 +7,8 @@
                    '-- wait ---'  attempts used up: settled (dead), or failed
 
     Records are settled in their order. Each attempt is a batch of its own to the store,
-   so that a late answer to an earlier one harms nothing. Belongs to one thread; the store
-    answers in others.                                                              */
+    so that a late answer to an earlier one harms nothing. Belongs to one thread; the
+   store answers in others. */
 #pragma once
 #include "actors/batcher.h"
 #include "runtime/dead.h"

@@ -67,7 +67,7 @@ void weir_group_window_destroy(weir_group_window **self_p);
 weir_group_record *weir_group_window_add(weir_group_window *self,
                                          const weir_group_record *record);
 /*  All up to there is done without having been delivered; the last `removed` offsets of
-   it are not there any more, and of these are shed those that were not done before.  */
+    it are not there any more, and of these are shed those that were not done before.  */
 void weir_group_window_pass(weir_group_window *self, weir_position at, uint64_t removed);
 
 /*  Nobody has any of it: what is not done is read again, from the commit on; `reached`

@@ -78,7 +78,7 @@ void weir_groups_leave(weir_groups *self, weir_member_of **member_p);
     has failed before comes alone. NULL block: none now; wake_fd, or the deadline (-1:
     none), says when to ask again. Waits for no store; now and then it stores what nobody
     has waited for. A member that was silent for too long joins again with it;
-   WEIR_ENOTFOUND when its group was removed meanwhile. */
+    WEIR_ENOTFOUND when its group was removed meanwhile. */
 weir_err weir_groups_fetch(weir_groups *self, weir_member_of *member,
                            uint32_t max_records, size_t max_bytes,
                            weir_delivered *delivered, int64_t *deadline_us);

@@ -255,7 +255,7 @@ static bool gap_is_next(const weir_group_reading *self)
 }
 
 /*  They are asked for after the records were read: a fence is stored with the first
-   record behind it. */
+    record behind it. */
 static weir_err learn_fences(weir_group_reading *self, weir_store *store)
 {
     weir_report report = {0};

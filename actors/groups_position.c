@@ -481,7 +481,7 @@ static void detach(weir_groups *groups, weir_group *group)
 }
 
 /*  A silent member may come back while the lock is given up: then the group stays, and
-   its rows are stored again.                                                          */
+    its rows are stored again.                                                          */
 static weir_err forget(weir_groups *self, weir_group *group, weir_report *report)
 {
     end_storing(self, group);

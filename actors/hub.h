@@ -1,5 +1,5 @@
 /*  hub: what the actors of one bus share in a process: the route by which outlets find
-   its shards, its state, store and consumer groups, and where each shard leaves its
+    its shards, its state, store and consumer groups, and where each shard leaves its
     statistics. It outlives the bus's actors, which restart, and is opened by whoever
     needs it first. Functions may be called from any thread.                        */
 #pragma once

@@ -1,7 +1,7 @@
 /*  late_reads: answers that came when the poll that had asked for them was over. The next
     one that begins where one of them does takes it: so a client whose timeout is shorter
     than a read takes gets on all the same. Bounded in number, bytes and time; the oldest
-   go first. A part of poll, used by its thread; time is the caller's.                */
+    go first. A part of poll, used by its thread; time is the caller's.                */
 #pragma once
 #include "actors/store.h"
 

@@ -51,7 +51,7 @@ typedef struct {
  */
 int weir_lmdb_open(weir_lmdb_file *self, const char *path);
 /*  The same when one of its first pages is damaged: what the other one leads to, which
-   may be the last transaction but one.                                                */
+    may be the last transaction but one.                                                */
 int weir_lmdb_open_any(weir_lmdb_file *self, const char *path);
 /*  Borrows the file of a transaction's environment; for check_way.                 */
 void weir_lmdb_borrow(weir_lmdb_file *self, MDB_txn *txn);

@@ -19,7 +19,7 @@ void weir_lmdb_leave(void)
 }
 
 /*  The folder of a store, or of a state: without data.mdb and what is above it, or
-   without groups.mdb. */
+    without groups.mdb. */
 static int folder_of(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -15,5 +15,5 @@ void weir_lmdb_watch(MDB_env *env);
 
 /*  For a program, before its threads: when a thread that uses LMDB ends in SIGSEGV or
     SIGBUS, a line on stderr says which file that was. The signal itself stays what it
-   was. */
+    was. */
 void weir_lmdb_tell_crashes(void);

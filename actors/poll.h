@@ -63,7 +63,7 @@ weir_poller *weir_poller_new(weir_store *store, uint64_t nonce);
 void weir_poller_destroy(weir_poller **self_p);
 
 /*  Reads the text of a cursor (weir_cursor_put) of this bus, to begin behind it; the
-   caller ends it. WEIR_EINVAL with a report: "bad_cursor: ", changed or of another bus.
+    caller ends it. WEIR_EINVAL with a report: "bad_cursor: ", changed or of another bus.
  */
 weir_err weir_poller_resume(const weir_poller *self, const char *text, size_t size,
                             weir_cursor *cursor, weir_report *report);

@@ -1,7 +1,7 @@
 /*  reader: brings a node the records of a bus with a store: a member of the node's
-   consumer group, which fetches within the credit of its one link. What the link
-   acknowledges is acknowledged to the group; a block that it gives back is sent again
-   after the group's waits. For the supervisor it is a source that can go back. */
+    consumer group, which fetches within the credit of its one link. What the link
+    acknowledges is acknowledged to the group; a block that it gives back is sent again
+    after the group's waits. For the supervisor it is a source that can go back. */
 #pragma once
 #include "actors/hub.h"
 #include "runtime/actor.h"

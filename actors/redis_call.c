@@ -14,7 +14,7 @@
     Trimming with the last record is as good as with each, since nobody sees the stream in
     between. A server hashes each string that a script makes, and most of its time goes
     there and into calls: so of a sequence all but the last digit is made once for ten,
-   and a string is asked for `err`, which it has not, where an error is a table.        */
+    and a string is asked for `err`, which it has not, where an error is a table. */
 const char weir_redis_script[] =
     "local key, call, format, ARGV = KEYS[1], redis.pcall, string.format, ARGV\n"
     "local newest = call('XREVRANGE', key, '+', '-', 'COUNT', 1)\n"

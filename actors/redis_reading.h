@@ -78,6 +78,6 @@ typedef enum {
     WEIR_SINCE_BAD
 } weir_since_result;
 /*  Takes its answer. FOUND, NONE: `at` is before the first record that came then or
-   later, or at the end. */
+    later, or at the end. */
 weir_since_result weir_redis_since_take(weir_redis_reading *self,
                                         const redisReply *reply);

@@ -1,6 +1,6 @@
 /*  What all streams of a bus have. They are looked for once, on every server of a
-   cluster, since nobody else makes any; then those that are known are asked. One survey
-   answers all who asked before it began. */
+    cluster, since nobody else makes any; then those that are known are asked. One survey
+    answers all who asked before it began. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,8 +14,8 @@ static const int64_t short_wait_us = 250000;
 static const int64_t retry_us = 100000; // between two surveys that did not go well
 
 /*  Where entries are large it costs a server much to tell what a stream has: so between
-   two surveys is this time, and this many times that of the first one. Meanwhile what the
-    store has written is added to what was told.                                     */
+    two surveys is this time, and this many times that of the first one. Meanwhile what
+   the store has written is added to what was told.                                     */
 static const int64_t rest_us = 20000, rest_factor = 20;
 
 typedef struct {
@@ -367,7 +367,7 @@ void weir_redis_survey_run(weir_redis *self)
 /* --- Any thread -------------------------------------------------------------------- */
 
 /*  Has one made and waits for it, under the mutex. A server that is away is not waited
-   for when `away` is an answer.                                                        */
+    for when `away` is an answer. */
 static weir_err survey(weir_redis *self, const struct timespec *until, bool away)
 {
     uint64_t number = ++self->surveys_asked;

@@ -1,6 +1,6 @@
 /*  From a batch to its answer. Of a shard there are turns: in one, calls go out behind
-   the other, each naming the id that the one before it leaves. Whatever goes wrong ends
-   the turn; what its calls still answer says nothing any more. The next one begins with
+    the other, each naming the id that the one before it leaves. Whatever goes wrong ends
+    the turn; what its calls still answer says nothing any more. The next one begins with
     asking for the stream's last id, which decides what is stored.
 
         given:   1 2 3 4 5 6 7 8 9
@@ -245,7 +245,7 @@ static const char *describe(weir_position at, char text[WEIR_REDIS_ID_MAX])
 }
 
 /*  The first look at a stream: it has what was there before this epoch, or what an
-   earlier store of this epoch has written. */
+    earlier store of this epoch has written. */
 static bool is_ours_to_continue(weir_redis_shard *self, const weir_redis_seen *seen)
 {
     uint64_t epoch = self->first->batch->epoch;

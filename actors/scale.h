@@ -40,7 +40,7 @@ typedef struct {
 } weir_scale_figures;
 
 /*  A policy that somebody else supplies, as lua/ does for a function. All in the thread
-   of the bus's node.                                                                 */
+    of the bus's node.                                                                 */
 typedef struct {
     weir_err (*open)(void **self_p, const void *source, weir_ledger *ledger,
                      weir_report *report);

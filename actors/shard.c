@@ -255,7 +255,7 @@ static void dispatch_what_is_due(shard *self, int64_t now_us)
 /* --- Telling ----------------------------------------------------------------------- */
 
 /*  Notes a wait for this subject ("": for nothing) instead of the one that was told.
-   Gives whether it begins. */
+    Gives whether it begins. */
 static bool tell_wait(shard *self, weir_wait_kind kind, char told[64],
                       const char *subject, const char *text)
 {
@@ -308,7 +308,7 @@ static int64_t oldest_sent(const shard *self)
 }
 
 /*  Records leave in the order in which they came, but for parked ones, so what is
-   furthest on is the oldest. */
+    furthest on is the oldest. */
 static int64_t oldest(const shard *self, const weir_shard_stats *stats)
 {
     int64_t ahead = self->dispatch ? stats->dispatch.oldest_us : oldest_sent(self);

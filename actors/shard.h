@@ -34,7 +34,7 @@ uint64_t weir_shard_rejected(const weir_shard_stats *self);
 void weir_shard_stats_add(weir_shard_stats *self, const weir_shard_stats *more);
 
 /*  Where the shard leaves its statistics after each turn for whoever looks. Zeroed but
-   for the lock.                                                                       */
+    for the lock.                                                                       */
 typedef struct {
     pthread_mutex_t lock;
     weir_shard_stats stats;

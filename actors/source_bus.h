@@ -1,7 +1,7 @@
 /*  source.bus: brings the records of a bus of another topology, as a member of one of
-   that bus's groups, over its endpoint. It acknowledges what its links have acknowledged.
-   When the other side is away it waits, and begins again behind what was acknowledged;
-   what was under way may then come twice. */
+    that bus's groups, over its endpoint. It acknowledges what its links have
+   acknowledged. When the other side is away it waits, and begins again behind what was
+   acknowledged; what was under way may then come twice. */
 #pragma once
 #include "actors/reader.h"
 #include "runtime/actor.h"

@@ -69,7 +69,7 @@ typedef void(weir_disk_damage)(void *arg, uint32_t shard, uint64_t first, uint64
                                const char *text);
 
 /*  Checks every header, checksum and the contiguity of offsets, in a child process: a
-   crash there is damage. WEIR_EMALFORMED: there was some, each told. */
+    crash there is damage. WEIR_EMALFORMED: there was some, each told. */
 weir_err weir_disk_verify(const char *path, weir_disk_damage *damage, void *arg,
                           weir_report *report);
 

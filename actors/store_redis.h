@@ -17,7 +17,7 @@
     that records have; where these do not rise it may be a later or an earlier record.
 
     What shards () tells is counted in entries, and may be some time old as far as
-   trimming goes: first is behind those that were trimmed.
+    trimming goes: first is behind those that were trimmed.
 
     Redis 6.2 or later; what was trimmed is counted from 7.0 on.                     */
 #pragma once
@@ -46,8 +46,8 @@ weir_err weir_redis_store_new(weir_store **self_p, const weir_redis_config *conf
                               weir_report *report);
 
 /*  The highest epoch in any of the bus's streams, 0: there is none. The bus raises its
-   own above it before it writes. Tries for at most the timeout: WEIR_ETIMEOUT,
-   WEIR_EREFUSED (credentials and what else does not pass by waiting), with a report. */
+    own above it before it writes. Tries for at most the timeout: WEIR_ETIMEOUT,
+    WEIR_EREFUSED (credentials and what else does not pass by waiting), with a report. */
 weir_err weir_redis_store_epoch(weir_store *self, uint64_t *epoch, weir_report *report);
 
 typedef struct {

@@ -58,7 +58,7 @@ static void print_counts(const law *l, const weir_value *counts)
 /* --- Lists ------------------------------------------------------------------------- */
 
 /*  The laws of each element of a list: of a shard two, of what is stored one, of a
-   group's shards one.                                                                */
+    group's shards one.                                                                */
 typedef struct {
     const char *list;
     const law *laws[2];

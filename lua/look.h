@@ -8,7 +8,7 @@ typedef struct {
 } weir_look_doc;
 
 /*  The text is lent until close. Errors as weir_json_scan; index.error tells. To be
-   closed in any case; a zeroed one is closed.                                       */
+    closed in any case; a zeroed one is closed.                                       */
 weir_err weir_look_open(weir_look_doc *self, const void *text, size_t size);
 void weir_look_close(weir_look_doc *self);
 

@@ -1,5 +1,5 @@
 /*  recv_bus: `weir recv NAME/BUS`: takes records from a bus with a store, as a member of
-   a group, and writes them to the standard output. What is written is acknowledged.  */
+    a group, and writes them to the standard output. What is written is acknowledged.  */
 #pragma once
 #include "lua/command.h"
 

@@ -2,8 +2,8 @@
     finds by name in the run folder, or by tcp and CURVE.
 
     Targets are NAME[/NODE[.OUTLET]]. NAME may be left out while exactly one weir runs;
-   then a word without a slash that is not its name is a node. One thread; calls block, at
-    most as long as --timeout says.                                            */
+    then a word without a slash that is not its name is a node. One thread; calls block,
+   at most as long as --timeout says.                                            */
 #pragma once
 #include "lua/command.h"
 #include "lua/look.h"
@@ -63,7 +63,7 @@ weir_err weir_remote_recv(weir_remote *self, int64_t wait_us, int fd, bool *more
                           weir_value *body, weir_report *report);
 
 /*  Where a node listens for other processes, as it is reached from here ("": nowhere),
-   and the name in that weir's certificate ("": it has none).                     */
+    and the name in that weir's certificate ("": it has none).                     */
 weir_err weir_remote_endpoint(weir_remote *self, const weir_target *target,
                               char endpoint[192], char certificate[64],
                               weir_report *report);
@@ -79,7 +79,7 @@ bool weir_remote_is_there(const weir_remote *self);
 const char *weir_remote_text(const weir_remote *self, size_t *size);
 
 /*  The endpoint of the source.link NAME/NODE here, as a sender connects to it, and the
-   name in that weir's certificate, unless server holds one already.               */
+    name in that weir's certificate, unless server holds one already.               */
 weir_err weir_remote_link(const char *operand, char endpoint[192], char server[64],
                           weir_report *report);
 

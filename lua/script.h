@@ -15,8 +15,8 @@ typedef struct {
 } weir_script;
 
 /*  Afterwards the function is the only value on L's stack. topology, word, node and
-   option are set before; all else is zeroed. Errors fill the report. To be closed in any
-   case. */
+    option are set before; all else is zeroed. Errors fill the report. To be closed in any
+    case. */
 weir_err weir_script_open(weir_script *self, size_t memory_limit,
                           uint64_t instruction_limit, weir_ledger *ledger,
                           weir_report *report);

@@ -204,8 +204,8 @@ void weir_actor_done(weir_actor *self, weir_entry *entry);
 void weir_actor_grant(weir_actor *self, weir_entry *entry);
 
 /*  The block of this entry, which came last and is whole, is not taken: the sender
-   settles it (final), or sends it again later with what is behind it (retryable). The
-   entry is gone when this returns.                                                    */
+    settles it (final), or sends it again later with what is behind it (retryable). The
+    entry is gone when this returns.                                                    */
 void weir_actor_refuse(weir_actor *self, weir_entry *entry, const char *code,
                        const char *text, bool retryable);
 

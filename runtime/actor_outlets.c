@@ -265,7 +265,7 @@ static void begin_wait(weir_output *l, weir_wait_kind kind, const char *text)
 }
 
 /*  A reader may have several links, as a bus has one to each shard: it is waited for
-   until the last of them has this wait no more.                                    */
+    until the last of them has this wait no more.                                    */
 static void end_wait(weir_output *l, weir_wait_kind kind)
 {
     if (!has_wait(l, kind)) return;

@@ -124,7 +124,7 @@ weir_err weir_output_open(weir_output **self_p, weir_actor *kit,
 void weir_output_close(weir_output *self);
 
 /*  Sends a block (lent), of which the entries have these shares, whose holds and lists
-   are taken; or a token.                                                         */
+    are taken; or a token.                                                         */
 void weir_output_send(weir_output *self, weir_block *block, const weir_share *shares,
                       size_t count);
 void weir_output_token(weir_output *self, weir_token_kind kind, uint64_t argument,

@@ -104,9 +104,9 @@ weir_err weir_builder_open(weir_builder *self);
 
 /*  Appends one record whose payload has the format; key and headers come from
     the record. Places are not kept: what is written anew is another record. An origin
-   beyond the bounds of runs is forgotten, and that of the records before it: who seals
-   what is full loses none. JSON payloads without key, timestamp and headers have a faster
-   way in. The body grows beyond target for a record that is larger.
+    beyond the bounds of runs is forgotten, and that of the records before it: who seals
+    what is full loses none. JSON payloads without key, timestamp and headers have a
+   faster way in. The body grows beyond target for a record that is larger.
  */
 void weir_builder_add(weir_builder *self, const weir_record *record,
                       const weir_run *origin);

@@ -64,14 +64,14 @@ typedef struct {
 void weir_frame_put(const weir_frame *self, weir_buffer *out);
 
 /*  Reads frame 0. scratch holds the runs of a BLOCK until it is used again (NULL: they
-   are passed over); without runs in it there is one, of which nothing is said. Of a HELLO
-   of another version only the version is read. Unknown options and map entries are
-   skipped. Errors: WEIR_EMALFORMED and the reader's, WEIR_ETOOBIG above the limits;
-   nothing is allocated for claims.  */
+    are passed over); without runs in it there is one, of which nothing is said. Of a
+   HELLO of another version only the version is read. Unknown options and map entries are
+    skipped. Errors: WEIR_EMALFORMED and the reader's, WEIR_ETOOBIG above the limits;
+    nothing is allocated for claims.  */
 weir_err weir_frame_read(weir_frame *self, const uint8_t *data, size_t size,
                          weir_buffer *scratch);
 
 /*  What a BLOCK costs of the link's credit: 544, 16 for each run and the bytes of its
     texts, and the body; places cost nothing. Both sides come to the same figure from what
-   both know.   */
+    both know.   */
 size_t weir_block_cost(const weir_block *block);

@@ -1,7 +1,7 @@
 /*  gate: a lock around a few instructions that nobody else wants at most times: one
-   atomic exchange to enter and a store to leave, where a mutex takes two exchanges and
-   two calls. Who finds it closed looks again for a moment and then sleeps between looks,
-   so that nobody depends on when the scheduler lets the one inside go on.            */
+    atomic exchange to enter and a store to leave, where a mutex takes two exchanges and
+    two calls. Who finds it closed looks again for a moment and then sleeps between looks,
+    so that nobody depends on when the scheduler lets the one inside go on.            */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>

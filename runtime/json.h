@@ -77,7 +77,7 @@ bool weir_json_equal(const uint8_t *data, size_t size, bool escaped, const char 
     and nothing else; WEIR_EMALFORMED (nothing written) when the text is not UTF-8.
     put_float writes the fewest digits, rounded from the exact value, that read
     back to the same double, and always a '.' or an exponent; WEIR_EINVAL for NaN and
-   infinities.           */
+    infinities.           */
 weir_err weir_json_put_string(weir_buffer *out, const char *text, size_t size);
 weir_err weir_json_put_float(weir_buffer *out, double value);
 void weir_json_put_int(weir_buffer *out, int64_t value);

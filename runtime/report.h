@@ -24,7 +24,7 @@ weir_err weir_accounts_write(const weir_accounts *self, weir_report *report);
 void weir_accounts_print_links(const weir_plan *plan, weir_buffer *out);
 
 /*  Appends what a node's class tells beside its vitals, as a member that bears the
-   class's name; nothing when it tells nothing.                                       */
+    class's name; nothing when it tells nothing.                                       */
 void weir_accounts_print_more(const weir_plan_node *node, weir_buffer *out);
 
 /*  The words of weir_ending: "clean", "failed", "deadline", "at once", "start". */

@@ -31,7 +31,7 @@ weir_err weir_rundir_bus(const char *folder, const char *name, const char *bus,
                          char path[WEIR_IPC_PATH_MAX], weir_report *report);
 
 /*  Takes the name (NAME or NAME.BUS) for this process; the lock is held while the
-   descriptor is open. WEIR_EREFUSED: another process has it. */
+    descriptor is open. WEIR_EREFUSED: another process has it. */
 weir_err weir_rundir_lock(int *fd, const char *folder, const char *name,
                           weir_report *report);
 

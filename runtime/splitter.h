@@ -45,7 +45,7 @@ bool weir_splitter_is_whole(const weir_splitter *self, const weir_block *block);
 
 /*  Deals a block (lent): a keyed record to owners[vnode], with that key written into it,
     a keyless one to the part `keyless`. A field that is no key makes a record keyless,
-   and takes its own key from it. A record larger than the target is a block of its own.
+    and takes its own key from it. A record larger than the target is a block of its own.
     parses (may be NULL) counts parsed payloads.                                    */
 void weir_splitter_put(weir_splitter *self, weir_block *block, weir_entry *entry,
                        const uint32_t *owners, uint32_t vnodes, uint32_t keyless,

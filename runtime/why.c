@@ -42,7 +42,7 @@ void weir_duration_print(int64_t us, char text[32])
 /* --- Telling ----------------------------------------------------------------------- */
 
 /*  Fills in the answer; the sentence gets its "for 12 s" here. Gives true, so that a
-   finder of causes can end with it.                                                    */
+    finder of causes can end with it. */
 static bool tell(weir_why_path *path, weir_why_verdict verdict, size_t culprit,
                  int64_t since_us, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

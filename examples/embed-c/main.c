@@ -1,6 +1,6 @@
 /*  embed-c STATE COUNT TAKE: a CZMQ program with a zauth, a SIGINT handler and workers of
     its own (door.h). They append COUNT readings to a bus on disk, each in its thread;
-   TAKE readings are taken from it to stdout; and where one run ends the next goes on. */
+    TAKE readings are taken from it to stdout; and where one run ends the next goes on. */
 #include "door.h"
 #include <actors/bus.h>
 #include <actors/groups.h>

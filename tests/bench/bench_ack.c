@@ -1,11 +1,11 @@
 /*  How long a record of a durable bus takes from its append until it is safe, at half of
     the rate that the bus takes at most, against the syncs of the same disk: pwrite of as
     many bytes as a transaction has, then fdatasync, into a file that was allocated
-   before. One thread appends records of 200 bytes, evenly; another waits for the bus's
-   descriptor.
+    before. One thread appends records of 200 bytes, evenly; another waits for the bus's
+    descriptor.
 
     bench_ack [FOLDER [SECONDS]]    prints each round, and the median of p99 / limit,
-   where limit is twice the p99 of a sync and 2 ms            */
+    where limit is twice the p99 of a sync and 2 ms            */
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>

@@ -4,7 +4,8 @@
     batch, which is checked as a whole: batches of 1 MB of records of 1 KB, in 2 shards.
 
     bench_cursor [FOLDER [GB [CURSORS]]]    prints p50 and p99 in ms of all three, then
-   the p99 of the first. The store is made once and removed, unless WEIR_BENCH_KEEP is set
+    the p99 of the first. The store is made once and removed, unless WEIR_BENCH_KEEP is
+   set
  */
 #include <fcntl.h>
 #include <ftw.h>

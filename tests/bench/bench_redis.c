@@ -1,6 +1,6 @@
 /*  The Redis store against a bare client of hiredis that sends the same entries as XADDs,
     1,000 in a pipeline: batches of 1,000 records of 200 bytes, in turn, into one stream
-   of one server, which keeps them in memory only.
+    of one server, which keeps them in memory only.
 
     bench_redis [SHARDS [BATCHES]]      prints both rates, records/s, and the ratio
                                         SHARDS: of the store, 1; the client has one stream

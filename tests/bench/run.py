@@ -28,6 +28,8 @@ DISK = [str(ROOT / "build/release/tests/bench/bench_disk"), str(BUILD)]
 OPEN = [str(ROOT / "build/release/tests/bench/bench_open"), str(BUILD), "2000000"]
 CURSOR = [str(ROOT / "build/release/tests/bench/bench_cursor"), str(BUILD), "10", "400"]
 ACK = [str(ROOT / "build/release/tests/bench/bench_ack"), str(BUILD)]
+REDIS = [str(ROOT / "build/release/tests/bench/bench_redis")]
+JETSTREAM = [str(ROOT / "build/release/tests/bench/bench_jetstream")]
 REAL = ROOT.parent / "shared/data/access.ndjson"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
@@ -313,6 +315,16 @@ def row_cursor(table):
               "5 ms", ms < 5, detail)
 
 
+def rows_of_stores(table):
+    """Stores on servers, which the programs start themselves."""
+    ratio, detail = row_of(REDIS)
+    table.row("Redis store, batches of 1,000 records of 200 bytes, against a bare client that "
+              "pipelines the same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
+    ratio, detail = row_of(JETSTREAM)
+    table.row("JetStream store, batches of 1,000 records of 200 bytes, against a bare client "
+              "that pipelines the same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
+
+
 def rows_of_idleness(table):
     """Topologies with nothing to do."""
     ready, cpu, rss = idle()
@@ -357,7 +369,7 @@ def rows_of_shards(table):
 
 
 GROUPS = {"files": rows_of_files, "links": rows_of_links, "bus": rows_of_the_bus,
-          "shards": rows_of_shards, "idle": rows_of_idleness}
+          "shards": rows_of_shards, "stores": rows_of_stores, "idle": rows_of_idleness}
 
 
 def main():

@@ -3,7 +3,7 @@
 
     embed_host send ENDPOINT COUNT    appends {"n":1} .. and tells when all are safe
     embed_host serve ENDPOINT COUNT   has a bus on disk that listens there; ends with
-   stdin embed_host own | late | czmq      a handler of its own, set before CZMQ began or
+    stdin embed_host own | late | czmq      a handler of its own, set before CZMQ began or
                                       after; CZMQ's
     embed_host two FOLDER             two instances, each with keys, inlet and bus */
 #include <czmq.h>

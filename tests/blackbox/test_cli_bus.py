@@ -15,7 +15,7 @@ from helper import PATIENCE, ROOT, SANITIZED, WEIR, Live, wait_for
 HERE = pathlib.Path(__file__).parent
 LIBRARY = pathlib.Path(WEIR).resolve().parents[1] / "lib" / "libweir.a"
 LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd",
-             "-llmdb", "-lhiredis", "-lm", "-pthread"]
+             "-llmdb", "-lhiredis", "-lnats", "-lm", "-pthread"]
 
 
 @pytest.fixture(name="program", scope="module")

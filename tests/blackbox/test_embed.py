@@ -14,7 +14,7 @@ from helper import PATIENCE, ROOT, SANITIZED, WEIR, Live, count_rows, rows, wait
 HERE = pathlib.Path(__file__).parent
 EXAMPLE = ROOT / "examples" / "embed-c"
 LIBRARY = ROOT / "build" / "release" / "lib" / "libweir.a"
-LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb", "-lhiredis", "-lm",
+LIBRARIES = ["-lczmq", "-lzmq", "-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb", "-lhiredis", "-lnats", "-lm",
              "-pthread"]
 RECEIVER = """
 source.link "in" { listen = "ipc://in.sock" }

@@ -82,7 +82,7 @@ def test_host_program_builds_by_pkg_config_and_runs(prefix, tmp_path, linking):
         libraries = [prefix / "lib" / "libweir.a" if flag == "-lweir" else flag
                      for flag in libraries]
         libraries += ["-lsodium", "-lpcre2-8", "-lxxhash", "-lmicrohttpd", "-llmdb",
-                      "-lhiredis", "-lm", "-pthread"]
+                      "-lhiredis", "-lnats", "-lm", "-pthread"]
     say("gcc", "-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Werror", EMBED, "-o", program,
         *flags(prefix, "--cflags"), *libraries)
     env = {**os.environ, "LD_LIBRARY_PATH": str(prefix / "lib")}

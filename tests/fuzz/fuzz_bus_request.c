@@ -1,5 +1,5 @@
 /*  bus_request: any bytes are a request within its limits, or are refused with a
-   sentence; and what a client reads of any answer ends, and stays within the bytes. */
+    sentence; and what a client reads of any answer ends, and stays within the bytes. */
 #include "actors/bus_client.h"
 #include "actors/bus_request.h"
 #include "runtime/options.h"

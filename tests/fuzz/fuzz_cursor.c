@@ -1,5 +1,5 @@
 /*  cursor and id: a text that reads is the one that would be written; bytes behind a
-   right checksum get no further than that either. */
+    right checksum get no further than that either. */
 #include "actors/cursor.h"
 #include "actors/dedup.h"
 #include "runtime/base64.h"

@@ -148,7 +148,7 @@ static inline weir_poll_request quick(void)
 }
 
 /*  Pages until there is no more and no shard is slow; counts how often each number comes,
-   and checks that the offsets of each shard rise. Gives the number of records. */
+    and checks that the offsets of each shard rise. Gives the number of records. */
 static inline size_t read_all(weir_poll_request *request, uint8_t *seen)
 {
     uint64_t last[64] = {0};

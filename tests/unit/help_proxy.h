@@ -1,5 +1,5 @@
 /*  help_proxy: stands between a client and its server, on a port of the loopback, and
-   cuts or holds up what goes through. One thread; all functions from any other.        */
+    cuts or holds up what goes through. One thread; all functions from any other. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,14 +13,14 @@ void help_proxy_destroy(help_proxy **self_p);
 uint16_t help_proxy_port(const help_proxy *self);
 
 /*  Cuts all connections when so many bytes more have gone up to the server, or down to
-   the client, over all of them; the last part goes through up to that byte. 0: at once.
+    the client, over all of them; the last part goes through up to that byte. 0: at once.
     The count of cuts grows then, and another may be ordered.                       */
 void help_proxy_cut_up(help_proxy *self, size_t bytes);
 void help_proxy_cut_down(help_proxy *self, size_t bytes);
 unsigned help_proxy_cuts(help_proxy *self);
 
 /*  Looks at each part that goes up, in the proxy's thread, and may change its bytes.
-   NULL: nobody does. */
+    NULL: nobody does. */
 typedef void(help_proxy_edit)(void *arg, char *bytes, size_t size);
 void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg);
 

@@ -1,5 +1,5 @@
 /*  help_server: a server that a test runs for itself, as a process: started, paused,
-   killed and started again with the same arguments. It dies with the test.
+    killed and started again with the same arguments. It dies with the test.
 
         help_server *server = help_server_start(argv, "/tmp/x/log");
         help_server_wait(server, answers, arg);
@@ -16,7 +16,7 @@ typedef struct help_server help_server;
 bool help_server_is_there(const char *program);
 
 /*  argv ends with NULL, and its program is looked for in PATH; what it says is appended
-   to the file `log`. All is copied. NULL: it cannot be started.                      */
+    to the file `log`. All is copied. NULL: it cannot be started.                      */
 help_server *help_server_start(const char *const *argv, const char *log);
 
 /*  Looks every few ms until it is ready; false: it has ended, or was not within a minute;

@@ -1,5 +1,5 @@
 /*  help_state: what tests of a bus's state share: a folder for each test, opening, and
-   how a refusal looks.
+    how a refusal looks.
 
     Include it in one test program each; everything is static.                 */
 #pragma once

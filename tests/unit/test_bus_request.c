@@ -1,5 +1,5 @@
 /*  Requests and replies of a bus's endpoint: what is taken, what is refused and why, and
-   the bytes that docs/wire.md shows. */
+    the bytes that docs/wire.md shows. */
 #include "actors/bus_reply.h"
 #include "actors/bus_request.h"
 #include "runtime/options.h"

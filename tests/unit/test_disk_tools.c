@@ -375,7 +375,7 @@ static void a_cut_file_is_damage_and_what_is_left_is_copied(void **state)
 }
 
 /*  Every page in turn: nothing crashes, what is good is found or told, and nothing that
-   is bad is believed.                                                                */
+    is bad is believed.                                                                */
 static void a_page_of_garbage_is_damage(void **state)
 {
     (void)state;
@@ -620,7 +620,7 @@ static void put_fence(weir_disk_fill *fill, weir_disk_key to, weir_disk_key from
 }
 
 /*  Of each shard the offsets from 109 on stay. Shard 5 waits for nothing that is left,
-   but only once shard 1 does not either.                                              */
+    but only once shard 1 does not either.                                              */
 static void trim_takes_fences_with_what_they_wait_for(void **state)
 {
     (void)state;

@@ -215,7 +215,7 @@ static void members_without_timeout_are_never_gone(void **state)
 }
 
 /*  A member in this process and one elsewhere: only the latter may fall silent or be
-   late, whichever made the group. */
+    late, whichever made the group. */
 static void each_member_has_timeouts_of_its_own(void **state)
 {
     (void)state;

@@ -158,7 +158,7 @@ static void a_shard_that_hangs_costs_the_timeout(void **state)
 }
 
 /*  The one place is the first shard's, which has nothing: it goes to the second one,
-   which has answered, although the third one has used up the time. */
+    which has answered, although the third one has used up the time. */
 static void what_has_come_by_the_timeout_is_given(void **state)
 {
     (void)state;

@@ -76,7 +76,7 @@ static void *poll_beside(void *request)
 }
 
 /*  The fence comes while shard 1 has been read to its end and shard 0 has not
-   answered: it is seen all the same, and shard 1 asked again. */
+    answered: it is seen all the same, and shard 1 asked again. */
 static void a_fence_that_comes_during_the_poll_is_seen(void **state)
 {
     (void)state;
@@ -103,7 +103,7 @@ static void a_fence_that_comes_during_the_poll_is_seen(void **state)
 }
 
 /*  Of the moves of put_moves () the first so many of shard 1 are trimmed: they are
-   passed, as far as no fence stands before them, and all else comes in order. */
+    passed, as far as no fence stands before them, and all else comes in order. */
 static void check_trimmed(uint64_t trimmed)
 {
     put_moves();

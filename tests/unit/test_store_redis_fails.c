@@ -153,8 +153,8 @@ static bool is_late(void *arg)
 }
 
 /*  Anywhere: in a call, behind one that was not answered, in an answer, in a greeting.
-   Now and then nothing goes through for so long that the connection is given up; what was
-   on its way arrives all the same, when a new one has taken its place.                */
+    Now and then nothing goes through for so long that the connection is given up; what
+   was on its way arrives all the same, when a new one has taken its place. */
 static void each_record_is_stored_once_over_50_cuts(void **state)
 {
     (void)state;
