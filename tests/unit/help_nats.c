@@ -199,7 +199,7 @@ typedef struct {
     size_t kept_size;
 } pair;
 
-struct help_proxy {
+struct nats_proxy {
     uint16_t port, to;
     int listener, wake;
     pthread_t thread;
@@ -278,7 +278,7 @@ static bool send_all(int fd, const uint8_t *data, size_t size)
 }
 
 /*  False: the pair is to end.                                                       */
-static bool pass_on(help_proxy *self, pair *from, bool from_client)
+static bool pass_on(nats_proxy *self, pair *from, bool from_client)
 {
     uint8_t buffer[chunk];
     int in = from_client ? from->client : from->server;
@@ -296,7 +296,7 @@ static bool pass_on(help_proxy *self, pair *from, bool from_client)
     return from->bytes < self->cut_after;
 }
 
-static void add_pair(help_proxy *self)
+static void add_pair(nats_proxy *self)
 {
     int client = accept4(self->listener, NULL, NULL, SOCK_CLOEXEC);
     if (client < 0) return;
@@ -313,7 +313,7 @@ static void add_pair(help_proxy *self)
     *at = (pair){.client = client, .server = server, .number = ++self->numbered};
 }
 
-static void serve(help_proxy *self, const struct pollfd *fds)
+static void serve(nats_proxy *self, const struct pollfd *fds)
 {
     if (fds[0].revents) add_pair(self);
     for (int i = 0; i < pairs_max; i++) {
@@ -335,7 +335,7 @@ static void serve(help_proxy *self, const struct pollfd *fds)
 
 static void *run_proxy(void *arg)
 {
-    help_proxy *self = arg;
+    nats_proxy *self = arg;
     bool ending = false;
     while (!ending) {
         struct pollfd fds[2 + 2 * pairs_max];
@@ -364,9 +364,9 @@ static void *run_proxy(void *arg)
     return NULL;
 }
 
-help_proxy *help_proxy_new(uint16_t to)
+nats_proxy *nats_proxy_new(uint16_t to)
 {
-    help_proxy *self = calloc(1, sizeof *self);
+    nats_proxy *self = calloc(1, sizeof *self);
     self->to = to;
     self->listener = listen_somewhere(&self->port);
     self->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -377,20 +377,20 @@ help_proxy *help_proxy_new(uint16_t to)
     return self;
 }
 
-static void enter(help_proxy *self)
+static void enter(nats_proxy *self)
 {
     pthread_mutex_lock(&self->mutex);
 }
 
-static void leave(help_proxy *self)
+static void leave(nats_proxy *self)
 {
     eventfd_write(self->wake, 1);
     pthread_mutex_unlock(&self->mutex);
 }
 
-void help_proxy_destroy(help_proxy **self_p)
+void nats_proxy_destroy(nats_proxy **self_p)
 {
-    help_proxy *self = *self_p;
+    nats_proxy *self = *self_p;
     *self_p = NULL;
     if (!self) return;
     enter(self);
@@ -405,12 +405,12 @@ void help_proxy_destroy(help_proxy **self_p)
     free(self);
 }
 
-uint16_t help_proxy_port(const help_proxy *self)
+uint16_t nats_proxy_port(const nats_proxy *self)
 {
     return self->port;
 }
 
-void help_proxy_cut(help_proxy *self, int late_ms)
+void nats_proxy_cut(nats_proxy *self, int late_ms)
 {
     enter(self);
     for (int i = 0; i < pairs_max; i++) {
@@ -424,7 +424,7 @@ void help_proxy_cut(help_proxy *self, int late_ms)
     leave(self);
 }
 
-void help_proxy_cut_after(help_proxy *self, uint64_t bytes)
+void nats_proxy_cut_after(nats_proxy *self, uint64_t bytes)
 {
     enter(self);
     self->cut_after = bytes;
@@ -433,14 +433,14 @@ void help_proxy_cut_after(help_proxy *self, uint64_t bytes)
     leave(self);
 }
 
-void help_proxy_hold(help_proxy *self, bool on)
+void nats_proxy_hold(nats_proxy *self, bool on)
 {
     enter(self);
     self->hold = on;
     leave(self);
 }
 
-void help_proxy_hold_after(help_proxy *self, unsigned connection, uint64_t bytes)
+void nats_proxy_hold_after(nats_proxy *self, unsigned connection, uint64_t bytes)
 {
     enter(self);
     self->hold_number = connection;
@@ -449,14 +449,14 @@ void help_proxy_hold_after(help_proxy *self, unsigned connection, uint64_t bytes
     leave(self);
 }
 
-void help_proxy_refuse(help_proxy *self, bool on)
+void nats_proxy_refuse(nats_proxy *self, bool on)
 {
     enter(self);
     self->refuse = on;
     leave(self);
 }
 
-unsigned help_proxy_connections(help_proxy *self)
+unsigned nats_proxy_connections(nats_proxy *self)
 {
     enter(self);
     unsigned accepted = self->accepted;

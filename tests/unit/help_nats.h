@@ -38,22 +38,22 @@ const char *help_nats_url(uint16_t port, const char *credentials, char url[128])
 /* --- Proxy ------------------------------------------------------------------------- */
 
 /*  Connections to its port go on to the server's, both ways, by a thread of its own.  */
-typedef struct help_proxy help_proxy;
+typedef struct nats_proxy nats_proxy;
 
-help_proxy *help_proxy_new(uint16_t to);
-void help_proxy_destroy(help_proxy **self_p);
-uint16_t help_proxy_port(const help_proxy *self);
+nats_proxy *nats_proxy_new(uint16_t to);
+void nats_proxy_destroy(nats_proxy **self_p);
+uint16_t nats_proxy_port(const nats_proxy *self);
 
 /*  Ends all connections at once. What was on its way is lost; with `late_ms` what clients
     have sent still reaches the server, so much later.                               */
-void help_proxy_cut(help_proxy *self, int late_ms);
+void nats_proxy_cut(nats_proxy *self, int late_ms);
 /*  Cuts each connection once so many more bytes have come from it; 0: none.           */
-void help_proxy_cut_after(help_proxy *self, uint64_t bytes);
+void nats_proxy_cut_after(nats_proxy *self, uint64_t bytes);
 /*  Nothing passes any more, and connections stay open; until it is switched off.      */
-void help_proxy_hold(help_proxy *self, bool on);
+void nats_proxy_hold(nats_proxy *self, bool on);
 /*  Holds all once the connection with this number, from now on and from 1, has brought so
     many bytes of the server's; 0: never.                                            */
-void help_proxy_hold_after(help_proxy *self, unsigned connection, uint64_t bytes);
+void nats_proxy_hold_after(nats_proxy *self, unsigned connection, uint64_t bytes);
 /*  New connections are closed at once.                                              */
-void help_proxy_refuse(help_proxy *self, bool on);
-unsigned help_proxy_connections(help_proxy *self); // accepted so far
+void nats_proxy_refuse(nats_proxy *self, bool on);
+unsigned nats_proxy_connections(nats_proxy *self); // accepted so far
