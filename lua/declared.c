@@ -238,6 +238,25 @@ static const char *read_outlets(weir_declared *d, int table, const char *option,
     return NULL;
 }
 
+/*  { name = "text", .. }, in the order of the text.                           */
+static const char *read_map(weir_declared *d, int table, const char *option,
+                            weir_rules *map)
+{
+    lua_State *L = d->load->L;
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+        char path[128];
+        if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
+            return "expected name = \"text\"";
+        const char *name = lua_tostring(L, -2);
+        snprintf(path, sizeof path, "%.40s.%.80s", option, name);
+        weir_rules_add(map, name, lua_tostring(L, -1), WEIR_ACTION_OTHERWISE,
+                       weir_declared_line(d, path));
+    }
+    if (!map->count) return "the table is empty";
+    qsort(map->items, map->count, sizeof(weir_rule), compare_rules);
+    return NULL;
+}
+
 static const char *read_texts(weir_declared *d, int table, const weir_option *option)
 {
     lua_State *L = d->load->L;
@@ -272,6 +291,8 @@ static void set_table(weir_declared *d, const weir_option *option, int table)
         error = read_rules(d, table, option->name, config_at(d, option));
     else if (option->type == WEIR_OPTION_OUTLETS)
         error = read_outlets(d, table, option->name, config_at(d, option));
+    else if (option->type == WEIR_OPTION_MAP)
+        error = read_map(d, table, option->name, config_at(d, option));
     else if (option->type == WEIR_OPTION_TEXTS)
         error = read_texts(d, table, option);
     else if (option->type == WEIR_OPTION_TABLE)

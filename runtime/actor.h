@@ -94,6 +94,11 @@ typedef struct {
     /*  What the option table alone cannot tell; optional. An error fills the report:
         where is the name of the option.                                       */
     weir_err (*check)(const void *config, weir_report *report);
+    /*  Asks the server that the node speaks with, and changes nothing there, whether it
+       is reached, lets us in, and has what is needed: at most so long. WEIR_OK, with what
+       it is in report->text; else the report says what is wrong, and no password. NULL:
+       it speaks with none. Any thread; blocks.                                  */
+    weir_err (*probe)(const void *config, int64_t timeout_us, weir_report *report);
     /*  The outlets that a config asks for; NULL, or none in it: one that bears the
         node's name.                                                           */
     const weir_rules *(*outlets)(const void *config);

@@ -29,6 +29,7 @@ static const char *const type_names[] = {
     [WEIR_OPTION_WORD] = "word",           [WEIR_OPTION_TEXTS] = "text or list",
     [WEIR_OPTION_RULES] = "list of rules", [WEIR_OPTION_OUTLETS] = "table",
     [WEIR_OPTION_FUNCTION] = "function",   [WEIR_OPTION_TABLE] = "table",
+    [WEIR_OPTION_MAP] = "table of texts",
 };
 
 static void *field(const weir_option *self, void *config)
@@ -379,7 +380,8 @@ void weir_option_print_range(const weir_option *self, weir_buffer *out)
 
 static bool is_rules(const weir_option *self)
 {
-    return self->type == WEIR_OPTION_RULES || self->type == WEIR_OPTION_OUTLETS;
+    return self->type == WEIR_OPTION_RULES || self->type == WEIR_OPTION_OUTLETS ||
+           self->type == WEIR_OPTION_MAP;
 }
 
 void weir_options_copy(const weir_option *options, void *config, const void *from,

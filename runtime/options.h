@@ -25,6 +25,7 @@ typedef enum {
     WEIR_OPTION_TEXTS,    // weir_texts: one text or a list
     WEIR_OPTION_RULES,    // weir_rules: { {where = "..", action = drop}, .. }
     WEIR_OPTION_OUTLETS,  // weir_rules: { name = "expression" | otherwise, .. }
+    WEIR_OPTION_MAP,      // weir_rules: { name = "text", .. }: `name` and `where` of each
     WEIR_OPTION_FUNCTION, // bool: given or not; the language keeps the function
     WEIR_OPTION_TABLE,    // int64_t: whether the table of the options NAME.x is given: 0,
                           // WEIR_TABLE, or what a word instead of it stands for
@@ -56,7 +57,7 @@ typedef enum {
 
 typedef struct {
     char *name;  // of an outlet; "" for a rule
-    char *where; // expression; NULL for `otherwise`
+    char *where; // expression; NULL for `otherwise`; of a map the text
     weir_action action;
     int line; // in the topology file, 0: unknown
 } weir_rule;
