@@ -19,7 +19,7 @@ static const weir_option options[] = {
 };
 
 static sem_t arrived, leave, left;
-static int64_t timeout_seen;
+static _Atomic int64_t timeout_seen;
 
 static bool wait_a_minute(sem_t *sem)
 {
@@ -38,15 +38,20 @@ static weir_err meet(weir_report *report)
     return weir_report_set(report, WEIR_OK, NULL, "met");
 }
 
+/*  The config may be gone when it comes back.                                    */
+static weir_err hang(weir_report *report)
+{
+    wait_a_minute(&leave);
+    sem_post(&left);
+    return weir_report_set(report, WEIR_OK, NULL, "too late");
+}
+
 static weir_err probe(const void *config, int64_t timeout_us, weir_report *report)
 {
     const char *answer = ((const probed_config *)config)->answer;
     timeout_seen = timeout_us;
     if (!strcmp(answer, "meet")) return meet(report);
-    if (!strcmp(answer, "hang")) {
-        wait_a_minute(&leave);
-        sem_post(&left);
-    }
+    if (!strcmp(answer, "hang")) return hang(report);
     if (!strcmp(answer, "fail"))
         return weir_report_set(report, WEIR_EREFUSED, "url", "refused");
     if (!strcmp(answer, "fall")) return WEIR_ESYS;
