@@ -6,15 +6,25 @@
         .shards = WEIR_AUTO, .vnodes = 256, .ring_records = 262144,                      \
         .ring_bytes = 64 << 20, .batch = WEIR_BATCH_DEFAULTS,                            \
         .retry = WEIR_RETRY_DEFAULTS, .flush_timeout_us = 30000000,                      \
-        .drain_timeout_us = 30000000, .scale = WEIR_SCALE_DEFAULTS, .disk = {            \
-            .map_bytes = 1 << 30,                                                        \
-            .map_max_bytes = 1ll << 40,                                                  \
-            .commit_bytes = 8 << 20,                                                     \
-            .compact_at = 0.5,                                                           \
+        .drain_timeout_us = 30000000, .scale = WEIR_SCALE_DEFAULTS,                      \
+        .disk = {.map_bytes = 1 << 30,                                                   \
+                 .map_max_bytes = 1ll << 40,                                             \
+                 .commit_bytes = 8 << 20,                                                \
+                 .compact_at = 0.5,                                                      \
+                 .keep_age_us = WEIR_FOREVER,                                            \
+                 .keep_bytes = WEIR_FOREVER,                                             \
+                 .keep_records = WEIR_FOREVER,                                           \
+                 .hold = true},                                                          \
+        .redis_server.prefix = "weir", .jetstream_server.prefix = "weir",                \
+        .redis = {.timeout_us = 5000000, .window = 1000, .keep_records = WEIR_FOREVER},  \
+        .jetstream = {                                                                   \
+            .timeout_us = 5000000,                                                       \
+            .window = 1000,                                                              \
             .keep_age_us = WEIR_FOREVER,                                                 \
             .keep_bytes = WEIR_FOREVER,                                                  \
             .keep_records = WEIR_FOREVER,                                                \
-            .hold = true                                                                 \
+            .replicas = 1,                                                               \
+            .dedup_us = 3600000000,                                                      \
         }                                                                                \
     }
 
@@ -28,7 +38,7 @@ static const char *const auto_word[] = {"auto", NULL};
 static const char *const function_word[] = {"function", NULL};
 static const char *const forever_word[] = {"forever", NULL};
 static const char *const all_word[] = {"all", NULL};
-static const char *const store_words[] = {"none", "disk", NULL};
+static const char *const store_words[] = {"none", "disk", "redis", "jetstream", NULL};
 
 #define AT(field) offsetof(weir_bus_node_config, bus.field)
 #define KB 1024.0
@@ -50,6 +60,8 @@ static const char *const store_words[] = {"none", "disk", NULL};
     {name, WEIR_OPTION_NUMBER, AT(field), least, most, NULL, false, help}
 #define WORD(name, field, words, help) \
     {name, WEIR_OPTION_WORD, AT(field), 0, 0, words, false, help}
+#define FLAG(name, field, help) \
+    {name, WEIR_OPTION_BOOL, AT(field), 0, 0, NULL, false, help}
 #define BOUND(name, type, field, least, help) \
     {name, type, AT(field), least, WEIR_UNBOUNDED, all_word, false, help}
 
@@ -85,7 +97,7 @@ const weir_option weir_bus_node_options[] = {
     TIME("scale.cooldown", scale.cooldown_us, "least time between two changes"),
     {"scale.want", WEIR_OPTION_FUNCTION, AT(wants), 0, 0, NULL, false, "a function instead of the built-in policy, as above, within min and max"},
     TIME("scale.idle_delay", scale.idle_delay_us, "cold for so long, a shard goes"),
-    WORD("store", store, store_words, "disk { .. }: records are on disk before they are acknowledged"),
+    WORD("store", store, store_words, "disk { .. }, redis { .. } or jetstream { .. }: records are stored there before they are acknowledged"),
     {"disk.path", WEIR_OPTION_PATH, AT(path), 0, 0, NULL, false, "folder of the store; none: bus/NAME in the topology's state folder"},
     SIZE("disk.map", disk.map_bytes, MB, 16 * TB, "first size of the map"),
     SIZE("disk.map_max", disk.map_max_bytes, MB, 16 * TB, "largest size of the map"),
@@ -96,11 +108,48 @@ const weir_option weir_bus_node_options[] = {
     BOUND("disk.keep.bytes", WEIR_OPTION_SIZE, disk.keep_bytes, 1, "bytes that a shard keeps"),
     BOUND("disk.keep.records", WEIR_OPTION_INT, disk.keep_records, 1, "records that a shard keeps"),
     {"disk.keep.hold", WEIR_OPTION_BOOL, AT(disk.hold), 0, 0, NULL, false, "removes only what every group has committed"},
+    {"redis.url", WEIR_OPTION_TEXT, AT(redis_server.url), 0, 0, NULL, true, "the server: \"redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]\" or \"unix:///PATH\""},
+    {"redis.prefix", WEIR_OPTION_TEXT, AT(redis_server.prefix), 0, 0, NULL, false, "of the streams' keys: PREFIX:BUS:SHARD"},
+    TIME("redis.timeout", redis.timeout_us, "of a connect or one request"),
+    COUNT("redis.window", redis.window, 1, 65536, NULL, "unanswered records of a shard"),
+    FLAG("redis.plaintext", redis.plaintext, "the server may be on another host, though there is no TLS to it"),
+    {"redis.keep", WEIR_OPTION_TABLE, AT(redis_server.keep), 0, 0, all_word, false, "all, or a table with records; Redis trims by their number alone"},
+    BOUND("redis.keep.records", WEIR_OPTION_INT, redis.keep_records, 1, "records that a shard keeps, about"),
+    {"jetstream.url", WEIR_OPTION_TEXT, AT(jetstream_server.url), 0, 0, NULL, true, "the server, further ones behind commas: \"nats://[USER[:PASSWORD]@]HOST[:PORT]\" or \"tls://..\""},
+    {"jetstream.prefix", WEIR_OPTION_TEXT, AT(jetstream_server.prefix), 0, 0, NULL, false, "of the streams PREFIX_BUS_SHARD and their subjects PREFIX.BUS.SHARD"},
+    TIME("jetstream.timeout", jetstream.timeout_us, "of a connect or one request"),
+    COUNT("jetstream.window", jetstream.window, 1, 65536, NULL, "unanswered records of a shard"),
+    FLAG("jetstream.plaintext", jetstream.plaintext, "the server may be on another host without TLS"),
+    FLAG("jetstream.tls", jetstream.tls, "uses TLS"),
+    COUNT("jetstream.replicas", jetstream.replicas, 1, 5, NULL, "of each stream"),
+    {"jetstream.dedup", WEIR_OPTION_TIME, AT(jetstream.dedup_us), 100 * MS, HOUR, NULL, false, "for so long the server remembers the ids of records; not longer than keep.age"},
+    {"jetstream.keep", WEIR_OPTION_TABLE, AT(jetstream_server.keep), 0, 0, all_word, false, "all, or a table with at least one of age, bytes and records"},
+    BOUND("jetstream.keep.age", WEIR_OPTION_TIME, jetstream.keep_age_us, 100 * MS, "age that a shard keeps"),
+    BOUND("jetstream.keep.bytes", WEIR_OPTION_SIZE, jetstream.keep_bytes, 1, "bytes that a shard keeps"),
+    BOUND("jetstream.keep.records", WEIR_OPTION_INT, jetstream.keep_records, 1, "records that a shard keeps"),
     {"listen", WEIR_OPTION_TEXT, AT(listen), 0, 0, NULL, false, "endpoint where others read it: \"tcp://ADDRESS:PORT\" or \"ipc://PATH\"; it needs a store"},
     {"plaintext", WEIR_OPTION_BOOL, AT(plaintext), 0, 0, NULL, false, "tcp without encryption and without knowing who reads"},
     {.name = NULL},
 };
 /* clang-format on */
+
+/* --- Of the stores ----------------------------------------------------------------- */
+
+weir_redis_config weir_bus_redis_config(const weir_bus_options *self)
+{
+    weir_redis_config config = self->redis;
+    config.url = self->redis_server.url;
+    config.prefix = self->redis_server.prefix;
+    return config;
+}
+
+weir_jetstream_config weir_bus_jetstream_config(const weir_bus_options *self)
+{
+    weir_jetstream_config config = self->jetstream;
+    config.url = self->jetstream_server.url;
+    config.prefix = self->jetstream_server.prefix;
+    return config;
+}
 
 /* --- Checks ------------------------------------------------------------------------ */
 
@@ -158,11 +207,60 @@ static bool has_bounds(const weir_disk_config *disk)
            disk->keep_records != WEIR_FOREVER;
 }
 
+/*  What the store itself would refuse, with the option as it stands here.          */
+static weir_err wrong_in(const char *store, const weir_report *cause, weir_report *report)
+{
+    char option[64];
+    snprintf(option, sizeof option, "%s.%.40s", store, cause->where);
+    return weir_report_set(report, WEIR_EINVAL, option, "%s", cause->text);
+}
+
+static const char is_required[] = "is required";
+static const char no_bounds[] = "is all, or a table with at least one bound";
+
+static weir_err check_redis(const weir_bus_options *self, weir_report *report)
+{
+    weir_report cause = {0};
+    weir_redis_config config = weir_bus_redis_config(self);
+    if (self->redis_server.keep == WEIR_TABLE && config.keep_records == WEIR_FOREVER)
+        return wrong(report, "redis.keep", no_bounds);
+    return weir_redis_config_check(&config, &cause) ? wrong_in("redis", &cause, report)
+                                                    : WEIR_OK;
+}
+
+static weir_err check_jetstream(const weir_bus_options *self, weir_report *report)
+{
+    weir_report cause = {0};
+    weir_jetstream_config config = weir_bus_jetstream_config(self);
+    bool bounded = config.keep_age_us != WEIR_FOREVER ||
+                   config.keep_bytes != WEIR_FOREVER ||
+                   config.keep_records != WEIR_FOREVER;
+    if (self->jetstream_server.keep == WEIR_TABLE && !bounded)
+        return wrong(report, "jetstream.keep", no_bounds);
+    return weir_jetstream_config_check(&config, &cause)
+               ? wrong_in("jetstream", &cause, report)
+               : WEIR_OK;
+}
+
+/*  Of one that is not given the table complains.                                   */
+static weir_err check_server(const weir_bus_options *self, weir_report *report)
+{
+    if (self->store == WEIR_BUS_REDIS && self->redis_server.url)
+        return check_redis(self, report);
+    if (self->store == WEIR_BUS_JETSTREAM && self->jetstream_server.url)
+        return check_jetstream(self, report);
+    return WEIR_OK;
+}
+
 static weir_err check_required(const weir_bus_options *self, weir_report *report)
 {
     if (self->overflow == WEIR_OVERFLOW_SAMPLE && !self->one_in)
         return wrong(report, "sample.one_in",
                      "is required: overflow = sample { one_in = 10 }");
+    if (self->store == WEIR_BUS_REDIS && !self->redis_server.url)
+        return wrong(report, "redis.url", is_required);
+    if (self->store == WEIR_BUS_JETSTREAM && !self->jetstream_server.url)
+        return wrong(report, "jetstream.url", is_required);
     bool kept = self->keep == WEIR_FOREVER || has_bounds(&self->disk);
     if (self->store == WEIR_BUS_DISK && !kept)
         return wrong(report, "disk.keep",
@@ -177,7 +275,8 @@ static weir_err check_listen(const weir_bus_options *self, weir_report *report)
     weir_report cause = {0};
     weir_endpoint endpoint = {.endpoint = self->listen, .plaintext = self->plaintext};
     if (self->store == WEIR_BUS_MEMORY)
-        return wrong(report, "listen", "needs a store: store = disk { keep = .. }");
+        return wrong(report, "listen",
+                     "needs a store, such as store = disk { keep = .. }");
     if (weir_endpoint_check(&endpoint, true, &cause))
         return wrong(report, "listen", cause.text);
     if (weir_endpoint_is_foreign(self->listen)) return WEIR_OK;
@@ -194,5 +293,6 @@ weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *repor
         return wrong(report, "disk.map", "is more than disk.map_max");
     if (self->listen && check_listen(self, report)) return report->err;
     weir_err err = check_scale(self, report);
+    if (!err) err = check_server(self, report);
     return err ? err : check_required(self, report);
 }

@@ -3,9 +3,22 @@
 #include "actors/dispatch.h"
 #include "actors/scale.h"
 #include "actors/store_disk.h"
+#include "actors/store_jetstream.h"
+#include "actors/store_redis.h"
 #include "runtime/actor.h"
 
-typedef enum { WEIR_BUS_MEMORY = 0, WEIR_BUS_DISK } weir_bus_store;
+typedef enum {
+    WEIR_BUS_MEMORY = 0,
+    WEIR_BUS_DISK,
+    WEIR_BUS_REDIS,
+    WEIR_BUS_JETSTREAM,
+} weir_bus_store;
+
+/*  Of a store on a server, beside the config of its class.                         */
+typedef struct {
+    char *url, *prefix;
+    int64_t keep; // as for a disk store
+} weir_bus_server_options;
 
 typedef struct {
     int64_t shards; // at the first start; WEIR_AUTO: min (CPUs, 8)
@@ -27,6 +40,9 @@ typedef struct {
     char *path;   // of the disk store; NULL: bus/NAME under the topology's state
     int64_t keep; // 0: not said; WEIR_FOREVER: all; WEIR_TABLE: the bounds in disk
     weir_disk_config disk; // without path and name
+    weir_bus_server_options redis_server, jetstream_server;
+    weir_redis_config redis; // without texts and nonce, as the next one
+    weir_jetstream_config jetstream;
     char *listen;   // where the bus is read by others; NULL: only in the run folder
     bool plaintext; // of listen
 } weir_bus_options;
@@ -35,6 +51,10 @@ extern const weir_bus_options weir_bus_options_defaults;
 
 /*  What the table alone cannot tell; where is the option.                          */
 weir_err weir_bus_options_check(const weir_bus_options *self, weir_report *report);
+
+/*  With the texts of self, lent, and without bus and nonce.                        */
+weir_redis_config weir_bus_redis_config(const weir_bus_options *self);
+weir_jetstream_config weir_bus_jetstream_config(const weir_bus_options *self);
 
 /*  Active shards at the first start, and the bounds of scaling, without `auto`.     */
 uint32_t weir_bus_first_shards(const weir_bus_options *self);

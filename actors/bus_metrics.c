@@ -207,7 +207,7 @@ static int64_t group_number(const weir_group_look *g, int which)
     case GROUP_LAG:
         return (int64_t)g->lag;
     case GROUP_COMMIT:
-        return (int64_t)g->commit.a;
+        return (int64_t)(g->stored - g->lag);
     case GROUP_SHED:
         return (int64_t)g->shed;
     case GROUP_DEAD:

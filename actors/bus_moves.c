@@ -78,18 +78,18 @@ void weir_moves_forget(weir_shard_table *self, uint32_t to)
 /*  A place in a shard, up to which somebody waits.                                 */
 typedef struct {
     size_t row;
-    uint64_t offset;
+    weir_position at;
 } place;
 
 /*  Shards are told by the index of their row.                                      */
 typedef struct {
     const weir_shard_table *table;
-    uint64_t *last;     // offset stored; 0: none
-    bool *gone;         // nothing of it is left
-    weir_fence *fences; // by the shard behind them
+    weir_position *last; // stored
+    bool *gone;          // nothing of it is left
+    weir_fence *fences;  // by the shard behind them
     size_t fence_count;
-    uint64_t *waited; // up to here, by who waits for what was looked at
-    place *todo;      // a stack
+    weir_position *waited; // up to here, by who waits for what was looked at
+    place *todo;           // a stack
     size_t todo_count, todo_room;
 } shard_view;
 
@@ -117,8 +117,8 @@ static void view_init(shard_view *self, const weir_shard_table *table,
         const weir_store_shard *shard = &stored->shards[i];
         size_t row = index_of(self, shard->shard);
         if (row == SIZE_MAX) continue;
-        self->last[row] = shard->last;
-        self->gone[row] = shard->first > shard->last;
+        self->last[row] = shard->end;
+        self->gone[row] = weir_position_order(shard->begin, shard->end) >= 0;
     }
     if (!stored->fence_count) return;
     memcpy(self->fences, stored->fences, stored->fence_count * sizeof *self->fences);
@@ -154,14 +154,14 @@ static bool is_behind_others(const shard_view *self, uint32_t id)
     return i < self->fence_count && self->fences[i].to == id;
 }
 
-static void look_at(shard_view *self, size_t row, uint64_t offset)
+static void look_at(shard_view *self, size_t row, weir_position at)
 {
     if (self->todo_count == self->todo_room) {
         self->todo_room = self->todo_room ? 2 * self->todo_room : 64;
         self->todo = realloc(self->todo, self->todo_room * sizeof *self->todo);
         if (!self->todo) abort();
     }
-    self->todo[self->todo_count++] = (place){row, offset};
+    self->todo[self->todo_count++] = (place){row, at};
 }
 
 /*  Who waits for that place waits for what the fences before it wait for.          */
@@ -172,11 +172,11 @@ static void follow(shard_view *self, place at)
          i < self->fence_count && self->fences[i].to == id; i++) {
         const weir_fence *fence = &self->fences[i];
         size_t from = index_of(self, fence->from);
-        if (from == SIZE_MAX || fence->first_offset > at.offset ||
-            fence->last_offset <= self->waited[from])
+        if (from == SIZE_MAX || weir_position_order(fence->first, at.at) > 0 ||
+            weir_position_order(fence->last, self->waited[from]) <= 0)
             continue;
-        self->waited[from] = fence->last_offset;
-        look_at(self, from, fence->last_offset);
+        self->waited[from] = fence->last;
+        look_at(self, from, fence->last);
     }
 }
 
@@ -200,7 +200,8 @@ static bool is_needed(const shard_view *self, const weir_move *move)
 {
     const weir_shard_row *to = find_row(self->table, move->to);
     size_t from = index_of(self, move->from);
-    if (!to || to->state != WEIR_SHARD_ACTIVE || from == SIZE_MAX || !self->last[from])
+    if (!to || to->state != WEIR_SHARD_ACTIVE || from == SIZE_MAX ||
+        weir_position_is_none(self->last[from]))
         return false;
     return !self->gone[from] || is_behind_others(self, move->from);
 }
@@ -220,7 +221,8 @@ static void forget_implied(weir_shard_table *self, shard_view *view, uint32_t to
     for (size_t i = 0; i < self->move_count; i++) {
         const weir_move *move = &self->moves[i];
         size_t from = index_of(view, move->from);
-        if (move->to != to || view->waited[from] < view->last[from])
+        if (move->to != to ||
+            weir_position_order(view->waited[from], view->last[from]) < 0)
             self->moves[kept++] = *move;
     }
     self->move_count = kept;
@@ -235,4 +237,73 @@ void weir_moves_settle(weir_shard_table *self, const weir_moves_stored *stored)
         if (weir_moves_lead_to(self, self->rows[i].id))
             forget_implied(self, &view, self->rows[i].id);
     view_fini(&view);
+}
+
+/* --- Fences of a store that keeps none --------------------------------------------- */
+
+static const weir_store_shard *find_stored(const weir_moves_stored *stored, uint32_t id)
+{
+    for (size_t i = 0; i < stored->shard_count; i++)
+        if (stored->shards[i].shard == id) return &stored->shards[i];
+    return NULL;
+}
+
+/*  Whether somebody waits at this one: something is left that it waits for, or that
+    stands behind another one that holds.                                           */
+static bool holds(const weir_fence *self, const weir_moves_stored *stored,
+                  const weir_fence *list, size_t count)
+{
+    const weir_store_shard *from = find_stored(stored, self->from);
+    bool does = !from || weir_position_order(from->begin, self->last) < 0;
+    for (size_t i = 0; i < count && !does; i++)
+        does = list[i].to == self->from &&
+               weir_position_order(list[i].first, self->last) <= 0;
+    return does;
+}
+
+static size_t sweep(weir_fence *list, size_t count, const weir_moves_stored *stored)
+{
+    size_t before;
+    do {
+        before = count;
+        for (size_t i = 0; i < count;)
+            if (holds(&list[i], stored, list, count))
+                i++;
+            else
+                list[i] = list[--count];
+    } while (count < before);
+    return count;
+}
+
+/*  The end of a shard, never before where earlier fences have put it: so fences lead back
+    in time, and none waits for itself, however old what the store tells is.        */
+static weir_position end_of(uint32_t id, const weir_moves_stored *stored)
+{
+    const weir_store_shard *shard = find_stored(stored, id);
+    weir_position end = shard ? shard->end : (weir_position){0};
+    for (size_t i = 0; i < stored->fence_count; i++) {
+        const weir_fence *fence = &stored->fences[i];
+        if (fence->from == id) end = weir_position_max(end, fence->last);
+        if (fence->to == id)
+            end = weir_position_max(end, weir_position_before(fence->first));
+    }
+    return end;
+}
+
+weir_fence *weir_moves_fences(const weir_shard_table *self,
+                              const weir_moves_stored *stored, size_t *count)
+{
+    weir_fence *list = allocate(stored->fence_count + self->move_count, sizeof *list);
+    if (stored->fence_count)
+        memcpy(list, stored->fences, stored->fence_count * sizeof *list);
+    *count = sweep(list, stored->fence_count, stored);
+    for (size_t i = 0; i < self->move_count; i++) {
+        const weir_move *move = &self->moves[i];
+        list[(*count)++] =
+            (weir_fence){.from = move->from,
+                         .last = end_of(move->from, stored),
+                         .to = move->to,
+                         .first = weir_position_next(end_of(move->to, stored))};
+    }
+    return list;
 }

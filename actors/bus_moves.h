@@ -29,5 +29,11 @@ typedef struct {
     that is waited for anyway by who waits for another one of the moves.            */
 void weir_moves_settle(weir_shard_table *self, const weir_moves_stored *stored);
 
+/*  For a store that keeps no fences: those of all moves, each shard behind what it has
+    stored by now, and those of before that still hold somebody up. The list is the
+    caller's to free.                                                               */
+weir_fence *weir_moves_fences(const weir_shard_table *self,
+                              const weir_moves_stored *stored, size_t *count);
+
 bool weir_moves_lead_to(const weir_shard_table *self, uint32_t to);
 void weir_moves_forget(weir_shard_table *self, uint32_t to);

@@ -27,6 +27,7 @@ typedef struct {
 } bus_node;
 
 static const int stop_timeout_ms = 2000;
+static const int64_t again_us = 250000; // until a server that is away is asked again
 
 /* --- Scaling ----------------------------------------------------------------------- */
 
@@ -35,11 +36,20 @@ static void fail(bus_node *self, const weir_report *report)
     weir_actor_fail(self->kit, report->err, report->where, "%s", report->text);
 }
 
+static void go_on(bus_node *self);
+
+static void look_again(void *arg)
+{
+    go_on(arg);
+}
+
 /*  What has come to an end is finished; a shard that failed, fails the bus.         */
 static void go_on(bus_node *self)
 {
     weir_report report = {0};
     if (weir_bus_shards_go_on(self->shards, &report)) fail(self, &report);
+    if (weir_bus_shards_is_waiting(self->shards))
+        weir_actor_timer(self->kit, look_again, again_us);
 }
 
 static weir_err change(bus_node *self, uint32_t want, const uint32_t *order,
@@ -253,6 +263,8 @@ static void start(void *arg)
     weir_report report = {0};
     if (weir_bus_shards_start(self->shards, &report))
         fail(self, &report);
+    else if (weir_bus_shards_is_waiting(self->shards))
+        weir_actor_timer(self->kit, start, again_us);
     else if (self->scaling)
         weir_actor_timer(self->kit, look_at_loads, self->config->bus.scale.window_us);
 }

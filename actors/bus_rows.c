@@ -8,6 +8,7 @@ enum {
     owner_size = 4,
     group_head = 44,
     failure_size = 20,
+    fence_size = 40,
 };
 
 const char *const weir_shard_state_words[] = {
@@ -202,4 +203,32 @@ void weir_group_rows_free(weir_group_row **rows, size_t count)
         free((*rows)[i].failed);
     free(*rows);
     *rows = NULL;
+}
+
+/* --- Fences ------------------------------------------------------------------------ */
+
+void weir_fences_put(const weir_fence *list, size_t count, weir_buffer *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        put_u32(out, list[i].from);
+        put_position(out, list[i].last);
+        put_u32(out, list[i].to);
+        put_position(out, list[i].first);
+    }
+}
+
+bool weir_fences_read(weir_fence **list, size_t *count, const uint8_t *data, size_t size)
+{
+    *list = NULL;
+    *count = size / fence_size;
+    if (size % fence_size) return false;
+    *list = allocate(*count, sizeof **list);
+    for (size_t i = 0; i < *count; i++) {
+        weir_fence *fence = &(*list)[i];
+        fence->from = take_u32(&data);
+        fence->last = take_position(&data);
+        fence->to = take_u32(&data);
+        fence->first = take_position(&data);
+    }
+    return true;
 }

@@ -36,6 +36,7 @@ struct weir_bus_shards {
     reader *readers;
     size_t reader_count;
     bool started, paused, hurried, closed; // as all were told
+    bool waiting;                          // weir_bus_shards_is_waiting
     uint32_t *owners;                      // of the map that is published
     uint64_t version; // of the route, for which markers are awaited; 0: no change
     uint32_t *changed;
@@ -365,25 +366,59 @@ static weir_err release(weir_bus_shards *self, member *m, const weir_store_shard
                                   "shard %" PRIu32 " cannot release", m->id);
 }
 
+/*  Whether the store keeps no fences: then the state does.                          */
+static bool is_unfenced(const weir_store *store)
+{
+    return store && store->class->set_fences;
+}
+
+/*  They are durable before a parked record goes on.                                 */
+static weir_err keep_fences(weir_bus_shards *self, const weir_moves_stored *stored,
+                            weir_report *report)
+{
+    size_t count;
+    weir_hub *hub = self->config.hub;
+    weir_store *store = weir_hub_store(hub);
+    if (!is_unfenced(store)) return WEIR_OK;
+    weir_fence *list = weir_moves_fences(&self->table, stored, &count);
+    weir_err err = weir_bus_state_store_fences(weir_hub_state(hub), list, count, report);
+    if (!err) store->class->set_fences(store, list, count);
+    if (!err) self->table.move_count = 0;
+    free(list);
+    return err;
+}
+
 /*  What shards have stored of the vnodes that moved from them is there.            */
-static weir_err release_all(weir_bus_shards *self, weir_report *report)
+static weir_err release_all(weir_bus_shards *self, const weir_moves_stored *stored,
+                            weir_report *report)
+{
+    weir_moves_settle(&self->table, stored);
+    weir_err err = keep_fences(self, stored, report);
+    for (member *m = self->members; m && !err; m = m->next)
+        err = release(self, m, stored->shards, stored->shard_count, report);
+    return err;
+}
+
+/*  Tells all to go on, when the store tells what it has. One on a server that is away is
+    asked again later: until then `waiting`.                                         */
+static weir_err settle_moves(weir_bus_shards *self, weir_report *report)
 {
     weir_store *store = weir_hub_store(self->config.hub);
     weir_store_shard *list = NULL;
     weir_fence *fences = NULL;
     size_t count = 0, fence_count = 0;
     weir_err err = WEIR_OK;
+    self->waiting = false;
     if (!self->table.move_count) return WEIR_OK;
     if (store) err = store->class->shards(store, &list, &count, report);
     if (store && !err) err = store->class->fences(store, &fences, &fence_count, report);
+    self->waiting = is_unfenced(store) && (err == WEIR_ETIMEOUT || err == WEIR_ECLOSED);
     if (!err)
-        weir_moves_settle(&self->table,
-                          &(weir_moves_stored){list, count, fences, fence_count});
-    for (member *m = self->members; m && !err; m = m->next)
-        err = release(self, m, list, count, report);
+        err = release_all(self, &(weir_moves_stored){list, count, fences, fence_count},
+                          report);
     free(list);
     free(fences);
-    return err;
+    return self->waiting ? WEIR_OK : err;
 }
 
 /*  What they still hold, of outlets that have left, goes first.                     */
@@ -398,10 +433,27 @@ static weir_err end_drained(weir_bus_shards *self, weir_report *report)
 /*  What the losers had of the vnodes that moved is safe.                           */
 static weir_err finish_moves(weir_bus_shards *self, weir_report *report)
 {
+    weir_err err = settle_moves(self, report);
+    if (self->waiting) return WEIR_OK;
     self->version = 0;
-    weir_err err = release_all(self, report);
     if (!err) err = end_drained(self, report);
     return err ? err : store_table(self, report);
+}
+
+/*  Nothing is parked, but the fences of moves that were under way are due. What shards of
+    an earlier start have given to the store, and it has not stored yet, comes before
+    them; of one on a server that is away nobody waits here for that.               */
+static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
+{
+    weir_store *store = weir_hub_store(self->config.hub);
+    size_t before = self->table.move_count;
+    weir_err err = WEIR_OK;
+    int64_t timeout_us = is_unfenced(store) ? 0 : self->options->flush_timeout_us;
+    if (store && before) err = store->class->flush(store, timeout_us, report);
+    self->waiting = err == WEIR_ETIMEOUT && is_unfenced(store);
+    if (self->waiting) return WEIR_OK;
+    if (!err) err = settle_moves(self, report);
+    return err || self->table.move_count == before ? err : store_table(self, report);
 }
 
 static weir_err retire(weir_bus_shards *self, member **at, weir_report *report)
@@ -553,9 +605,14 @@ const uint32_t *weir_bus_shards_changed(const weir_bus_shards *self, uint32_t *c
     return self->changed;
 }
 
+bool weir_bus_shards_is_waiting(const weir_bus_shards *self)
+{
+    return self->waiting;
+}
+
 bool weir_bus_shards_is_changing(const weir_bus_shards *self)
 {
-    bool changing = self->version != 0;
+    bool changing = self->version != 0 || self->waiting;
     for (const member *m = self->members; m; m = m->next)
         changing |= m->state == WEIR_SHARD_DRAINING;
     return changing;
@@ -605,6 +662,8 @@ weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
 
 weir_err weir_bus_shards_start(weir_bus_shards *self, weir_report *report)
 {
+    weir_err err = self->waiting ? end_earlier_moves(self, report) : WEIR_OK;
+    if (err || self->waiting) return err;
     self->started = true;
     return weir_bus_shards_tell(self, "START", report);
 }
@@ -699,20 +758,6 @@ static weir_err load_table(weir_bus_shards *self, weir_report *report)
     adjust_rows(self);
     assign(self);
     return store_table(self, report);
-}
-
-/*  Nothing is parked, but the fences of moves that were under way are due. What shards of
-    an earlier start have given to the store, and it has not stored yet, comes before
-    them.                                                                           */
-static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
-{
-    weir_store *store = weir_hub_store(self->config.hub);
-    size_t before = self->table.move_count;
-    weir_err err = WEIR_OK;
-    if (store && before)
-        err = store->class->flush(store, self->options->flush_timeout_us, report);
-    if (!err) err = release_all(self, report);
-    return err || self->table.move_count == before ? err : store_table(self, report);
 }
 
 static weir_err start_all(weir_bus_shards *self, weir_report *report)

@@ -6,7 +6,8 @@
                --> who drained has nothing left --> it is retired
 
     One change at a time. Belongs to the thread of the bus's node; it waits for the
-    shards' threads to answer commands, never for the store.                        */
+    shards' threads to answer commands, never for the store. Where that is on a server
+    which is away, what a change needs of it is asked for again later.              */
 #pragma once
 #include "actors/hub.h"
 
@@ -21,7 +22,7 @@ typedef struct {
 typedef struct weir_bus_shards weir_bus_shards;
 
 /*  Starts the shards that were active before, or as many as the options say, and
-    publishes the first map. After moves that were not ended what the store was given
+    publishes the first map. After moves that were not ended what a disk store was given
     before is awaited, for flush_timeout at most. Errors fill the report (WEIR_ETIMEOUT:
     it is not stored); blocks on disk.                                              */
 weir_err weir_bus_shards_new(weir_bus_shards **self_p,
@@ -40,6 +41,10 @@ weir_err weir_bus_shards_route(weir_bus_shards *self, weir_route *route,
 weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
                               weir_report *report);
 weir_err weir_bus_shards_start(weir_bus_shards *self, weir_report *report);
+
+/*  The store's server is away, and earlier moves, or a change, cannot be ended without
+   it: start, or go_on, is to be called again in some time.                            */
+bool weir_bus_shards_is_waiting(const weir_bus_shards *self);
 
 uint32_t weir_bus_shards_active(const weir_bus_shards *self); // their number
 bool weir_bus_shards_is_changing(const weir_bus_shards *self);

@@ -30,6 +30,7 @@ struct weir_bus_state {
 /*  Keys of the table (weir_bus_db) and their values (bus_rows.h):
 
         "table"                                  shard table, map, moves
+        "fences"                                 those of a store that keeps none
         'g', name of the group, 0, shard u32     what the group has done of the shard
 
     The shard is big-endian, so that rows come in its order.                        */
@@ -74,6 +75,58 @@ weir_err weir_bus_state_store(weir_bus_state *self, const weir_shard_table *tabl
     weir_buffer bytes = {0};
     weir_shard_table_put(table, &bytes);
     weir_err err = weir_bus_db_change(self->db, store_table, &bytes, report);
+    weir_buffer_fini(&bytes);
+    return err;
+}
+
+/* --- Fences ------------------------------------------------------------------------ */
+
+static MDB_val fences_key(void)
+{
+    return (MDB_val){.mv_size = 6, .mv_data = "fences"};
+}
+
+typedef struct {
+    weir_fence *list;
+    size_t count;
+} fences_found;
+
+static int load_fences(MDB_txn *txn, MDB_dbi table, void *arg)
+{
+    MDB_val key = fences_key(), bytes;
+    fences_found *found = arg;
+    int rc = weir_bus_db_get(txn, table, &key, &bytes);
+    if (rc) return rc == MDB_NOTFOUND ? 0 : rc;
+    bool good =
+        weir_fences_read(&found->list, &found->count, bytes.mv_data, bytes.mv_size);
+    return good ? 0 : MDB_CORRUPTED;
+}
+
+static int store_fences(MDB_txn *txn, MDB_dbi table, void *arg)
+{
+    MDB_val key = fences_key();
+    return weir_bus_db_put(txn, table, &key, arg);
+}
+
+weir_err weir_bus_state_load_fences(weir_bus_state *self, weir_fence **list,
+                                    size_t *count, weir_report *report)
+{
+    fences_found found = {0};
+    weir_err err = WEIR_OK;
+    if (self->db) err = weir_bus_db_look(self->db, load_fences, &found, report);
+    *list = found.list;
+    *count = found.count;
+    return err;
+}
+
+weir_err weir_bus_state_store_fences(weir_bus_state *self, const weir_fence *list,
+                                     size_t count, weir_report *report)
+{
+    assert(!self->readonly);
+    if (!self->db) return WEIR_OK;
+    weir_buffer bytes = {0};
+    weir_fences_put(list, count, &bytes);
+    weir_err err = weir_bus_db_change(self->db, store_fences, &bytes, report);
     weir_buffer_fini(&bytes);
     return err;
 }

@@ -5,7 +5,8 @@
         lock        flock: one process at a time
         identity    32 bytes, little-endian: "WEIRBUS1", nonce u64, epoch u64,
                     XXH3-64 of these 24
-        groups.mdb  an LMDB environment: shard table, map, moves, groups
+        groups.mdb  an LMDB environment: shard table, map, moves, groups, and fences
+                    between shards where the store keeps none
 
     The identity is written beside, fsynced, renamed in, its folder fsynced. A change is
     durable when the function returns; all of them block on disk. Any thread. Failures of
@@ -78,6 +79,11 @@ weir_err weir_bus_state_load(weir_bus_state *self, weir_shard_table *table,
                              weir_report *report);
 weir_err weir_bus_state_store(weir_bus_state *self, const weir_shard_table *table,
                               weir_report *report);
+/*  The fences of a store that keeps none itself; the list is the caller's to free.  */
+weir_err weir_bus_state_load_fences(weir_bus_state *self, weir_fence **list,
+                                    size_t *count, weir_report *report);
+weir_err weir_bus_state_store_fences(weir_bus_state *self, const weir_fence *list,
+                                     size_t count, weir_report *report);
 weir_shard_table weir_shard_table_copy(const weir_shard_table *self);
 void weir_shard_table_fini(weir_shard_table *self);
 

@@ -134,6 +134,43 @@ static void put_disk(weir_buffer *out, weir_store *store)
     weir_buffer_put_byte(out, '}');
 }
 
+static void put_redis(weir_buffer *out, weir_store *store)
+{
+    weir_redis_stats redis;
+    weir_redis_look(store, &redis);
+    weir_buffer_put_text(out, ",\"redis\":{");
+    put(out, "connections", redis.connections);
+    put_bool(out, "connected", redis.connected);
+    weir_json_put_member(out, "error", redis.error);
+    put(out, "calls", redis.calls);
+    put(out, "records", redis.call_records);
+    put(out, "unanswered_max", redis.unanswered_max);
+    put(out, "buffer_max", redis.buffer_max);
+    weir_buffer_put_byte(out, '}');
+}
+
+static void put_jetstream(weir_buffer *out, weir_store *store)
+{
+    weir_jetstream_stats js;
+    weir_jetstream_look(store, &js);
+    weir_buffer_put_text(out, ",\"jetstream\":{");
+    put(out, "connections", js.connects);
+    put_bool(out, "connected", js.connected);
+    weir_json_put_member(out, "error", js.error);
+    put(out, "published", js.published);
+    put(out, "stored", js.stored);
+    put(out, "lookups", js.lookups);
+    weir_buffer_put_byte(out, '}');
+}
+
+/*  What the class of a store knows beside its shards.                              */
+static void put_class(weir_buffer *out, int kind, weir_store *store)
+{
+    if (kind == WEIR_BUS_DISK) put_disk(out, store);
+    if (kind == WEIR_BUS_REDIS) put_redis(out, store);
+    if (kind == WEIR_BUS_JETSTREAM) put_jetstream(out, store);
+}
+
 static void put_store(weir_buffer *out, weir_hub *hub)
 {
     char path[PATH_MAX];
@@ -145,7 +182,7 @@ static void put_store(weir_buffer *out, weir_hub *hub)
     if (!store) return;
     const char *folder = weir_hub_store_path(hub);
     weir_json_put_member(out, "path", realpath(folder, path) ? path : folder);
-    if (weir_hub_config(hub)->store == WEIR_BUS_DISK) put_disk(out, store);
+    put_class(out, weir_hub_config(hub)->store, store);
     if (store->class->shards(store, &list, &count, &report))
         weir_json_put_member(out, "store_error", report.text);
     weir_buffer_put_text(out, ",\"stored\":[");
@@ -159,10 +196,12 @@ static void put_store(weir_buffer *out, weir_hub *hub)
 
 static void put_group_counts(weir_buffer *out, const weir_group_look *g)
 {
-    put(out, "start", g->start.a);
-    put(out, "commit", g->commit.a);
-    put(out, "last", g->last.a);
-    put(out, "done", g->done);
+    put(out, "last", g->stored);
+    put(out, "commit", g->stored - g->lag);
+    if (g->counted) {
+        put(out, "start", g->start.a);
+        put(out, "done", g->done);
+    }
     put(out, "shed", g->shed);
     put(out, "lag", g->lag);
     put(out, "dead", g->dead);
@@ -181,8 +220,8 @@ static void put_group_shard(weir_buffer *out, const weir_group_look *g)
 static void add_look(weir_group_look *sum, const weir_group_look *g)
 {
     sum->start.a += g->start.a;
-    sum->commit.a += g->commit.a;
-    sum->last.a += g->last.a;
+    sum->stored += g->stored;
+    sum->counted = g->counted;
     sum->done += g->done;
     sum->shed += g->shed;
     sum->lag += g->lag;

@@ -122,7 +122,7 @@ static int put_fences(weir_disk *self, MDB_txn *txn, weir_disk_node *node)
         const weir_fence *fence = &batch->fences[i];
         weir_disk_packed to, from;
         weir_disk_pack(&to, fence->to, node->fence_offset);
-        weir_disk_pack(&from, fence->from, fence->last_offset);
+        weir_disk_pack(&from, fence->from, fence->last.a);
         int rc = mdb_put(txn, self->env.fences, &to.val, &from.val, MDB_NODUPDATA);
         if (!rc) self->next_fence_sum += weir_disk_fence_sum(to.bytes, from.bytes);
         if (rc && rc != MDB_KEYEXIST) return rc;

@@ -48,7 +48,8 @@ int weir_disk_read_fences(const weir_disk_env *env, MDB_txn *txn, weir_fence **l
             *list = realloc(*list, room * sizeof **list);
             if (!*list) abort();
         }
-        (*list)[(*count)++] = (weir_fence){from.shard, from.last, to.shard, to.last};
+        (*list)[(*count)++] = (weir_fence){
+            .from = from.shard, .last.a = from.last, .to = to.shard, .first.a = to.last};
         *sum += weir_disk_fence_sum(key.mv_data, value.mv_data);
     }
     mdb_cursor_close(cursor);

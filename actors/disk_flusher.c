@@ -114,7 +114,7 @@ static void answer(weir_disk_node *node)
     batch->last_offset = node->last_offset;
     snprintf(batch->text, sizeof batch->text, "%s", node->text);
     for (uint32_t i = 0; node->fence_offset && i < batch->fence_count; i++)
-        batch->fences[i].first_offset = node->fence_offset;
+        batch->fences[i].first.a = node->fence_offset;
     atomic_store(&batch->held, false);
     batch->done(batch);
     weir_batch_destroy(&node->batch);

@@ -36,7 +36,7 @@ static int by_from(const void *a, const void *b)
 {
     const weir_fence *x = a, *y = b;
     if (x->from != y->from) return x->from < y->from ? -1 : 1;
-    return (x->last_offset > y->last_offset) - (x->last_offset < y->last_offset);
+    return (x->last.a > y->last.a) - (x->last.a < y->last.a);
 }
 
 static int by_id(const void *a, const void *b)
@@ -98,8 +98,8 @@ static void hold_behind(search *self, const weir_fence *fence)
     if (!self->holder_count) return;
     holder *to = bsearch(&(holder){.id = fence->to}, self->holders, self->holder_count,
                          sizeof *to, by_id);
-    if (!to || fence->first_offset >= to->holds_from) return;
-    to->holds_from = fence->first_offset;
+    if (!to || fence->first.a >= to->holds_from) return;
+    to->holds_from = fence->first.a;
     look_at(self, (size_t)(to - self->holders));
 }
 
@@ -107,7 +107,7 @@ static void find_standing(search *self, const holder *from)
 {
     for (size_t i = fences_of(self, from->id);
          i < self->fence_count && self->fences[i].from == from->id; i++) {
-        if (self->stands[i] || self->fences[i].last_offset < from->holds_from) continue;
+        if (self->stands[i] || self->fences[i].last.a < from->holds_from) continue;
         self->stands[i] = true;
         hold_behind(self, &self->fences[i]);
     }
@@ -154,8 +154,8 @@ static int delete_some(weir_disk_sweep *self, const weir_disk_env *env, MDB_txn 
     int rc = 0;
     for (int i = 0; i < deleted_max && self->count && !rc; i++) {
         const weir_fence *fence = &self->found[--self->count];
-        weir_disk_pack(&to, fence->to, fence->first_offset);
-        weir_disk_pack(&from, fence->from, fence->last_offset);
+        weir_disk_pack(&to, fence->to, fence->first.a);
+        weir_disk_pack(&from, fence->from, fence->last.a);
         rc = mdb_del(txn, env->fences, &to.val, &from.val);
         if (!rc) *sum -= weir_disk_fence_sum(to.bytes, from.bytes);
         if (rc == MDB_NOTFOUND) rc = 0;

@@ -121,6 +121,9 @@ typedef struct {
     uint64_t done, shed, lag; // last = start + done + shed + lag, of offsets
     uint64_t dead;            // of done, since this process began: dead letters
     uint32_t held;            // delivered and not acknowledged
+    uint64_t stored;          // records that the shard ever stored, of which lag are left
+    bool counted;             // positions are numbers, else done is 0 and lag is what is
+                              // left of the last start
     char member[64];          // that owns it; "": none
 } weir_group_look;
 

@@ -302,10 +302,9 @@ static bool is_exhausted(const weir_group_reading *self)
 
 static bool is_open(const weir_group *group, const weir_fence *fence)
 {
-    weir_position last = {fence->last_offset, 0};
     const weir_group_shard *from = weir_group_find_shard(group, fence->from);
-    return fence->last_offset == 0 ||
-           (from && weir_position_order(from->stored, last) >= 0);
+    return weir_position_is_none(fence->last) ||
+           (from && weir_position_order(from->stored, fence->last) >= 0);
 }
 
 /*  Fences of other shards' records that are committed durably hold up nobody any more. */
@@ -318,28 +317,28 @@ static void open_fences(weir_group_reading *self, const weir_group *group)
             self->fences[self->fence_count++] = self->fences[i];
 }
 
-/*  The first offset that is behind a fence; UINT64_MAX: none stands.                */
-static uint64_t find_barrier(const weir_group_reading *self)
+/*  The first place that is behind a fence; the end: none stands.                    */
+static weir_position find_barrier(const weir_group_reading *self)
 {
-    uint64_t first = UINT64_MAX;
+    weir_position first = weir_position_end();
     for (size_t i = 0; i < self->fence_count; i++)
-        if (self->fences[i].first_offset < first) first = self->fences[i].first_offset;
+        if (weir_position_order(self->fences[i].first, first) < 0)
+            first = self->fences[i].first;
     return first;
 }
 
-static bool is_fenced(uint64_t barrier, weir_position at)
+/*  Of what was removed the part before a fence: others may wait for that. Offsets are
+    counted, and sequences of one epoch.                                             */
+static void pass_before(weir_group_shard *shard, weir_group_item *item,
+                        weir_position barrier)
 {
-    return at.b == 0 && at.a >= barrier;
-}
-
-/*  Of what was removed the part before a fence: others may wait for that.           */
-static void pass_before(weir_group_shard *shard, weir_group_item *item, uint64_t barrier)
-{
-    uint64_t first = item->record.at.a - item->removed + 1;
-    if (!item->removed || barrier <= first) return;
-    weir_group_window_pass(shard->window, (weir_position){barrier - 1, 0},
-                           barrier - first);
-    item->removed -= barrier - first;
+    weir_position last = item->record.at;
+    if (!item->removed || (last.b && last.a != barrier.a)) return;
+    uint64_t first = (last.b ? last.b : last.a) - item->removed + 1;
+    uint64_t stop = last.b ? barrier.b : barrier.a;
+    if (stop <= first) return;
+    weir_group_window_pass(shard->window, weir_position_before(barrier), stop - first);
+    item->removed -= stop - first;
 }
 
 /*  What a fence waits for may be committed and only not stored yet: then it is stored
@@ -374,10 +373,10 @@ static void enter_all(fetch *self, weir_group_shard *shard)
     size_t bytes = weir_group_window_look(shard->window)->bytes;
     shard->fenced = false;
     open_fences(reading, shard->group);
-    uint64_t barrier = find_barrier(reading);
+    weir_position barrier = find_barrier(reading);
     while (reading->item_next < reading->item_count && !shard->fenced) {
         weir_group_item *item = &reading->items[reading->item_next];
-        shard->fenced = is_fenced(barrier, item->record.at);
+        shard->fenced = weir_position_order(item->record.at, barrier) >= 0;
         if (shard->fenced) {
             pass_before(shard, item, barrier);
         } else {

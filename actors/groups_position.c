@@ -77,38 +77,28 @@ weir_group_shard *weir_group_add_shard(weir_groups *groups, weir_group *self,
     return shard;
 }
 
-/*  Offsets of redis are no numbers that could be counted.                          */
-static bool counts_offsets(const weir_groups *groups)
-{
-    return strcmp(groups->config.store->class->name, "redis") != 0;
-}
-
 /*  What was removed beyond all that was read is shed without being read. What is being
-    read tells its gaps itself.                                                     */
-static void shed_removed(const weir_groups *groups, weir_group_shard *shard,
-                         const weir_store_shard *now)
+    read tells its gaps itself, and so it is where nobody can count them without.   */
+static void shed_removed(weir_group_shard *shard, const weir_store_shard *now)
 {
     uint64_t reached = weir_group_window_look(shard->window)->reached.a;
-    if (shard->reading || !counts_offsets(groups)) return;
-    if (now->first == 0 || now->first - 1 <= reached) return;
+    if (shard->reading || now->end.b || now->begin.a <= reached) return;
     weir_log(WEIR_WARN,
              "records are shed group=%s shard=%u first=%" PRIu64 " last=%" PRIu64
              " cause=trimmed",
-             shard->group->name, shard->id, reached + 1, now->first - 1);
-    weir_group_window_pass(shard->window, (weir_position){now->first - 1, 0},
-                           now->first - 1 - reached);
+             shard->group->name, shard->id, reached + 1, now->begin.a);
+    weir_group_window_pass(shard->window, now->begin, now->begin.a - reached);
     weir_group_changed(shard, weir_clock_now_us());
 }
 
 /*  Keeps those of the list that the group does not have; how many.                 */
-static size_t keep_new(const weir_groups *groups, const weir_group *self,
-                       weir_store_shard *list, size_t count)
+static size_t keep_new(const weir_group *self, weir_store_shard *list, size_t count)
 {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         weir_group_shard *shard = weir_group_find_shard(self, list[i].shard);
         if (shard)
-            shed_removed(groups, shard, &list[i]);
+            shed_removed(shard, &list[i]);
         else
             list[kept++] = list[i];
     }
@@ -130,7 +120,7 @@ weir_err weir_group_refresh(weir_groups *groups, weir_group *self, bool *more,
     weir_groups_exit(groups);
     weir_err err = store->class->shards(store, &list, &count, report);
     weir_groups_enter(groups);
-    count = err ? 0 : keep_new(groups, self, list, count);
+    count = err ? 0 : keep_new(self, list, count);
     weir_groups_exit(groups);
     for (size_t i = 0; i < count; i++)
         store->class->commit(store, self->name, list[i].shard, 0);
@@ -235,7 +225,7 @@ static weir_err find_start(weir_groups *groups, const weir_store_shard *shard,
         if (!cursor_names(cursor, shard->shard))
             return seek(groups, shard->shard, 0, at, report);
         *at = weir_cursor_get(cursor, shard->shard);
-        if (at->b == 0 && at->a > shard->last) at->a = shard->last;
+        if (weir_position_order(*at, shard->end) > 0) *at = shard->end;
         return WEIR_OK;
     case WEIR_GROUP_END:
         return seek(groups, shard->shard, INT64_MAX, at, report);
@@ -375,13 +365,12 @@ static weir_err hold_back(moving *self, weir_report *report)
     return err;
 }
 
-/*  The offset before the oldest record that is there.                              */
-static uint64_t removed_up_to(const moving *self, uint32_t shard)
+/*  The place before the oldest record that is there.                               */
+static weir_position removed_up_to(const moving *self, uint32_t shard)
 {
     for (size_t i = 0; i < self->list_count; i++)
-        if (self->list[i].shard == shard && self->list[i].first)
-            return self->list[i].first - 1;
-    return 0;
+        if (self->list[i].shard == shard) return self->list[i].begin;
+    return (weir_position){0};
 }
 
 /*  No end lies before a commit. What the group has committed and is removed does not come
@@ -391,10 +380,9 @@ static weir_position destination(const moving *self, const weir_group_shard *sha
 {
     weir_position commit = weir_group_window_look(shard->window)->commit;
     if (self->to_end) return weir_position_order(commit, to) > 0 ? commit : to;
-    uint64_t gone = removed_up_to(self, shard->id);
-    if (gone > commit.a) gone = commit.a;
-    if (counts_offsets(self->groups) && to.a < gone) to.a = gone;
-    return to;
+    weir_position gone = removed_up_to(self, shard->id);
+    if (weir_position_order(gone, commit) > 0) gone = commit;
+    return weir_position_max(to, gone);
 }
 
 static void move(const moving *self, weir_group_row *row)
@@ -539,17 +527,30 @@ static void look_at(const weir_group_shard *shard, weir_group_look *look)
     strncpy(look->member, member, sizeof look->member - 1);
 }
 
-/*  The shard may have come after the list was made: then what is committed is its end. */
+static const weir_store_shard *find_stored(const weir_store_shard *shards, size_t count,
+                                           uint32_t shard)
+{
+    for (size_t i = 0; i < count; i++)
+        if (shards[i].shard == shard) return &shards[i];
+    return NULL;
+}
+
+/*  The shard may have come after the list was made: then what is committed is its end. Of
+    earlier epochs nobody has counted what is left.                                 */
 static void measure(weir_group_look *look, const weir_store_shard *shards, size_t count)
 {
-    look->last = look->commit;
-    for (size_t i = 0; i < count; i++)
-        if (shards[i].shard == look->shard && shards[i].last > look->commit.a &&
-            look->commit.b == 0)
-            look->last.a = shards[i].last;
-    if (look->commit.b) return;
-    look->done = look->commit.a - look->start.a - look->shed;
-    look->lag = look->last.a - look->commit.a;
+    const weir_store_shard *shard = find_stored(shards, count, look->shard);
+    look->last = shard ? weir_position_max(shard->end, look->commit) : look->commit;
+    look->counted = !look->last.b;
+    if (look->counted) {
+        look->done = look->commit.a - look->start.a - look->shed;
+        look->lag = look->last.a - look->commit.a;
+        look->stored = look->last.a;
+        return;
+    }
+    look->lag = look->last.b - (look->last.a == look->commit.a ? look->commit.b : 0);
+    look->stored = shard ? shard->last : 0;
+    if (look->lag > look->stored) look->lag = look->stored;
 }
 
 static size_t count_looks(const weir_groups *self)
@@ -560,12 +561,13 @@ static size_t count_looks(const weir_groups *self)
     return count;
 }
 
-static void shed_all_removed(weir_groups *self, weir_store_shard *shards, size_t count)
+static void shed_all_removed(weir_groups *self, const weir_store_shard *shards,
+                             size_t count)
 {
     for (weir_group *group = self->groups; group; group = group->next)
         for (size_t i = 0; i < count; i++) {
             weir_group_shard *shard = weir_group_find_shard(group, shards[i].shard);
-            if (shard) shed_removed(self, shard, &shards[i]);
+            if (shard) shed_removed(shard, &shards[i]);
         }
 }
 

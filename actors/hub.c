@@ -99,38 +99,86 @@ static bool is_locked(const weir_hub *self)
            state.st_ino == store.st_ino;
 }
 
-static weir_err open_store(weir_hub *self, weir_ledger *ledger, weir_report *report)
+static weir_err open_disk(weir_hub *self, weir_report *report)
 {
-    self->store = self->lent;
-    if (self->lent) return open_groups(self, ledger, report);
     weir_disk_config disk = self->config->disk;
     disk.path = self->store_path;
     disk.name = self->name;
     disk.locked = is_locked(self);
-    weir_err err = weir_disk_open(&self->store, &disk, report);
+    return weir_disk_open(&self->store, &disk, report);
+}
+
+static weir_err open_redis(weir_hub *self, weir_report *report)
+{
+    weir_redis_config redis = weir_bus_redis_config(self->config);
+    redis.bus = self->name;
+    redis.nonce = weir_bus_state_nonce(self->state);
+    return weir_redis_store_new(&self->store, &redis, report);
+}
+
+static weir_err open_jetstream(weir_hub *self, weir_report *report)
+{
+    weir_jetstream_config jetstream = weir_bus_jetstream_config(self->config);
+    jetstream.bus = self->name;
+    jetstream.nonce = weir_bus_state_nonce(self->state);
+    return weir_jetstream_store_new(&self->store, &jetstream, report);
+}
+
+/*  Of a store that keeps none.                                                     */
+static weir_err give_fences(weir_hub *self, weir_report *report)
+{
+    weir_fence *list;
+    size_t count;
+    if (!self->store->class->set_fences) return WEIR_OK;
+    weir_err err = weir_bus_state_load_fences(self->state, &list, &count, report);
+    if (!err) self->store->class->set_fences(self->store, list, count);
+    free(list);
+    return err;
+}
+
+static weir_err open_store(weir_hub *self, weir_ledger *ledger, weir_report *report)
+{
+    weir_err err = WEIR_OK;
+    if (self->lent)
+        self->store = self->lent;
+    else if (self->config->store == WEIR_BUS_REDIS)
+        err = open_redis(self, report);
+    else if (self->config->store == WEIR_BUS_JETSTREAM)
+        err = open_jetstream(self, report);
+    else
+        err = open_disk(self, report);
+    if (!err) err = give_fences(self, report);
     return err ? err : open_groups(self, ledger, report);
+}
+
+/*  Where the state lies: that of a store elsewhere where the disk store would be.  */
+static weir_err choose_folders(weir_hub *self, const char *state_dir, const char **state,
+                               weir_report *report)
+{
+    const weir_bus_options *c = self->config;
+    char *path = self->store_path;
+    *state = c->state;
+    snprintf(self->dead_path, sizeof self->dead_path, "%s/dead.ndjson", state_dir);
+    if (c->store == WEIR_BUS_MEMORY || (c->store != WEIR_BUS_DISK && c->state))
+        return WEIR_OK;
+    if (c->store == WEIR_BUS_DISK && c->path)
+        snprintf(path, sizeof self->store_path, "%s", c->path);
+    else
+        snprintf(path, sizeof self->store_path, "%s/bus/%s", state_dir, self->name);
+    if (!*state) *state = path;
+    if (!weir_make_folders(path)) return WEIR_OK;
+    return weir_report_set(report, WEIR_ESYS, path, "cannot make the folder: %s",
+                           strerror(errno));
 }
 
 static weir_err open_all(weir_hub *self, const char *state_dir, weir_ledger *ledger,
                          weir_report *report)
 {
     const weir_bus_options *c = self->config;
-    const char *state = c->state;
-    weir_err err = WEIR_OK;
-    snprintf(self->dead_path, sizeof self->dead_path, "%s/dead.ndjson", state_dir);
-    if (c->store == WEIR_BUS_DISK) {
-        if (c->path)
-            snprintf(self->store_path, sizeof self->store_path, "%s", c->path);
-        else
-            snprintf(self->store_path, sizeof self->store_path, "%s/bus/%s", state_dir,
-                     self->name);
-        if (!state) state = self->store_path;
-        if (weir_make_folders(self->store_path))
-            err = weir_report_set(report, WEIR_ESYS, self->store_path,
-                                  "cannot make the folder: %s", strerror(errno));
-    }
+    const char *state;
+    weir_err err = choose_folders(self, state_dir, &state, report);
     if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
-    bool stores = c->store == WEIR_BUS_DISK || self->lent;
+    bool stores = c->store != WEIR_BUS_MEMORY || self->lent;
     return err || !stores ? err : open_store(self, ledger, report);
 }
 
@@ -149,10 +197,11 @@ weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_ledger *ledge
 
 weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report)
 {
-    weir_err err = WEIR_OK;
-    if (self->begun)
-        err =
-            weir_bus_state_raise(self->state, weir_bus_state_epoch(self->state), report);
+    uint64_t above = self->begun ? weir_bus_state_epoch(self->state) : 0, stored = 0;
+    if (self->store && self->store->class->epoch)
+        stored = self->store->class->epoch(self->store);
+    weir_err err =
+        weir_bus_state_raise(self->state, above > stored ? above : stored, report);
     self->begun = true;
     *epoch = weir_bus_state_epoch(self->state);
     return err;

@@ -26,7 +26,8 @@ void weir_hub_destroy(weir_hub **self_p);
 weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_ledger *ledger,
                        weir_report *report);
 
-/*  The epoch of the shards that start now: a new one at each call. Errors as above. */
+/*  The epoch of the shards that start now: a new one at each call, above those of the
+    store. A server that has it is asked, for a second at most. Errors as above.    */
 weir_err weir_hub_begin_epoch(weir_hub *self, uint64_t *epoch, weir_report *report);
 
 /*  Whether state, store and groups are there. Without waiting.                     */
@@ -39,7 +40,8 @@ weir_route *weir_hub_route(weir_hub *self);
 weir_bus_state *weir_hub_state(weir_hub *self);
 weir_store *weir_hub_store(weir_hub *self);
 weir_groups *weir_hub_groups(weir_hub *self);
-const char *weir_hub_store_path(const weir_hub *self); // of a disk store; "": none
+/*  Of a disk store, or the state of another one; "": none.                         */
+const char *weir_hub_store_path(const weir_hub *self);
 
 /*  What is known of a shard, from its first start on.                              */
 typedef struct weir_hub_shard {

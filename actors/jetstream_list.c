@@ -59,6 +59,8 @@ static void add(weir_js_reader *self, const weir_value *stream)
         .shard = shard,
         .first = state.first,
         .last = state.last,
+        .begin.a = state.first ? state.first - 1 : 0,
+        .end.a = state.last,
         .records = state.messages,
         .bytes = state.bytes,
         .trimmed = state.last - state.messages,

@@ -244,7 +244,10 @@ static void on_last(weir_js_line *line, void *arg, uint64_t token,
     shard->epoch = ours ? id.epoch : 0;
     shard->next = ours ? id.sequence + 1 : 0;
     if (shard->first && shard->first->epoch < shard->epoch)
-        fail_other_writer(self, shard, shard->found.last, text);
+        weir_js_fail(self, shard, WEIR_STORE_FATAL, false,
+                     "other_writer: shard %" PRIu32
+                     ": %s ends with a later epoch, %" PRIu64,
+                     shard->id, shard->names.stream, shard->epoch);
     else
         ready(self, shard);
 }

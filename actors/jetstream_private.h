@@ -111,6 +111,8 @@ weir_err weir_js_flush(weir_store *store, int64_t timeout_us, weir_report *repor
 
 /*  Brings rows up to what was stored since the server was asked, adding those of shards
     that are new. *list grows.                                                      */
+/*  The highest epoch of ours in the streams that were looked at. Any thread.         */
+uint64_t weir_js_writer_epoch(weir_js_writer *self);
 void weir_js_writer_add_rows(weir_js_writer *self, weir_store_shard **list,
                              size_t *count);
 
@@ -211,6 +213,7 @@ struct weir_js_store {
     int wake;                     // eventfd
     _Atomic int64_t asleep_until; // the keeper's; -1: until it is woken
     atomic_bool closing;
+    weir_fence_list fences;
     pthread_mutex_t watch_mutex;
     int *watchers;
     size_t watcher_count;

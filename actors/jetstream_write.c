@@ -544,7 +544,7 @@ static void go_on(weir_js_writer *self, weir_js_shard *shard)
     else if (!weir_js_line_is_open(line))
         fail_for_line(self, shard);
     else if (shard->known && shard->first->epoch < shard->epoch)
-        weir_js_fail(self, shard, WEIR_STORE_FATAL, true,
+        weir_js_fail(self, shard, WEIR_STORE_FATAL, false,
                      "other_writer: shard %" PRIu32
                      ": %s has records of the start %" PRIu64 ", and this is %" PRIu64,
                      shard->id, shard->names.stream, shard->epoch, shard->first->epoch);
@@ -613,12 +613,13 @@ static void add_row(const weir_js_shard *shard, weir_store_shard **list, size_t 
         if (!*list) abort();
         (*list)[(*count)++] = (weir_store_shard){.shard = shard->id,
                                                  .first = first ? first : 1,
-                                                 .last = first ? first - 1 : 0};
+                                                 .last = first ? first - 1 : 0,
+                                                 .begin.a = first ? first - 1 : 0};
     }
     weir_store_shard *row = &(*list)[i];
     if (last <= row->last) return;
     row->records += last - row->last;
-    row->last = last;
+    row->last = row->end.a = last;
 }
 
 void weir_js_writer_add_rows(weir_js_writer *self, weir_store_shard **list, size_t *count)
@@ -628,6 +629,16 @@ void weir_js_writer_add_rows(weir_js_writer *self, weir_store_shard **list, size
         if (self->shards[i]->known && self->shards[i]->position > 1)
             add_row(self->shards[i], list, count);
     pthread_mutex_unlock(&self->line.mutex);
+}
+
+uint64_t weir_js_writer_epoch(weir_js_writer *self)
+{
+    uint64_t epoch = 0;
+    pthread_mutex_lock(&self->line.mutex);
+    for (size_t i = 0; i < self->shard_count; i++)
+        if (self->shards[i]->epoch > epoch) epoch = self->shards[i]->epoch;
+    pthread_mutex_unlock(&self->line.mutex);
+    return epoch;
 }
 
 /* --- Life -------------------------------------------------------------------------- */

@@ -189,7 +189,7 @@ static bool from_cursor(const weir_poll_request *request)
 
 static weir_poll_lane lane_begin(const task *self, uint32_t shard, bool is_new)
 {
-    weir_poll_lane lane = {.shard = shard, .due = true, .barrier = UINT64_MAX};
+    weir_poll_lane lane = {.shard = shard, .due = true, .barrier = weir_position_end()};
     if (from_cursor(&self->request))
         lane.at = weir_cursor_get(&self->request.cursor, shard);
     else if (!is_new)
@@ -224,10 +224,10 @@ static int by_place(const void *a, const void *b)
 {
     const weir_fence *x = a, *y = b;
     if (x->to != y->to) return x->to < y->to ? -1 : 1;
-    if (x->first_offset != y->first_offset)
-        return x->first_offset < y->first_offset ? -1 : 1;
+    int order = weir_position_order(x->first, y->first);
+    if (order) return order;
     if (x->from != y->from) return x->from < y->from ? -1 : 1;
-    return (x->last_offset > y->last_offset) - (x->last_offset < y->last_offset);
+    return weir_position_order(x->last, y->last);
 }
 
 /*  A store may have them in order already.                                         */
@@ -280,18 +280,23 @@ static weir_err load_fences(task *self)
     return err;
 }
 
+static bool reaches(weir_position at, const weir_fence *fence)
+{
+    return weir_position_order(at, fence->last) >= 0;
+}
+
 /*  Whether `from` still has records before the fence. If it had none left when it was
     asked before the fence was there, it is asked again; if it has none then, none will
     come.                                                                           */
 static bool stands(weir_poll_lane *from, const weir_fence *fence)
 {
-    if (from->at.a >= fence->last_offset || from->dry >= fence->last_offset) return false;
+    if (reaches(from->at, fence) || reaches(from->dry, fence)) return false;
     if (!from->answer && !from->more && !from->due) {
-        if (from->asking >= fence->last_offset) {
-            from->dry = fence->last_offset;
+        if (reaches(from->asking, fence)) {
+            from->dry = fence->last;
             return false;
         }
-        from->asking = fence->last_offset;
+        from->asking = fence->last;
         from->due = true;
     }
     return true;
@@ -301,13 +306,15 @@ static bool stands(weir_poll_lane *from, const weir_fence *fence)
 static void set_barriers(task *self)
 {
     for (size_t i = 0; i < self->lane_count; i++)
-        self->lanes[i].barrier = UINT64_MAX;
+        self->lanes[i].barrier = weir_position_end();
     for (size_t i = 0; i < self->fence_count; i++) {
         const weir_fence *fence = &self->fences[i];
         weir_poll_lane *to = find(self, fence->to), *from = find(self, fence->from);
-        if (!to || !from || !to->answered || fence->first_offset >= to->barrier) continue;
-        if (fence->first_offset > to->at.a && stands(from, fence))
-            to->barrier = fence->first_offset;
+        if (!to || !from || !to->answered ||
+            weir_position_order(fence->first, to->barrier) >= 0)
+            continue;
+        if (weir_position_order(fence->first, to->at) > 0 && stands(from, fence))
+            to->barrier = fence->first;
     }
 }
 

@@ -113,9 +113,9 @@ static bool has_chunk(const weir_poll_lane *self)
 
 static bool is_held(const weir_poll_lane *self)
 {
-    uint64_t next = self->at.a + 1;
-    if (has_chunk(self)) next = chunk_of(self)->offset + self->record;
-    return next >= self->barrier;
+    weir_position next = has_chunk(self) ? place_of(chunk_of(self), self->record)
+                                         : weir_position_next(self->at);
+    return weir_position_order(next, self->barrier) >= 0;
 }
 
 bool weir_poll_lane_ready(const weir_poll_lane *self)
@@ -141,17 +141,18 @@ static void finish_answer(weir_poll_lane *self, weir_page *page)
     weir_read_destroy(&self->answer);
 }
 
-/*  Only where offsets are numbers a store tells of gaps.                           */
 bool weir_poll_lane_pass(weir_poll_lane *self, weir_page *page)
 {
     if (!self->answer || self->gap == self->answer->gap_count) return false;
-    uint64_t last = self->answer->reached.a;
-    if (has_chunk(self)) last = chunk_of(self)->offset + self->record - 1;
-    if (last >= self->barrier) last = self->barrier - 1;
-    if (last <= self->at.a) return false;
-    self->at = (weir_position){last, 0};
+    weir_position last = self->answer->reached;
+    if (has_chunk(self)) last = place_of(chunk_of(self), (int64_t)self->record - 1);
+    if (weir_position_order(last, self->barrier) >= 0)
+        last = weir_position_before(self->barrier);
+    if (weir_position_order(last, self->at) <= 0) return false;
+    self->at = last;
     pass_gaps(self, page);
-    if (!has_chunk(self) && last == self->answer->reached.a) finish_answer(self, page);
+    if (!has_chunk(self) && weir_position_equal(last, self->answer->reached))
+        finish_answer(self, page);
     return true;
 }
 

@@ -28,12 +28,12 @@ typedef struct {
     bool waiting;        // for an answer
     bool asked;          // and the read is out; else an earlier one has to come first
     bool answered, slow, failed;
-    bool more;         // there is more behind the answer
-    bool due;          // to be asked, though nothing says that there is more
-    uint32_t places;   // of this round
-    uint64_t barrier;  // offset at which a fence stops it; UINT64_MAX: none
-    uint64_t asking;   // it was asked after a fence with this last offset was known
-    uint64_t dry;      // and had none any more: whatever its place is
+    bool more;             // there is more behind the answer
+    bool due;              // to be asked, though nothing says that there is more
+    uint32_t places;       // of this round
+    weir_position barrier; // where a fence stops it; the end: nowhere
+    weir_position asking;  // it was asked after a fence with this `last` was known
+    weir_position dry;     // and had none any more: whatever its place is
     weir_read *answer; // owned; NULL: none of which anything is to be examined or passed
     uint32_t chunk, record, gap; // the next ones in it
     weir_iterator walk;          // of the chunk

@@ -140,7 +140,8 @@ struct weir_redis {
     weir_store_shard *list; // of the last good one, owned; NULL: there was none
     size_t list_count;
     uint64_t epoch; // highest one in it
-    int *watchers;  // eventfds, lent
+    weir_fence_list fences;
+    int *watchers; // eventfds, lent
     size_t watcher_count;
     weir_redis_stats stats;
     bool closing;
@@ -210,6 +211,7 @@ bool weir_redis_is_id(const weir_redis *self, uint32_t shard, weir_position at,
 
 weir_err weir_redis_shards(weir_store *store, weir_store_shard **list, size_t *count,
                            weir_report *report);
+uint64_t weir_redis_known_epoch(weir_store *store);
 void weir_redis_survey_run(weir_redis *self); // begins one that is asked for
 /*  A connection for reads cannot be made.                                          */
 void weir_redis_survey_failed(weir_redis *self, const weir_redis_node *node);

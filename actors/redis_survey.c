@@ -11,7 +11,8 @@
 /*  shards () waits so long when it can answer by what was seen before: of the shards it
     knows the figures may be older then, but never one is missing.                   */
 static const int64_t short_wait_us = 250000;
-static const int64_t retry_us = 100000; // between two surveys that did not go well
+static const int64_t epoch_wait_us = 1000000; // weir_store_class.epoch
+static const int64_t retry_us = 100000;       // between two surveys that did not go well
 
 /*  Where entries are large it costs a server much to tell what a stream has: so between
     two surveys is this time, and this many times that of the first one. Meanwhile what
@@ -31,9 +32,13 @@ static weir_store_shard told(const weir_redis_shard *shard, const weir_redis_see
 {
     bool counted = seen->added >= 0 && (uint64_t)seen->added > seen->records;
     uint64_t trimmed = counted ? (uint64_t)seen->added - seen->records : 0;
+    weir_position end = weir_position_max(seen->last, shard->newest);
     return (weir_store_shard){.shard = shard->id,
                               .first = trimmed + 1,
                               .last = trimmed + seen->records,
+                              .begin = seen->records ? weir_position_before(seen->oldest)
+                                                     : end,
+                              .end = end,
                               .records = seen->records,
                               .bytes = seen->bytes,
                               .trimmed = trimmed,
@@ -61,6 +66,19 @@ static void publish(weir_redis *self)
     pthread_mutex_unlock(&self->mutex);
 }
 
+/*  What was stored is in the list before it is acknowledged.                        */
+static void update(weir_redis *self, const weir_redis_shard *shard)
+{
+    size_t i = 0;
+    pthread_mutex_lock(&self->mutex);
+    while (i < self->list_count && self->list[i].shard != shard->id)
+        i++;
+    bool listed = i < self->list_count;
+    if (listed) self->list[i] = shard->told;
+    pthread_mutex_unlock(&self->mutex);
+    if (!listed && self->survey.complete) publish(self);
+}
+
 void weir_redis_count(weir_redis_shard *shard, uint64_t records)
 {
     int64_t now_ms = weir_clock_wall_ms();
@@ -71,6 +89,8 @@ void weir_redis_count(weir_redis_shard *shard, uint64_t records)
     shard->told.last += records;
     shard->told.records += records;
     shard->told.newest_ms = now_ms;
+    shard->told.end = shard->newest;
+    update(shard->node->store, shard);
 }
 
 /* --- Ending ------------------------------------------------------------------------ */
@@ -404,6 +424,18 @@ weir_err weir_redis_shards(weir_store *store, weir_store_shard **list, size_t *c
     }
     pthread_mutex_unlock(&self->mutex);
     return *list ? WEIR_OK : err;
+}
+
+uint64_t weir_redis_known_epoch(weir_store *store)
+{
+    weir_redis *self = (weir_redis *)store;
+    struct timespec until;
+    pthread_mutex_lock(&self->mutex);
+    weir_redis_deadline(&until, epoch_wait_us);
+    survey(self, &until, true);
+    uint64_t epoch = self->epoch;
+    pthread_mutex_unlock(&self->mutex);
+    return epoch;
 }
 
 weir_err weir_redis_store_epoch(weir_store *store, uint64_t *epoch, weir_report *report)

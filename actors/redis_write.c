@@ -53,8 +53,6 @@ static void answer(weir_redis *self, weir_redis_job *job, const verdict *is)
     batch->refused = is->refused;
     batch->last_offset = is->last;
     snprintf(batch->text, sizeof batch->text, "%s", is->text);
-    for (uint32_t i = 0; is->result == WEIR_STORE_SAFE && i < batch->fence_count; i++)
-        batch->fences[i].first_offset = batch->first;
     batch->done(batch);
     weir_batch_destroy(&job->batch);
     pthread_mutex_lock(&self->mutex);

@@ -510,11 +510,11 @@ static weir_err cmd_park(void *arg, zmsg_t *args, zmsg_t *reply)
 static weir_err add_fence(shard *self, const char *text)
 {
     weir_fence fence = {.to = self->config->id};
-    if (sscanf(text, "%" SCNu32 ":%" SCNu64, &fence.from, &fence.last_offset) != 2)
+    if (sscanf(text, "%" SCNu32 ":%" SCNu64, &fence.from, &fence.last.a) != 2)
         return WEIR_EINVAL;
     for (uint32_t i = 0; i < self->fence_count; i++) {
         if (self->fences[i].from != fence.from) continue;
-        self->fences[i].last_offset = fence.last_offset; // it only grows
+        self->fences[i].last = fence.last; // it only grows
         return WEIR_OK;
     }
     self->fences = realloc(self->fences, (self->fence_count + 1) * sizeof *self->fences);

@@ -2,6 +2,40 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/* --- Fences ------------------------------------------------------------------------ */
+
+static weir_fence *copy_fences(const weir_fence *list, size_t count)
+{
+    weir_fence *copy = calloc(count + 1, sizeof *copy);
+    if (!copy) abort();
+    if (count) memcpy(copy, list, count * sizeof *copy);
+    return copy;
+}
+
+void weir_fence_list_fini(weir_fence_list *self)
+{
+    free(self->list);
+    pthread_mutex_destroy(&self->lock);
+}
+
+void weir_fence_list_set(weir_fence_list *self, const weir_fence *list, size_t count)
+{
+    weir_fence *copy = copy_fences(list, count);
+    pthread_mutex_lock(&self->lock);
+    free(self->list);
+    self->list = copy;
+    self->count = count;
+    pthread_mutex_unlock(&self->lock);
+}
+
+void weir_fence_list_get(weir_fence_list *self, weir_fence **list, size_t *count)
+{
+    pthread_mutex_lock(&self->lock);
+    *list = copy_fences(self->list, self->count);
+    *count = self->count;
+    pthread_mutex_unlock(&self->lock);
+}
+
 /* --- Batch ------------------------------------------------------------------------- */
 
 weir_batch *weir_batch_new(void)

@@ -10,6 +10,7 @@
     Of one shard batches come in the order of their sequences and are stored so: what is
     stored is always a prefix of what was given.                                    */
 #pragma once
+#include <pthread.h>
 #include <stdatomic.h>
 #include "actors/ring.h"
 
@@ -28,14 +29,57 @@ static inline int weir_position_order(weir_position a, weir_position b)
     return a.b == b.b ? 0 : a.b < b.b ? -1 : 1;
 }
 
-/*  Records of vnodes that came from another shard: who reads both passes first_offset of
-    this shard only after the other's last_offset.                                  */
+static inline bool weir_position_is_none(weir_position self)
+{
+    return !self.a && !self.b;
+}
+
+static inline weir_position weir_position_max(weir_position a, weir_position b)
+{
+    return weir_position_order(a, b) < 0 ? b : a;
+}
+
+/*  Behind every record.                                                            */
+static inline weir_position weir_position_end(void)
+{
+    return (weir_position){UINT64_MAX, UINT64_MAX};
+}
+
+/*  Of one shard: the first place behind a record's, and the last one before it. b is 0
+    where offsets are numbers, and else counts from 1.                              */
+static inline weir_position weir_position_next(weir_position self)
+{
+    return self.b ? (weir_position){self.a, self.b + 1} : (weir_position){self.a + 1, 0};
+}
+static inline weir_position weir_position_before(weir_position self)
+{
+    return self.b ? (weir_position){self.a, self.b - 1} : (weir_position){self.a - 1, 0};
+}
+
+/*  Records of vnodes that came from another shard: who reads both passes `first` of this
+    shard only after the other's `last`.                                            */
 typedef struct {
-    uint32_t from;         // the other shard
-    uint64_t last_offset;  // its last one with these vnodes
-    uint32_t to;           // this shard
-    uint64_t first_offset; // its first one with them; set when it is stored
+    uint32_t from;       // the other shard
+    weir_position last;  // its last one with these vnodes
+    uint32_t to;         // this shard
+    weir_position first; // its first one with them; a disk store sets it in writing
 } weir_fence;
+
+/*  A copy of a bus's fences, for a store that keeps none: what set_fences and fences of
+    weir_store_class do. Any thread.                                                */
+typedef struct {
+    pthread_mutex_t lock;
+    weir_fence *list; // owned
+    size_t count;
+} weir_fence_list;
+
+#define WEIR_FENCE_LIST_INIT                                                             \
+    {                                                                                    \
+        .lock = PTHREAD_MUTEX_INITIALIZER                                                \
+    }
+void weir_fence_list_fini(weir_fence_list *self);
+void weir_fence_list_set(weir_fence_list *self, const weir_fence *list, size_t count);
+void weir_fence_list_get(weir_fence_list *self, weir_fence **list, size_t *count);
 
 /* --- Writing ----------------------------------------------------------------------- */
 
@@ -143,7 +187,10 @@ void weir_read_fini(weir_read *self); // frees the answer
 /*  What a shard has. */
 typedef struct {
     uint32_t shard;
-    uint64_t first, last; // offsets present; first > last: none
+    uint64_t first, last; // offsets present, of redis numbers of entries; first > last:
+                          // none
+    weir_position begin;  // before the oldest one that is there
+    weir_position end;    // of the last one ever stored
     uint64_t records, bytes, trimmed;
     int64_t oldest_ms, newest_ms; // arrival
 } weir_store_shard;
@@ -169,6 +216,13 @@ typedef struct {
         that it waits for may be gone.                                              */
     weir_err (*fences)(weir_store *self, weir_fence **list, size_t *count,
                        weir_report *report);
+    /*  From now on it answers these fences (they are copied): of a store that cannot keep
+        any, whose bus keeps them. NULL: it keeps those that batches bring. Any thread. */
+    void (*set_fences)(weir_store *self, const weir_fence *list, size_t count);
+    /*  The highest epoch of records of this bus that the store is known to have, 0: none
+        is known. Asks its server, for a second at most. NULL: it has no other writers and
+        none that come late. Any thread; blocks.                                    */
+    uint64_t (*epoch)(weir_store *self);
     /*  An eventfd that becomes readable when records were stored; until unwatch.   */
     void (*watch)(weir_store *self, int eventfd);
     void (*unwatch)(weir_store *self, int eventfd);

@@ -279,6 +279,8 @@ static weir_store_shard told(const weir_disk_row *row)
         .shard = row->id,
         .first = none ? row->has.last + 1 : row->oldest_first,
         .last = row->has.last,
+        .begin.a = none ? row->has.last : row->oldest_first - 1,
+        .end.a = row->has.last,
         .records = weir_disk_row_records(row),
         .bytes = row->has.bytes,
         .trimmed = row->has.trimmed,

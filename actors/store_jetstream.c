@@ -35,23 +35,20 @@ static bool is_within(int64_t value, int64_t least, int64_t most)
 }
 
 /*  The reason why it cannot be used; NULL: it can.                                  */
-static const char *check(const weir_jetstream_config *c)
+static weir_err wrong(weir_report *report, const char *option, const char *text)
 {
-    if (!c->bus || !weir_plan_is_name(c->bus))
-        return "the bus's name: 1 to 63 letters, digits, _ or -";
-    if (!c->prefix || !weir_plan_is_name(c->prefix))
-        return "prefix: 1 to 63 letters, digits, _ or -";
-    if (!c->url) return "url is required";
-    if (!is_within(c->timeout_us, 1000, DAY_US)) return "timeout: 1ms to a day";
-    if (!is_within(c->window, 1, 65536)) return "window: 1 to 65536";
-    if (!is_within(c->replicas, 1, 5)) return "replicas: 1 to 5";
-    if (!is_within(c->dedup_us, LEAST_AGE_US, 3600000000)) return "dedup: 100ms to 1h";
-    if (c->keep_age_us < LEAST_AGE_US) return "keep.age: a server takes 100ms at least";
+    return weir_report_set(report, WEIR_EINVAL, option, "%s", text);
+}
+
+static weir_err check_bounds(const weir_jetstream_config *c, weir_report *report)
+{
+    if (c->keep_age_us < LEAST_AGE_US)
+        return wrong(report, "keep.age", "is below 100ms, the least that a server takes");
     if (c->keep_age_us != WEIR_FOREVER && c->keep_age_us > INT64_MAX / 1000)
-        return "keep.age is too long";
-    if (c->keep_bytes < 1) return "keep.bytes: above 0";
-    if (c->keep_records < 1) return "keep.records: above 0";
-    return NULL;
+        return wrong(report, "keep.age", "is too long");
+    if (c->keep_bytes < 1) return wrong(report, "keep.bytes", "is not above 0");
+    if (c->keep_records < 1) return wrong(report, "keep.records", "is not above 0");
+    return WEIR_OK;
 }
 
 static weir_err check_servers(const weir_nats_servers *servers,
@@ -61,12 +58,42 @@ static weir_err check_servers(const weir_nats_servers *servers,
         const weir_nats_server *server = &servers->items[i];
         if (server->is_loopback || server->tls || config->tls || config->plaintext)
             continue;
-        return weir_report_set(report, WEIR_EINVAL, servers->text,
-                               "%s is not this host: it needs tls = true, or plaintext = "
-                               "true when its network is safe",
-                               server->host);
+        return weir_report_set(report, WEIR_EINVAL, "url",
+                               "%s: %s is not this host: it needs tls = true, or "
+                               "plaintext = true when its network is safe",
+                               servers->text, server->host);
     }
     return WEIR_OK;
+}
+
+static weir_err check(const weir_jetstream_config *c, weir_nats_servers *servers,
+                      weir_report *report)
+{
+    if (!c->prefix || !weir_plan_is_name(c->prefix))
+        return wrong(report, "prefix", "is not 1 to 63 letters, digits, _ or -");
+    if (!c->url) return wrong(report, "url", "is required");
+    if (!is_within(c->timeout_us, 1000, DAY_US))
+        return wrong(report, "timeout", "is not from 1ms to a day");
+    if (!is_within(c->window, 1, 65536))
+        return wrong(report, "window", "is not from 1 to 65536");
+    if (!is_within(c->replicas, 1, 5))
+        return wrong(report, "replicas", "is not from 1 to 5");
+    if (!is_within(c->dedup_us, LEAST_AGE_US, 3600000000))
+        return wrong(report, "dedup", "is not from 100ms to 1h");
+    weir_report cause = {0};
+    if (check_bounds(c, report)) return report->err;
+    if (weir_nats_servers_parse(servers, c->url, &cause))
+        return wrong(report, "url", cause.text);
+    return check_servers(servers, c, report);
+}
+
+weir_err weir_jetstream_config_check(const weir_jetstream_config *config,
+                                     weir_report *report)
+{
+    weir_nats_servers servers = {0};
+    weir_err err = check(config, &servers, report);
+    weir_nats_servers_fini(&servers);
+    return err;
 }
 
 /* --- Keeper ------------------------------------------------------------------------ */
@@ -140,16 +167,24 @@ void weir_js_tell_watchers(weir_js_store *self)
     pthread_mutex_unlock(&self->watch_mutex);
 }
 
-/* --- What such a store does not have ----------------------------------------------- */
+/* --- What its bus does for it ----------------------------------------------- */
 
 static weir_err list_fences(weir_store *store, weir_fence **list, size_t *count,
                             weir_report *report)
 {
-    (void)store, (void)report;
-    *count = 0;
-    *list = calloc(1, sizeof **list);
-    if (!*list) abort();
+    (void)report;
+    weir_fence_list_get(&((weir_js_store *)store)->fences, list, count);
     return WEIR_OK;
+}
+
+static void set_fences(weir_store *store, const weir_fence *list, size_t count)
+{
+    weir_fence_list_set(&((weir_js_store *)store)->fences, list, count);
+}
+
+static uint64_t epoch(weir_store *store)
+{
+    return weir_js_writer_epoch(&((weir_js_store *)store)->writer);
 }
 
 /*  The server trims by its bounds, whatever groups have read.                       */
@@ -194,6 +229,7 @@ static void destroy(weir_js_store *self)
     weir_js_reader_fini(&self->reader);
     if (self->wake >= 0) close(self->wake);
     pthread_mutex_destroy(&self->watch_mutex);
+    weir_fence_list_fini(&self->fences);
     free(self->watchers);
     weir_nats_servers_fini(&self->servers);
     free((char *)self->config.bus);
@@ -223,6 +259,8 @@ static const weir_store_class class = {
     .read = weir_js_read,
     .shards = weir_js_shards,
     .fences = list_fences,
+    .set_fences = set_fences,
+    .epoch = epoch,
     .watch = watch,
     .unwatch = unwatch,
     .commit = commit,
@@ -238,6 +276,7 @@ static weir_js_store *make(const weir_jetstream_config *config,
     if (!self) abort();
     self->base.class = &class;
     self->config = *config;
+    self->fences = (weir_fence_list)WEIR_FENCE_LIST_INIT;
     self->config.bus = copy(config->bus);
     self->config.prefix = copy(config->prefix);
     self->config.url = copy(config->url);
@@ -255,11 +294,9 @@ weir_err weir_jetstream_store_new(weir_store **self_p,
                                   weir_report *report)
 {
     weir_nats_servers servers = {0};
-    const char *why = check(config);
-    if (why)
-        return weir_report_set(report, WEIR_EINVAL, config->bus, "jetstream: %s", why);
-    weir_err err = weir_nats_servers_parse(&servers, config->url, report);
-    if (!err) err = check_servers(&servers, config, report);
+    weir_err err = check(config, &servers, report);
+    if (!err && (!config->bus || !weir_plan_is_name(config->bus)))
+        err = wrong(report, "bus", "has a name of 1 to 63 letters, digits, _ or -");
     if (err) {
         weir_nats_servers_fini(&servers);
         return err;

@@ -38,9 +38,13 @@ typedef struct {
 /*  prefix weir, 5 s, 1000, all, all, all, 1, 1 h, false, false.                    */
 extern const weir_jetstream_config weir_jetstream_defaults;
 
-/*  Connects later, and never blocks. WEIR_EINVAL with a report that has no password: a
-    bad url or name, a bound that no server takes, a remote host with neither TLS nor
-    plaintext. WEIR_ESYS: no thread or descriptor.                                  */
+/*  What new () would refuse but for the bus, with its errors.                      */
+weir_err weir_jetstream_config_check(const weir_jetstream_config *config,
+                                     weir_report *report);
+
+/*  Connects later, and never blocks. WEIR_EINVAL with a report that has no password
+    (where names the option): a bad url or name, a bound that no server takes, a remote
+    host with neither TLS nor plaintext. WEIR_ESYS: no thread or descriptor.        */
 weir_err weir_jetstream_store_new(weir_store **self_p,
                                   const weir_jetstream_config *config,
                                   weir_report *report);

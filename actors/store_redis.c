@@ -204,6 +204,7 @@ static weir_redis *make(const weir_redis_config *config)
     if (!self) abort();
     self->store.class = &class;
     self->config = *config;
+    self->fences = (weir_fence_list)WEIR_FENCE_LIST_INIT;
     self->config.url = NULL;
     self->config.bus = copy_text(config->bus);
     self->config.prefix = copy_text(config->prefix);
@@ -233,6 +234,7 @@ static void destroy(weir_redis *self)
     if (self->wake >= 0) close(self->wake);
     pthread_cond_destroy(&self->changed);
     pthread_mutex_destroy(&self->mutex);
+    weir_fence_list_fini(&self->fences);
     free((char *)self->config.bus);
     free((char *)self->config.prefix);
     free(self);
@@ -243,26 +245,28 @@ static weir_err wrong(weir_report *report, const char *option, const char *text)
     return weir_report_set(report, WEIR_EINVAL, option, "%s", text);
 }
 
-static weir_err check(const weir_redis_config *config, weir_report *report)
+static weir_err check(const weir_redis_config *config, weir_redis_url *url,
+                      weir_report *report)
 {
-    if (!config->bus || !*config->bus) return wrong(report, "bus", "needs a name");
     if (!config->prefix || !*config->prefix) return wrong(report, "prefix", "is empty");
-    if (!config->nonce) return wrong(report, "nonce", "is not set");
     if (config->timeout_us < 1000) return wrong(report, "timeout", "is below 1ms");
     if (config->window < 1 || config->window > 65536)
         return wrong(report, "window", "is not from 1 to 65536");
     if (config->keep_records < 1) return wrong(report, "keep.records", "is below 1");
-    return WEIR_OK;
-}
-
-static weir_err check_place(const weir_redis_url *url, bool plaintext,
-                            weir_report *report)
-{
-    if (plaintext || weir_redis_url_is_local(url)) return WEIR_OK;
+    weir_err err = weir_redis_url_parse(url, config->url, report);
+    if (err || config->plaintext || weir_redis_url_is_local(url)) return err;
     return weir_report_set(report, WEIR_EREFUSED, "url",
                            "%s is not on this host, and there is no TLS to redis: "
                            "plaintext = true allows it",
                            url->shown);
+}
+
+weir_err weir_redis_config_check(const weir_redis_config *config, weir_report *report)
+{
+    weir_redis_url url = {0};
+    weir_err err = check(config, &url, report);
+    weir_redis_url_fini(&url);
+    return err;
 }
 
 static weir_err start(weir_redis *self, weir_report *report)
@@ -282,11 +286,11 @@ static weir_err start(weir_redis *self, weir_report *report)
 weir_err weir_redis_store_new(weir_store **self_p, const weir_redis_config *config,
                               weir_report *report)
 {
-    weir_redis_url url;
-    weir_err err = check(config, report);
-    if (!err) err = weir_redis_url_parse(&url, config->url, report);
-    if (err) return err;
-    err = check_place(&url, config->plaintext, report);
+    weir_redis_url url = {0};
+    weir_err err = check(config, &url, report);
+    if (!err && (!config->bus || !*config->bus))
+        err = wrong(report, "bus", "needs a name");
+    if (!err && !config->nonce) err = wrong(report, "nonce", "is not set");
     if (err) {
         weir_redis_url_fini(&url);
         return err;
@@ -331,10 +335,14 @@ void weir_redis_look(weir_store *store, weir_redis_stats *stats)
 static weir_err list_fences(weir_store *store, weir_fence **list, size_t *count,
                             weir_report *report)
 {
-    (void)store, (void)report;
-    *list = NULL;
-    *count = 0;
+    (void)report;
+    weir_fence_list_get(&((weir_redis *)store)->fences, list, count);
     return WEIR_OK;
+}
+
+static void set_fences(weir_store *store, const weir_fence *list, size_t count)
+{
+    weir_fence_list_set(&((weir_redis *)store)->fences, list, count);
 }
 
 /*  Retention knows no groups: keep.hold is the disk store's.                         */
@@ -378,6 +386,8 @@ static const weir_store_class class = {
     .read = weir_redis_read,
     .shards = weir_redis_shards,
     .fences = list_fences,
+    .set_fences = set_fences,
+    .epoch = weir_redis_known_epoch,
     .watch = watch,
     .unwatch = unwatch,
     .commit = ignore_commit,

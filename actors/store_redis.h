@@ -38,6 +38,9 @@ typedef struct {
 /*  "weir", 5 s, 1000, all, no.                                                     */
 extern const weir_redis_config weir_redis_defaults;
 
+/*  What new () would refuse but for bus and nonce, with its errors.                 */
+weir_err weir_redis_config_check(const weir_redis_config *config, weir_report *report);
+
 /*  Opens whether the server is there or not. Writes wait for a connection that is being
     made; they are answered RETRY when it fails or breaks. WEIR_EINVAL (where names the
     option), WEIR_EREFUSED (another host without plaintext), WEIR_ESYS, with a report. A

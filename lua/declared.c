@@ -327,9 +327,7 @@ static bool word_as_text(const weir_declared *d, const weir_option *option,
 static weir_err set_word(weir_declared *d, const weir_option *option, const char *word,
                          bool has_table, weir_report *cause)
 {
-    weir_err err = weir_language_is_later(word)
-                       ? weir_report_set(cause, WEIR_EINVAL, NULL, "%s %s", word, later)
-                       : weir_option_set_word(option, d->config, word, cause);
+    weir_err err = weir_option_set_word(option, d->config, word, cause);
     if (!err && has_table) apply_table(d, lua_gettop(d->load->L), word);
     if (has_table) lua_pop(d->load->L, 1);
     return err;

@@ -41,9 +41,6 @@ static const char *const values[] = {
     "sample", "drop_newest", "drop_oldest", "redis",      "jetstream", NULL,
 };
 
-/*  Of these, what has no meaning yet.                                         */
-static const char *const later_values[] = {"redis", "jetstream", NULL};
-
 typedef struct {
     const char *name; // one of values
 } word;
@@ -65,8 +62,7 @@ bool weir_language_is_value(const char *name)
 
 bool weir_language_is_later(const char *name)
 {
-    return contains(later_values, name) ||
-           (contains(weir_language_declarers, name) && !contains(present, name));
+    return contains(weir_language_declarers, name) && !contains(present, name);
 }
 
 static weir_language *language_of(lua_State *L)

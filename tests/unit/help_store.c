@@ -161,7 +161,7 @@ static void store_batch(help_store *self, shard *to, weir_batch *batch)
     batch->last_offset = to->last;
     for (uint32_t i = 0; i < batch->fence_count && to->last > before; i++) {
         assert(self->fence_count < FENCES_MAX);
-        batch->fences[i].first_offset = before + 1;
+        batch->fences[i].first.a = before + 1;
         self->fences[self->fence_count++] = batch->fences[i];
     }
     if (to->last > before) notify(self);
@@ -388,19 +388,23 @@ static void store_read(weir_store *store, weir_read *read)
 
 static void describe(const shard *one, weir_store_shard *row)
 {
-    *row = (weir_store_shard){.shard = one->id, .first = 1, .last = one->last};
+    *row = (weir_store_shard){
+        .shard = one->id, .first = 1, .last = one->last, .end.a = one->last};
     for (uint64_t i = 0; i < one->last; i++) {
         const help_stored *stored = &one->stored[i];
         if (stored->state == HELP_TRIMMED) row->trimmed++;
         if (stored->state != HELP_PRESENT) continue;
         if (row->records++ == 0) {
             row->first = i + 1;
+            row->begin.a = i;
             row->oldest_ms = stored->arrived_ms;
         }
         row->bytes += stored->size;
         row->newest_ms = stored->arrived_ms;
     }
-    if (row->records == 0) row->first = one->last + 1;
+    if (row->records) return;
+    row->first = one->last + 1;
+    row->begin.a = one->last;
 }
 
 static weir_err store_shards(weir_store *store, weir_store_shard **list, size_t *count,

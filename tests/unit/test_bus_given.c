@@ -45,7 +45,17 @@ static void mistakes_are_told_with_their_option(void **state)
         {{"shards", NULL}, "shards", "no value"},
         {{"scale.fill", "nan"}, "scale.fill", "range"},
         {{"overflow", "spill"}, "overflow", "drop_oldest"},
-        {{"store", "redis"}, "store", "expected none | disk"},
+        {{"store", "kafka"}, "store", "expected none | disk | redis | jetstream"},
+        {{"store", "redis"}, "redis.url", "required"},
+        {{"store", "jetstream"}, "jetstream.url", "required"},
+        {{"store", "redis", "redis.url", "redis://:pw@1.2.3.4"},
+         "redis.url",
+         "plaintext"},
+        {{"store", "redis", "redis.url", "http://h"}, "redis.url", "no url of a redis"},
+        {{"store", "jetstream", "jetstream.url", "nats://h"},
+         "jetstream.url",
+         "plaintext"},
+        {{"redis.url", "redis://h"}, "redis.url", "'store' with the value 'redis'"},
         {{"disk.keep.hold", "yes"}, "disk.keep.hold", "true or false"},
         {{"batch.min_records", "20000"}, "batch.min_records", "batch.max_records"},
         {{"store", "disk"}, "disk.keep", "at least one of"},
@@ -93,7 +103,15 @@ static void nothing_given_leaves_the_defaults(void **state)
 {
     (void)state;
     assert_int_equal(read_these(NULL), WEIR_OK);
-    assert_memory_equal(&config, &weir_bus_node_defaults, sizeof config);
+    for (const weir_option *o = weir_bus_node_options; o->name; o++) {
+        weir_buffer is = {0}, usual = {0};
+        weir_option_print(o, &config, &is);
+        weir_option_print(o, &weir_bus_node_defaults, &usual);
+        assert_int_equal(is.size, usual.size);
+        if (is.size) assert_memory_equal(is.data, usual.data, is.size);
+        weir_buffer_fini(&is);
+        weir_buffer_fini(&usual);
+    }
     forget();
 }
 

@@ -107,11 +107,11 @@ static void what_has_nothing_is_not_waited_for(void **state)
     (void)state;
     weir_shard_table table = make_table(8, 8);
     static const uint32_t all[] = {1, 2, 3, 4, 5, 6};
-    weir_store_shard shards[] = {{.shard = 2, .first = 1, .last = 9},
-                                 {.shard = 3, .first = 10, .last = 9},
-                                 {.shard = 4, .first = 10, .last = 9},
-                                 {.shard = 5, .first = 5, .last = 9}};
-    weir_fence behind = {.from = 2, .last_offset = 8, .to = 4, .first_offset = 1};
+    weir_store_shard shards[] = {{.shard = 2, .begin.a = 0, .end.a = 9},
+                                 {.shard = 3, .begin.a = 9, .end.a = 9},
+                                 {.shard = 4, .begin.a = 9, .end.a = 9},
+                                 {.shard = 5, .begin.a = 4, .end.a = 9}};
+    weir_fence behind = {.from = 2, .last.a = 8, .to = 4, .first.a = 1};
     table.moves = calloc(8, sizeof *table.moves);
     for (size_t i = 0; i < 6; i++)
         table.moves[table.move_count++] = (weir_move){all[i], 0, 1};
@@ -127,11 +127,11 @@ static void what_has_nothing_is_not_waited_for(void **state)
 
 static void settle_chain(weir_shard_table *table, uint64_t last_of_1, uint64_t last_of_3)
 {
-    weir_store_shard shards[] = {{.shard = 1, .first = 1, .last = last_of_1},
-                                 {.shard = 2, .first = 1, .last = 10},
-                                 {.shard = 3, .first = 1, .last = last_of_3}};
-    weir_fence fences[] = {{.from = 2, .last_offset = 10, .to = 3, .first_offset = 7},
-                           {.from = 1, .last_offset = 5, .to = 2, .first_offset = 10}};
+    weir_store_shard shards[] = {{.shard = 1, .begin.a = 0, .end.a = last_of_1},
+                                 {.shard = 2, .begin.a = 0, .end.a = 10},
+                                 {.shard = 3, .begin.a = 0, .end.a = last_of_3}};
+    weir_fence fences[] = {{.from = 2, .last.a = 10, .to = 3, .first.a = 7},
+                           {.from = 1, .last.a = 5, .to = 2, .first.a = 10}};
     *table = make_table(4, 8);
     table->moves = calloc(2, sizeof *table->moves);
     table->moves[0] = (weir_move){1, 0, 1};
@@ -196,10 +196,9 @@ static uint64_t reached(const model *self, uint32_t shard, uint64_t offset,
         more = false;
         for (size_t i = self->fence_count; i-- > 0;) {
             const weir_fence *fence = &self->fences[i];
-            if (at[fence->to] < fence->first_offset ||
-                at[fence->from] >= fence->last_offset)
+            if (at[fence->to] < fence->first.a || at[fence->from] >= fence->last.a)
                 continue;
-            at[fence->from] = fence->last_offset;
+            at[fence->from] = fence->last.a;
             more = true;
         }
     }
@@ -216,7 +215,7 @@ static void store_record(model *self, uint32_t vnode)
     shard->last++;
     for (size_t i = 0; i < shard->due_count; i++) {
         assert_true(self->fence_count < fences_max);
-        shard->due[i].first_offset = shard->last;
+        shard->due[i].first.a = shard->last;
         self->fences[self->fence_count++] = shard->due[i];
     }
     shard->due_count = 0;
@@ -231,7 +230,7 @@ static bool is_behind(const model *self, const weir_fence *before)
 {
     for (size_t i = 0; i < self->fence_count; i++)
         if (self->fences[i].to == before->from &&
-            self->fences[i].first_offset <= before->last_offset)
+            self->fences[i].first.a <= before->last.a)
             return true;
     return false;
 }
@@ -245,8 +244,7 @@ static void sweep(model *self)
         kept = 0;
         for (size_t i = 0; i < before; i++) {
             weir_fence fence = self->fences[i];
-            if (self->shards[fence.from].first <= fence.last_offset ||
-                is_behind(self, &fence))
+            if (self->shards[fence.from].first <= fence.last.a || is_behind(self, &fence))
                 self->fences[kept++] = fence;
             else
                 self->fences[i].to = UINT32_MAX; // is behind nobody any more
@@ -260,8 +258,9 @@ static void release(model *self)
     static weir_store_shard list[shards_max];
     weir_shard_table *t = &self->table;
     for (uint32_t i = 0; i < t->row_count; i++)
-        list[i] = (weir_store_shard){
-            .shard = i, .first = self->shards[i].first, .last = self->shards[i].last};
+        list[i] = (weir_store_shard){.shard = i,
+                                     .begin.a = self->shards[i].first - 1,
+                                     .end.a = self->shards[i].last};
     weir_moves_settle(
         t, &(weir_moves_stored){list, t->row_count, self->fences, self->fence_count});
     if (t->move_count > self->most_moves) self->most_moves = t->move_count;
@@ -272,7 +271,7 @@ static void release(model *self)
         assert_true(to->due_count < 1024);
         to->due[to->due_count++] =
             (weir_fence){.from = t->moves[i].from,
-                         .last_offset = self->shards[t->moves[i].from].last,
+                         .last.a = self->shards[t->moves[i].from].last,
                          .to = t->moves[i].to};
     }
 }

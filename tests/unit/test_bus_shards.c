@@ -115,7 +115,7 @@ static bool has_fence(uint32_t from, uint32_t to)
     bool has = false;
     assert_int_equal(store->class->fences(store, &list, &count, NULL), WEIR_OK);
     for (size_t i = 0; i < count; i++)
-        has |= list[i].from == from && list[i].to == to && list[i].last_offset >= 2;
+        has |= list[i].from == from && list[i].to == to && list[i].last.a >= 2;
     free(list);
     return has;
 }
@@ -535,7 +535,7 @@ static void a_fence_waits_for_what_an_earlier_start_gave_to_the_store(void **sta
     assert_int_equal(slow.store->class->fences(slow.store, &list, &count, NULL), WEIR_OK);
     assert_int_equal(count, 1);
     assert_true(list[0].from == 0 && list[0].to == 1);
-    assert_int_equal(list[0].last_offset, 2);
+    assert_int_equal(list[0].last.a, 2);
     free(list);
     assert_int_equal(weir_bus_shards_go_on(shards, &report), WEIR_OK);
     assert_int_equal(count_moves(), 0);

@@ -11,8 +11,7 @@ static void put_behind(weir_store *store, uint32_t shard, uint64_t first, uint32
 {
     weir_batch *batch = make_batch(shard, 1, first, 10, 10);
     batch->fences = calloc(1, sizeof *batch->fences);
-    batch->fences[0] =
-        (weir_fence){.from = from, .last_offset = last_offset, .to = shard};
+    batch->fences[0] = (weir_fence){.from = from, .last.a = last_offset, .to = shard};
     batch->fence_count = 1;
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
     free_batch(&batch);

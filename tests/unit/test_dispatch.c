@@ -114,7 +114,7 @@ static void send_batch(bench *self, uint32_t records)
     batch->first = self->next;
     self->next += records;
     weir_builder_fini(&builder);
-    if (self->fence.last_offset) {
+    if (self->fence.last.a) {
         batch->fences = malloc(sizeof self->fence);
         batch->fences[0] = self->fence;
         batch->fence_count = 1;
@@ -245,16 +245,16 @@ static uint64_t find_fence(const bench *self)
     assert_int_equal(self->store->class->fences(self->store, &list, &count, NULL),
                      WEIR_OK);
     assert_true(count <= 1);
-    uint64_t offset = count ? list[0].first_offset : 0;
+    uint64_t offset = count ? list[0].first.a : 0;
     free(list);
     return offset;
 }
 
 static void send_fenced(bench *self, uint32_t records)
 {
-    self->fence = (weir_fence){.from = 7, .last_offset = 9};
+    self->fence = (weir_fence){.from = 7, .last.a = 9};
     send_batch(self, records);
-    self->fence.last_offset = 0;
+    self->fence.last.a = 0;
 }
 
 static void a_fence_stays_before_what_follows_a_dead_batch(void **state)

@@ -431,7 +431,7 @@ static void a_fence_waits_for_the_other_shard_s_commit(void **state)
     help_groups_put(&bench, 0, "a", 3);
     help_groups_put(&bench, 1, "b", 1);
     help_groups_put(&bench, 1, "a", 2); // moved from 0
-    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
+    help_store_fence(bench.store, &(weir_fence){0, {3, 0}, 1, {2, 0}});
     int fd = eventfd(0, EFD_NONBLOCK);
     weir_member_of *a = join("g"), *b = join_with(NULL, fd);
     help_expect(&bench, a, 1, 2, 3);
@@ -458,7 +458,7 @@ static void a_fence_holds_what_comes_behind_its_first_record(void **state)
     assert_int_equal(weir_screen_new(&screen, &keeps, NULL, NULL), WEIR_OK);
     help_groups_put(&bench, 0, "a", 3);
     help_groups_put(&bench, 1, "b", 3);
-    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 2});
+    help_store_fence(bench.store, &(weir_fence){0, {3, 0}, 1, {2, 0}});
     help_store_remove(bench.store, 1, 1, 2, false);
     config.start = WEIR_GROUP_CURSOR; // before what was removed
     weir_buffer text = {0};
@@ -503,9 +503,9 @@ static void a_fence_within_what_is_removed_stands(void **state)
     uint64_t first;
     help_groups_put(&bench, 1, "a", 3);
     help_groups_put(&bench, 0, "a", 3);
-    help_store_fence(bench.store, &(weir_fence){1, 3, 0, 1});
+    help_store_fence(bench.store, &(weir_fence){1, {3, 0}, 0, {1, 0}});
     help_groups_put(&bench, 1, "a", 3);
-    help_store_fence(bench.store, &(weir_fence){0, 3, 1, 4});
+    help_store_fence(bench.store, &(weir_fence){0, {3, 0}, 1, {4, 0}});
     help_store_remove(bench.store, 1, 1, 4, false);
     config.start = WEIR_GROUP_CURSOR; // before what was removed
     weir_buffer text = {0};

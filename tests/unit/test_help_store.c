@@ -75,14 +75,14 @@ static void what_is_written_is_there(void **state)
     weir_batch *one = batch_of(2, 1, 3), *two = batch_of(2, 4, 2);
     one->fence_count = 1;
     one->fences = calloc(1, sizeof *one->fences);
-    one->fences[0] = (weir_fence){.from = 1, .last_offset = 9, .to = 2};
+    one->fences[0] = (weir_fence){.from = 1, .last.a = 9, .to = 2};
     write_one(one);
     write_one(two);
     settle();
     assert_int_equal(answers, 2);
     assert_int_equal(one->result, WEIR_STORE_SAFE);
     assert_int_equal(one->last_offset, 3);
-    assert_int_equal(one->fences[0].first_offset, 1);
+    assert_int_equal(one->fences[0].first.a, 1);
     assert_int_equal(two->last_offset, 5);
     help_stored stored;
     assert_true(help_store_look(store, 2, 5, &stored));

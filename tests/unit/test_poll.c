@@ -211,7 +211,7 @@ static void a_filter_that_is_late_examines_one_record(void **state)
                       .scan = 10,
                       .bytes = 1000,
                       .stop_us = 0};
-    weir_poll_lane lane = {.barrier = UINT64_MAX, .places = 10};
+    weir_poll_lane lane = {.barrier = weir_position_end(), .places = 10};
     weir_read *read = read_beside(0);
     weir_poll_lane_answer(&lane, &fill, &read);
     weir_poll_lane_take(&lane, &fill);

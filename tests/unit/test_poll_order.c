@@ -7,9 +7,9 @@ static void put_moves(void)
 {
     put_many(1, 0, 20);
     put_many(0, 20, 20);
-    help_store_fence(store, &(weir_fence){1, 20, 0, 1});
+    help_store_fence(store, &(weir_fence){1, {20, 0}, 0, {1, 0}});
     put_many(1, 40, 20);
-    help_store_fence(store, &(weir_fence){0, 20, 1, 21});
+    help_store_fence(store, &(weir_fence){0, {20, 0}, 1, {21, 0}});
     put_many(1, 60, 5);
 }
 
@@ -58,7 +58,7 @@ static void a_fence_does_not_wait_for_what_is_not_there(void **state)
     (void)state;
     put_many(1, 0, 5);
     put_many(0, 5, 5);
-    help_store_fence(store, &(weir_fence){1, 9, 0, 1});
+    help_store_fence(store, &(weir_fence){1, {9, 0}, 0, {1, 0}});
     weir_poll_request request = patient();
     weir_page page = poll_page(&request);
     assert_int_equal(page.count, 10);
@@ -90,7 +90,7 @@ static void a_fence_that_comes_during_the_poll_is_seen(void **state)
     wait_for_reads(2);
     put_many(1, 10, 1);
     put_many(0, 11, 1);
-    help_store_fence(store, &(weir_fence){1, 11, 0, 2});
+    help_store_fence(store, &(weir_fence){1, {11, 0}, 0, {2, 0}});
     help_store_hang(store, 0, false);
     pthread_join(thread, NULL);
     int next = 0;
@@ -147,9 +147,9 @@ static void who_waits_for_a_trimmed_shard_waits_for_those_before_it(void **state
     (void)state;
     put_many(2, 0, 30);
     put_many(1, 100, 10);
-    help_store_fence(store, &(weir_fence){2, 30, 1, 1});
+    help_store_fence(store, &(weir_fence){2, {30, 0}, 1, {1, 0}});
     put_many(0, 30, 10);
-    help_store_fence(store, &(weir_fence){1, 10, 0, 1});
+    help_store_fence(store, &(weir_fence){1, {10, 0}, 0, {1, 0}});
     help_store_remove(store, 1, 1, 10, false);
     weir_poll_request request = patient();
     request.limit = 7;
@@ -329,7 +329,7 @@ static size_t put_at_random(void)
             uint32_t to = below(SHARDS);
             uint64_t first = help_store_last(store, to) + 1;
             if (to == shard) continue;
-            help_store_fence(store, &(weir_fence){shard, last[key], to, first});
+            help_store_fence(store, &(weir_fence){shard, {last[key], 0}, to, {first, 0}});
             home[key] = shard = to;
         }
         help_store_arrive(store, 1000 + below(100000));

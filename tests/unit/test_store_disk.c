@@ -271,8 +271,8 @@ static void fences_are_stored_with_their_batch(void **state)
     put(store, 2, 1, 1, 5, 20);
     weir_batch *batch = make_batch(2, 1, 6, 5, 20);
     batch->fences = calloc(2, sizeof *batch->fences);
-    batch->fences[0] = (weir_fence){.from = 0, .last_offset = 100, .to = 2};
-    batch->fences[1] = (weir_fence){.from = 1, .last_offset = 50, .to = 2};
+    batch->fences[0] = (weir_fence){.from = 0, .last.a = 100, .to = 2};
+    batch->fences[1] = (weir_fence){.from = 1, .last.a = 50, .to = 2};
     batch->fence_count = 2;
     inside(store)->commit = fail_before;
     failures = 1, failure = ENOSPC;
@@ -282,17 +282,17 @@ static void fences_are_stored_with_their_batch(void **state)
     free(list);
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
-    assert_int_equal(batch->fences[1].first_offset, 6);
+    assert_int_equal(batch->fences[1].first.a, 6);
     free_batch(&batch);
     close_store(&store);
     store = open_store();
     assert_int_equal(store->class->fences(store, &list, &count, NULL), WEIR_OK);
     assert_int_equal(count, 2);
     assert_int_equal(list[0].from, 0);
-    assert_int_equal(list[0].last_offset, 100);
+    assert_int_equal(list[0].last.a, 100);
     assert_int_equal(list[1].from, 1);
     assert_int_equal(list[1].to, 2);
-    assert_int_equal(list[1].first_offset, 6);
+    assert_int_equal(list[1].first.a, 6);
     free(list);
     close_store(&store);
 }
@@ -308,10 +308,10 @@ static void fences_alone_point_to_what_comes(void **state)
     batch->shard = 2;
     batch->epoch = 1;
     batch->fences = calloc(1, sizeof *batch->fences);
-    batch->fences[0] = (weir_fence){.from = 0, .last_offset = 100, .to = 2};
+    batch->fences[0] = (weir_fence){.from = 0, .last.a = 100, .to = 2};
     batch->fence_count = 1;
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
-    assert_int_equal(batch->fences[0].first_offset, 6);
+    assert_int_equal(batch->fences[0].first.a, 6);
     weir_batch_destroy(&batch);
     free_batch(&owner);
     close_store(&store);

@@ -27,7 +27,7 @@ static void write_fence(weir_store *store, uint32_t shard, uint64_t first)
 {
     weir_batch *batch = make_batch(shard, 1, first, 1, block_bytes);
     batch->fences = calloc(1, sizeof *batch->fences);
-    batch->fences[0] = (weir_fence){.from = 9, .last_offset = 7, .to = shard};
+    batch->fences[0] = (weir_fence){.from = 9, .last.a = 7, .to = shard};
     batch->fence_count = 1;
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
     free_batch(&batch);

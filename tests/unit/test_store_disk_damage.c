@@ -30,10 +30,10 @@ static void add_fences(weir_batch *batch, uint32_t count)
     batch->fences = calloc(count, sizeof *batch->fences);
     batch->fence_count = count;
     for (uint32_t i = 0; i < count; i++) {
-        batch->fences[i] = (weir_fence){
-            .from = i, .last_offset = kept + batch->first, .to = batch->shard};
+        batch->fences[i] =
+            (weir_fence){.from = i, .last.a = kept + batch->first, .to = batch->shard};
         fences[fence_count] = batch->fences[i];
-        fences[fence_count++].first_offset = batch->first;
+        fences[fence_count++].first.a = batch->first;
     }
 }
 
@@ -156,8 +156,7 @@ static int by_place(const void *a, const void *b)
 {
     const weir_fence *x = a, *y = b;
     if (x->to != y->to) return x->to < y->to ? -1 : 1;
-    if (x->first_offset != y->first_offset)
-        return x->first_offset < y->first_offset ? -1 : 1;
+    if (x->first.a != y->first.a) return x->first.a < y->first.a ? -1 : 1;
     return (x->from > y->from) - (x->from < y->from);
 }
 
@@ -173,8 +172,7 @@ static verdict see_fences(weir_store *store)
     bool same = count == fence_count;
     for (size_t i = 0; i < count && same; i++)
         same = list[i].from == fences[i].from && list[i].to == fences[i].to &&
-               list[i].last_offset == fences[i].last_offset &&
-               list[i].first_offset == fences[i].first_offset;
+               list[i].last.a == fences[i].last.a && list[i].first.a == fences[i].first.a;
     free(list);
     return same ? ALL_THERE : silent("other fences", 0, 0);
 }

@@ -370,7 +370,7 @@ static void fill_for_compaction(const weir_disk_config *config)
         put(store, 1, 1, 1 + i * 10, 10, 50);
     weir_batch *batch = make_batch(2, 1, 1, 1, 10);
     batch->fences = calloc(1, sizeof *batch->fences);
-    batch->fences[0] = (weir_fence){.from = 1, .last_offset = 5, .to = 2};
+    batch->fences[0] = (weir_fence){.from = 1, .last.a = 5, .to = 2};
     batch->fence_count = 1;
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
     free_batch(&batch);

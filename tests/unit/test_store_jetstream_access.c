@@ -371,7 +371,7 @@ static void refused(const weir_jetstream_config *config, const char *word)
     weir_report report = {0};
     assert_int_equal(weir_jetstream_store_new(&store, config, &report), WEIR_EINVAL);
     assert_null(store);
-    has_words(report.text, word);
+    if (!strstr(report.where, word)) has_words(report.text, word);
     has_no_secret(report.text);
     has_no_secret(report.where);
 }

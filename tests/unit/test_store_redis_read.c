@@ -392,7 +392,13 @@ static void shards_are_what_there_is(void **state)
     weir_fence *fences;
     assert_int_equal(store->class->fences(store, &fences, &count, NULL), WEIR_OK);
     assert_int_equal(count, 0);
-    assert_null(fences);
+    free(fences);
+    const weir_fence fence = {.from = 1, .last = {7, 8}, .to = 2, .first = {7, 9}};
+    store->class->set_fences(store, &fence, 1);
+    assert_int_equal(store->class->fences(store, &fences, &count, NULL), WEIR_OK);
+    assert_int_equal(count, 1);
+    assert_memory_equal(fences, &fence, sizeof fence);
+    free(fences);
     close_store(&store);
 }
 
