@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 
 import helper
+import servers
 
 PW = "p@ss/w:rd#1-äöü"
 READS = 'source.generate "g" { count = 1 }\nlocal s = %s\nsink.null "n" { from = "g" }\n'
@@ -187,6 +188,38 @@ def test_a_module_tells_its_own_line(bench):
     lines = bench.refused(READS % 'require "m".s')
     assert len(lines) == 1 and re.search(r'm\.lua:2: secret "no": there is no file',
                                          lines[0]), lines
+
+
+SERVERS = """
+local pw = url.encode (secret "pw")
+source.generate "g" { count = 10 }
+bus "b" { from = "g",
+  store = redis { url = "redis://:" .. pw .. "@127.0.0.1:%d", keep = all } }
+bus "j" { from = "g",
+  store = jetstream { url = "nats://weir:" .. pw .. "@127.0.0.1:%d", keep = all } }
+sink.file "out" { from = { "b", "j" }, path = "out.ndjson" }
+"""
+
+
+def test_as_the_password_of_a_server(bench):
+    secret = "p@ss/w:rd#1%40?&"
+    put(bench, "pw", secret + "\n")
+    users = [{"user": "weir", "password": secret}]
+    with servers.Redis(bench.path("redis"), password=secret) as redis, \
+            servers.Nats(bench.path("nats"), users=users) as nats:
+        live = bench.start(SERVERS % (redis.port, nats.port))
+        live.wait_ready()
+        helper.wait_for(lambda: helper.count_rows(bench.path("out.ndjson")) == 20,
+                        "all records twice")
+        told = bench.weir("ctl", "stats", "t", "--json").out + bench.weir("why").out
+        redis.call("CONFIG", "SET", "requirepass", "another")
+        redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        live.wait_log("WRONGPASS|NOAUTH")
+        told += live.text()
+        live.kill()
+    told += "".join(files_of(bench.path("run"), bench.state).values())
+    assert "w:rd" not in told and "w%3Ard" not in told, told
+    assert "nats://weir:***@" in told and "redis://:***@" in told
 
 
 EVERYWHERE = """
