@@ -9,6 +9,7 @@
 #include "lua/online.h"
 #include "lua/topology.h"
 #include "runtime/json.h"
+#include "runtime/log.h"
 #include "runtime/nearest.h"
 
 /* --- Commands ---------------------------------------------------------------------- */
@@ -30,6 +31,7 @@ static bool read_timeout(const weir_command_line *line, int64_t *timeout_us)
 static int check_servers(const weir_topology *topology, int64_t timeout_us, bool json)
 {
     weir_online online;
+    weir_log_configure(WEIR_ERROR, false, STDERR_FILENO); // the answers tell it all
     weir_online_ask(&online, &topology->plan, topology->settings.keys, timeout_us);
     weir_online_print(&online, json);
     if (!online.count && !json)

@@ -138,12 +138,13 @@ static void wait_for_answers(survey *self, int64_t deadline_us)
 /*  With the lock.                                                                */
 static void take_answers(const survey *self, weir_online *to)
 {
-    to->count = self->count;
     to->items = calloc(self->count + 1, sizeof *to->items);
     if (!to->items) abort();
     for (size_t i = 0; i < self->count; i++) {
-        weir_online_answer *answer = &to->items[i];
+        weir_online_answer *answer = &to->items[to->count];
         *answer = self->answers[i];
+        bool speaks_with_none = self->done[i] && !*answer->report.text;
+        to->count += !speaks_with_none;
         if (!self->done[i])
             weir_report_set(&answer->report, WEIR_ETIMEOUT, NULL, "no answer within %g s",
                             (double)self->timeout_us / 1e6);

@@ -151,3 +151,43 @@ def test_secrets_are_not_told(bench):
     assert "ipc:///no-***.sock: nobody answers" in run.err
     told = online(bench, None, "--json", code=1).out
     assert "hunter22" not in run.err + told and "***" in told
+
+
+# --- Buses on servers -----------------------------------------------------------------
+
+BUS = ('bus "b" { from = "g", shards = 1, store = %s }\n'
+       'sink.file "f" { from = "b", path = "out.ndjson" }\n')
+
+
+@pytest.mark.parametrize("make, store, url", [
+    (servers.Redis, 'redis { url = "%s", timeout = "500ms" }', "redis://:***@127.0.0.1:%d"),
+    (servers.Nats, 'jetstream { url = "%s", timeout = "500ms" }', "nats://bob:***@127.0.0.1:%d"),
+], ids=["redis", "jetstream"])
+def test_a_bus_asks_the_server_of_its_store(bench, make, store, url):
+    login = {"password": "sesame"} if make is servers.Redis else {
+        "users": [{"user": "bob", "password": "sesame"}]}
+    with make(bench.path("server"), **login) as server:
+        url %= server.port
+        text = 'source.generate "g" { count = 30 }\n' + BUS % (
+            store % url.replace("***", "sesame"))
+        run = online(bench, text, code=0)
+        assert 't.lua:2: bus "b": %s: 0 shards with 0 records\n' % url in run.out
+        assert bench.run(text, "--until-idle").code == 0
+        run = online(bench, text, code=0)
+        assert "%s: 1 shard with 30 records\n" % url in run.out and run.err == ""
+        wrong = online(bench, text.replace("sesame", "mustard"), code=1)
+        assert 't.lua:2: bus "b": ' in wrong.err and "mustard" not in wrong.err, wrong.err
+        server.pause()
+        started = time.monotonic()
+        late = online(bench, text, code=1)
+        assert time.monotonic() - started < 3 and "no answer" in late.err, late.err
+        server.resume()
+        server.kill()
+        gone = online(bench, text, code=1)
+        assert "efused" in gone.err and "sesame" not in gone.err, gone.err
+        assert server.port and len(gone.err.splitlines()) == 1, gone.err
+
+
+def test_a_bus_on_disk_asks_nobody(bench):
+    run = online(bench, SOURCE + BUS % "disk { keep = all }", code=0)
+    assert "no node speaks with a server" in run.out
