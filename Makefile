@@ -111,7 +111,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(HELP_OBJ) $(ARCHIVES)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) $(LUA_LIBS) -o $@
 
-$(BUILD)/tests/bench/bench_redis: $(BUILD)/tests/unit/help_server.o
+$(BUILD)/tests/bench/bench_redis $(BUILD)/tests/bench/bench_redis_sink: $(BUILD)/tests/unit/help_server.o
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -o $@
 

@@ -12,16 +12,20 @@ enum { count_first = 16, count_max = 1000, acks_max = 1000, rounds_max = 5 };
 /*  What an answer should have, and may have unless it is a single entry.             */
 static const size_t answer_bytes = 1 << 20, answer_most = 16 << 20;
 static const int64_t block_max_us = 5000000; // that a read waits there
+static const int64_t leave_us = 200000; // that an answer may be on its way at the end
 
 typedef enum { MAKE, ASK, REMAKE, OWN, CLAIM, NEW } step;
 
 struct weir_redis_group {
     weir_redis_group_config config;
     weir_redis_line *reads, *acks;
-    char host[256]; // where MOVED leads; "": nowhere
+    bool moves; // to where MOVED leads, or home: to the server that the url names
+    bool away_from_home;
+    char host[256]; // "": home
     uint16_t port;
-    unsigned moves; // in a row
+    unsigned rounds; // of MOVED, in a row
     bool leaving;
+    int64_t leave_us; // when it has left at the latest
 
     /*  Reading.                                                                      */
     step step;
@@ -38,6 +42,7 @@ struct weir_redis_group {
     uint64_t attempts;    // that have failed
     int64_t due_us;       // of the next one
     bool away, failing;
+    bool idle; // the last read found nothing more
 
     /*  Acknowledging.                                                                */
     weir_redis_pending *safe, **safe_end; // to be acknowledged; of them the first
@@ -136,7 +141,7 @@ static void hold(weir_redis_group *self, const char *cause)
 static void note_success(weir_redis_group *self)
 {
     self->attempts = 0;
-    self->moves = 0;
+    self->rounds = 0;
     if (!self->failing) return;
     self->failing = false;
     say_flowing(self);
@@ -153,7 +158,8 @@ static void follow(weir_redis_group *self, const char *error, const char *text)
         hold(self, text);
         return;
     }
-    if (++self->moves > rounds_max) hold(self, text);
+    if (++self->rounds > rounds_max) hold(self, text);
+    self->moves = true;
     snprintf(self->host, sizeof self->host, "%s", host[0] ? host : self->acks->url.host);
     self->port = port;
 }
@@ -250,6 +256,11 @@ static bool take_entries(weir_redis_group *self, const redisReply *list)
     return true;
 }
 
+bool weir_redis_group_is_idle(const weir_redis_group *self)
+{
+    return self->idle && self->step == NEW;
+}
+
 /* --- Answers ----------------------------------------------------------------------- */
 
 static void go_new(weir_redis_group *self)
@@ -305,6 +316,7 @@ static bool take_new(weir_redis_group *self, const redisReply *reply)
 {
     const redisReply *list = entries_of(reply);
     bool good = list ? take_entries(self, list) : reply->type == REDIS_REPLY_NIL;
+    self->idle = !list || list->elements < self->count;
     if (self->step == NEW) go_new(self);
     return good;
 }
@@ -355,7 +367,8 @@ static void answered(void *arg, const redisReply *reply)
 {
     weir_redis_group *self = arg;
     self->asked = false;
-    if (self->leaving || weir_actor_failed(kit_of(self))) return;
+    if (weir_actor_failed(kit_of(self))) return;
+    if (self->leaving && (!reply || reply->type == REDIS_REPLY_ERROR)) return;
     if (!reply) {
         take_loss(self);
     } else if (reply->type == REDIS_REPLY_ERROR) {
@@ -547,6 +560,8 @@ static void note_end(weir_redis_group *self, const weir_redis_line *line)
     weir_count_add(weir_actor_vitals(kit_of(self)), WEIR_COUNT_RETRIES, 1);
     self->away = true;
     say_waiting(self, weir_redis_conn_error(line->conn, &fatal));
+    self->moves = self->away_from_home; // where they know who has the stream by now
+    self->host[0] = 0;
 }
 
 static void reads_ended(void *arg)
@@ -590,9 +605,10 @@ static void move(weir_redis_group *self)
 {
     char host[256];
     memcpy(host, self->host, sizeof host);
-    self->host[0] = 0;
     hang_up(self);
-    if (!dial(self, host, self->port))
+    self->asked = self->moves = false;
+    self->away_from_home = host[0] != 0;
+    if (!dial(self, host[0] ? host : NULL, self->port))
         weir_actor_fail(kit_of(self), WEIR_EREFUSED, self->config.port->url.shown,
                         "%s has moved to %s, which must not be spoken to without "
                         "plaintext",
@@ -601,30 +617,50 @@ static void move(weir_redis_group *self)
 
 /* --- Running ----------------------------------------------------------------------- */
 
+/*  What is given to a read that nobody waits for any more stays pending for long.     */
+static int64_t run_leaving(weir_redis_group *self, int64_t now)
+{
+    if (!self->reads) return -1;
+    if (self->asked && now < self->leave_us) return self->leave_us;
+    weir_redis_port_hang_up(self->config.port, &self->reads);
+    return now;
+}
+
+static int64_t run_acks(weir_redis_group *self, int64_t now)
+{
+    if (!self->safe_count || self->acking) return -1;
+    if (self->ack_due_us > now) return self->ack_due_us;
+    if (weir_redis_conn_is_ready(self->acks->conn)) send_acks(self);
+    return -1;
+}
+
+static int64_t run_reads(weir_redis_group *self, int64_t now, size_t room)
+{
+    if (self->leaving) return run_leaving(self, now);
+    if (self->asked || !room) return -1;
+    if (self->due_us > now) return self->due_us;
+    if (weir_redis_conn_is_ready(self->reads->conn)) request(self, room);
+    return -1;
+}
+
 int64_t weir_redis_group_run(weir_redis_group *self, size_t room)
 {
-    int64_t now = weir_clock_now_us(), due = -1;
-    if (self->host[0]) move(self);
+    int64_t now = weir_clock_now_us();
+    if (self->moves) move(self);
     if (weir_actor_failed(kit_of(self))) return -1;
-    if (self->safe_count && !self->acking && self->ack_due_us > now)
-        due = self->ack_due_us;
-    else if (self->safe_count && !self->acking &&
-             weir_redis_conn_is_ready(self->acks->conn))
-        send_acks(self);
-    if (self->asked || self->leaving || !room) return due < 0 ? -1 : due - now;
-    if (self->due_us > now)
-        due = weir_earlier(due, self->due_us);
-    else if (weir_redis_conn_is_ready(self->reads->conn))
-        request(self, room);
+    int64_t due = weir_earlier(run_acks(self, now), run_reads(self, now, room));
     return due < 0 ? -1 : due - now;
 }
 
-/*  What the server would still give to a read that waits there would be pending for long.
- */
 void weir_redis_group_leave(weir_redis_group *self)
 {
     self->leaving = true;
-    weir_redis_port_hang_up(self->config.port, &self->reads);
+    self->leave_us = weir_clock_now_us() + leave_us;
+}
+
+bool weir_redis_group_has_left(const weir_redis_group *self)
+{
+    return self->leaving && !self->reads;
 }
 
 /* --- Life -------------------------------------------------------------------------- */

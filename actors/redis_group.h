@@ -46,8 +46,9 @@ void weir_redis_group_destroy(weir_redis_group **self_p);
     -1: something has to come first.                                                  */
 int64_t weir_redis_group_run(weir_redis_group *self, size_t room);
 
-/*  Reads no more. Not from a callback.                                               */
+/*  Asks for no more; what is on its way already still comes, until it has left.      */
 void weir_redis_group_leave(weir_redis_group *self);
+bool weir_redis_group_has_left(const weir_redis_group *self);
 
 /*  Takes the entry.                                                                  */
 void weir_redis_group_ack(weir_redis_group *self, weir_redis_pending *entry);
@@ -55,5 +56,8 @@ void weir_redis_group_ack(weir_redis_group *self, weir_redis_pending *entry);
 size_t weir_redis_group_unacked(const weir_redis_group *self);
 /*  The server cannot be told, as it seems.                                           */
 bool weir_redis_group_is_away(const weir_redis_group *self);
+
+/*  All that there was has come.                                                      */
+bool weir_redis_group_is_idle(const weir_redis_group *self);
 
 size_t weir_redis_group_pending(const weir_redis_group *self); // given, not acknowledged

@@ -56,7 +56,6 @@ weir_err weir_redis_port_open(weir_redis_port *self, weir_report *report)
     if (self->epoll_fd < 0 || weir_actor_watch(self->kit, self->epoll_fd, self->ready))
         return weir_report_set(report, WEIR_ESYS, "url", "no descriptors left: %s",
                                strerror(errno));
-    weir_actor_timer(self->kit, self->ready, 0);
     return WEIR_OK;
 }
 

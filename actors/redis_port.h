@@ -92,7 +92,8 @@ typedef struct {
     bool open;
 } weir_redis_port;
 
-/*  The first three fields are set. To be closed in any case.                         */
+/*  The first three fields are set. Connections begin with the first weir_redis_port_run,
+    which is for weir_class.start. To be closed in any case.                          */
 weir_err weir_redis_port_open(weir_redis_port *self, weir_report *report);
 void weir_redis_port_close(weir_redis_port *self);
 

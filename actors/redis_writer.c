@@ -480,6 +480,23 @@ static void opened(void *arg)
     n->away = false;
 }
 
+static node *next_ready(const node *n)
+{
+    for (node *to = n->writer->nodes; to; to = to->next)
+        if (weir_redis_conn_is_ready(to->line->conn)) return to;
+    return NULL;
+}
+
+/*  The others know who has its streams by now, or will.                                */
+static void leave_node(node *n)
+{
+    weir_redis_writer *self = n->writer;
+    node *to = next_ready(n);
+    for (size_t i = 0; to && i < buckets; i++)
+        for (stream *s = self->streams[i]; s; s = s->chain)
+            if (s->node == n) s->node = to;
+}
+
 /*  One that was lost is made again at once; only when that fails it is away.           */
 static void ended(void *arg)
 {
@@ -491,6 +508,7 @@ static void ended(void *arg)
     n->away = true;
     weir_count_add(weir_actor_vitals(kit_of(n->writer)), WEIR_COUNT_RETRIES, 1);
     say_waiting(n, weir_redis_conn_error(n->line->conn, &fatal));
+    leave_node(n);
 }
 
 static node *add_node(weir_redis_writer *self, const char *host, uint16_t port)

@@ -303,6 +303,7 @@ const weir_class weir_sink_redis_class = {
     .probe = probe,
     .init = init,
     .fini = fini,
+    .start = ready,
     .recv_block = recv_block,
     .turn = turn,
 };

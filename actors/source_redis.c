@@ -135,6 +135,7 @@ static void end_if_done(source_redis *self)
     if (!self->draining || self->ended || self->first) return;
     for (size_t i = 0; i < self->count; i++) {
         size_t unacked = weir_redis_group_unacked(self->readings[i].group);
+        if (!weir_redis_group_has_left(self->readings[i].group)) return;
         if (unacked && !weir_redis_group_is_away(self->readings[i].group)) return;
         untold += unacked;
     }
@@ -145,6 +146,14 @@ static void end_if_done(source_redis *self)
                  (int)untold);
     self->ended = true;
     weir_actor_end(self->kit);
+}
+
+static void note_idle(source_redis *self)
+{
+    bool idle = true;
+    for (size_t i = 0; i < self->count; i++)
+        idle &= weir_redis_group_is_idle(self->readings[i].group);
+    weir_actor_vitals(self->kit)->at_end = idle;
 }
 
 static bool turn(void *arg)
@@ -160,6 +169,7 @@ static bool turn(void *arg)
     weir_actor_timer(self->kit, nothing, due_us);
     bool came = weir_redis_port_run(&self->port);
     if (weir_actor_failed(self->kit)) return false;
+    note_idle(self);
     end_if_done(self);
     return came;
 }
@@ -379,6 +389,7 @@ const weir_class weir_source_redis_class = {
     .probe = probe,
     .init = init,
     .fini = fini,
+    .start = ready,
     .turn = turn,
     .commit = commit,
     .drain = drain,
