@@ -125,7 +125,7 @@ static bool begins(const char *text, const char *start)
 
 bool weir_redis_is_locked_out(const char *error)
 {
-    if (begins(error, "NOPERM")) return !strstr(error, " keys ");
+    if (begins(error, "NOPERM")) return !strstr(error, " key");
     return begins(error, "NOAUTH") || begins(error, "WRONGPASS") ||
            begins(error, "ERR AUTH") || begins(error, "ERR invalid password");
 }
