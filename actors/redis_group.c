@@ -626,9 +626,17 @@ static int64_t run_leaving(weir_redis_group *self, int64_t now)
     return now;
 }
 
+/*  An answer that tells what is pending may be older than that of an XACK which comes
+    before it, and would give what was forgotten once more: so one waits for the other. */
+static bool asks_for_pending(const weir_redis_group *self)
+{
+    return self->step == OWN || self->step == CLAIM;
+}
+
 static int64_t run_acks(weir_redis_group *self, int64_t now)
 {
     if (!self->safe_count || self->acking) return -1;
+    if (self->asked && asks_for_pending(self)) return -1;
     if (self->ack_due_us > now) return self->ack_due_us;
     if (weir_redis_conn_is_ready(self->acks->conn)) send_acks(self);
     return -1;
@@ -639,6 +647,7 @@ static int64_t run_reads(weir_redis_group *self, int64_t now, size_t room)
     if (self->leaving) return run_leaving(self, now);
     if (self->asked || !room) return -1;
     if (self->due_us > now) return self->due_us;
+    if (self->acking && asks_for_pending(self)) return -1;
     if (weir_redis_conn_is_ready(self->reads->conn)) request(self, room);
     return -1;
 }
