@@ -321,15 +321,25 @@ static bool take_new(weir_redis_group *self, const redisReply *reply)
     return good;
 }
 
+/*  Those that the server has taken off, since they are not there; what was given was not
+    deleted unread, and what was found to be missing is counted.                      */
+static void take_deleted(weir_redis_group *self, const redisReply *list)
+{
+    uint64_t count = 0;
+    weir_position id;
+    bool is = list->type == REDIS_REPLY_ARRAY;
+    for (size_t i = 0; is && i < list->elements; i++)
+        count += weir_redis_id_read(&id, list->element[i]) && !*find(self, id);
+    if (count) self->config.deleted(self->config.arg, count);
+}
+
 /*  [next, entries, ids that were deleted]                                            */
 static bool take_claimed(weir_redis_group *self, const redisReply *reply)
 {
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 ||
         !weir_redis_id_read(&self->claim, reply->element[0]))
         return false;
-    if (reply->elements > 2 && reply->element[2]->type == REDIS_REPLY_ARRAY &&
-        reply->element[2]->elements)
-        self->config.deleted(self->config.arg, reply->element[2]->elements);
+    if (reply->elements > 2) take_deleted(self, reply->element[2]);
     if (!take_entries(self, reply->element[1])) return false;
     if (self->claim.a || self->claim.b) return true;
     self->claim_us = weir_clock_now_us() + self->config.claim_after_us / 2;
