@@ -4,12 +4,14 @@
 #include "actors/sink_file.h"
 #include "actors/sink_link.h"
 #include "actors/sink_null.h"
+#include "actors/sink_redis.h"
 #include "actors/sink_stdout.h"
 #include "actors/sink_zmq.h"
 #include "actors/source_bus.h"
 #include "actors/source_file.h"
 #include "actors/source_generate.h"
 #include "actors/source_link.h"
+#include "actors/source_redis.h"
 #include "actors/source_stdin.h"
 #include "actors/source_zmq.h"
 
@@ -20,7 +22,8 @@ const weir_class *const weir_catalog[] = {
     &weir_sink_null_class,       &weir_source_link_class,
     &weir_sink_link_class,       &weir_source_zmq_class,
     &weir_sink_zmq_class,        &weir_bus_node_class,
-    &weir_source_bus_class,      NULL,
+    &weir_source_bus_class,      &weir_sink_redis_class,
+    &weir_source_redis_class,    NULL,
 };
 
 const weir_class *weir_catalog_find(const char *name)
