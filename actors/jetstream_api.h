@@ -9,15 +9,21 @@
 
 #define WEIR_JS_ID "Nats-Msg-Id"
 #define WEIR_JS_EXPECTED_LAST "Nats-Expected-Last-Sequence"
+#define WEIR_JS_EXPECTED_STREAM "Nats-Expected-Stream"
 
 /*  Errors of the server that decide what is done.                                   */
 enum {
     WEIR_JS_NO_CONSUMER = 10012, // it could not be made
+    WEIR_JS_NO_CONSUMER_THERE = 10014,
     WEIR_JS_NO_MESSAGE = 10037,
     WEIR_JS_TOO_LARGE = 10054,
     WEIR_JS_NO_STREAM = 10059,
+    WEIR_JS_OTHER_STREAM = 10060,
     WEIR_JS_OTHER_SEQUENCE = 10063,
+    WEIR_JS_WRONG_LAST_ID = 10070,
     WEIR_JS_WRONG_LAST = 10071,
+    WEIR_JS_HEADERS_TOO_LARGE = 10097,
+    WEIR_JS_ROLLUP = 10111,
     WEIR_JS_IN_PROGRESS = 10158, // a duplicate of what is being stored
     WEIR_JS_WRONG_LAST_CONSTANT = 10164,
 };
@@ -112,6 +118,7 @@ void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes, int64_t 
 typedef struct {
     char consumer[64];
     uint64_t sequence, pending; // in the stream; behind it
+    uint64_t delivered;         // how often it was, this time included
     int64_t stored_ms;
 } weir_js_delivery;
 

@@ -2,7 +2,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "actors/batcher.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
@@ -11,8 +10,6 @@ enum {
     at_once_us = 10000, // before a connection that was lost is made again
     release_us = 200000,
 };
-
-static const weir_retry_wait backoff = {.first_us = 100000, .max_us = 5000000};
 
 struct weir_js_call {
     weir_js_call *next;
@@ -176,9 +173,10 @@ static void fall(weir_js_line *self, bool fatal, const char *text)
     self->fatal = fatal;
     snprintf(self->error, sizeof self->error, "%s", text);
     self->failures = was_good && !fatal ? 0 : self->failures + 1;
-    int64_t wait_us = self->failures ? weir_retry_wait_us(&backoff, self->config.nonce, 0,
-                                                          0, self->failures)
-                                     : at_once_us;
+    int64_t wait_us = self->failures
+                          ? weir_retry_wait_us(&self->config.backoff, self->config.nonce,
+                                               0, 0, self->failures)
+                          : at_once_us;
     self->again_us = weir_clock_now_us() + wait_us;
     if (!self->closing && (was_up || self->failures == 1))
         weir_log(WEIR_WARN, "jetstream connection %s for=%s url=%s error=\"%s\"",
@@ -204,16 +202,16 @@ static void on_acked(void *owner, natsMsg *msg, const jsPubAck *ack,
     leave(self);
 }
 
-static void on_message(void *owner, uint64_t token, natsMsg *msg)
+static void on_message(void *owner, uint64_t token, natsMsg **msg_p)
 {
     weir_js_line *self = enter(owner);
     hear(self);
     bool is_up = self->state == WEIR_LINE_UP;
     weir_js_call *call = token && is_up ? take(&self->sent, token) : NULL;
     if (call)
-        answer(self, call, &(weir_js_answer){.msg = msg});
+        answer(self, call, &(weir_js_answer){.msg = *msg_p});
     else if (!token && is_up)
-        self->class->data(self, msg);
+        self->class->data(self, msg_p);
     leave(self);
 }
 
@@ -359,7 +357,7 @@ void weir_js_line_close(weir_js_line *self)
     self->closing = true;
     self->state = WEIR_LINE_DOWN;
     if (self->session) release(self, release_us);
-    fail_calls(self, "the store is being closed");
+    fail_calls(self, "it is being closed");
     leave(self);
 }
 

@@ -158,7 +158,7 @@ static void on_message(natsConnection *connection, natsSubscription *subscriptio
     (void)connection, (void)subscription;
     weir_nats_session *self = enter_by_id(closure);
     if (self) {
-        self->handlers->message(self->config.owner, token_of(self, msg), msg);
+        self->handlers->message(self->config.owner, token_of(self, msg), &msg);
         leave_by_id(self);
     }
     natsMsg_Destroy(msg);
@@ -611,4 +611,10 @@ natsStatus weir_nats_session_request(weir_nats_session *self, const char *subjec
     snprintf(reply, sizeof reply, "%s%llu", self->inbox, (unsigned long long)token);
     return natsConnection_PublishRequest(self->connection, subject, reply, data,
                                          (int)size);
+}
+
+natsStatus weir_nats_session_send(weir_nats_session *self, const char *subject,
+                                  const void *data, size_t size)
+{
+    return natsConnection_Publish(self->connection, subject, data, (int)size);
 }

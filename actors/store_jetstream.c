@@ -54,21 +54,6 @@ static const char *check(const weir_jetstream_config *c)
     return NULL;
 }
 
-static weir_err check_servers(const weir_nats_servers *servers,
-                              const weir_jetstream_config *config, weir_report *report)
-{
-    for (size_t i = 0; i < servers->count; i++) {
-        const weir_nats_server *server = &servers->items[i];
-        if (server->is_loopback || server->tls || config->tls || config->plaintext)
-            continue;
-        return weir_report_set(report, WEIR_EINVAL, servers->text,
-                               "%s is not this host: it needs tls = true, or plaintext = "
-                               "true when its network is safe",
-                               server->host);
-    }
-    return WEIR_OK;
-}
-
 /* --- Keeper ------------------------------------------------------------------------ */
 
 void weir_js_wake_keeper(void *store, int64_t due_us)
@@ -180,6 +165,7 @@ void weir_js_configure_line(weir_js_line_config *config, weir_js_store *store)
         .actor = store->config.bus,
         .shown = store->servers.text,
         .timeout_us = store->config.timeout_us,
+        .backoff = {.first_us = 100000, .max_us = 5000000},
         .nonce = store->config.nonce,
         .plaintext = store->config.plaintext,
         .tls = store->config.tls,
@@ -259,7 +245,8 @@ weir_err weir_jetstream_store_new(weir_store **self_p,
     if (why)
         return weir_report_set(report, WEIR_EINVAL, config->bus, "jetstream: %s", why);
     weir_err err = weir_nats_servers_parse(&servers, config->url, report);
-    if (!err) err = check_servers(&servers, config, report);
+    if (!err)
+        err = weir_nats_servers_check(&servers, config->tls, config->plaintext, report);
     if (err) {
         weir_nats_servers_fini(&servers);
         return err;

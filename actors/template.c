@@ -62,8 +62,8 @@ void weir_template_fini(weir_template *self)
     *self = (weir_template){0};
 }
 
-static const char *put_field(const weir_path *path, weir_subject *subject,
-                             weir_buffer *out)
+static const char *put_field(const weir_path *path, weir_template_check *check,
+                             weir_subject *subject, weir_buffer *out)
 {
     weir_value value;
     weir_buffer scratch = {0};
@@ -73,10 +73,12 @@ static const char *put_field(const weir_path *path, weir_subject *subject,
     if (!weir_subject_parse(subject)) return "the payload cannot be decoded";
     if (!weir_doc_get(subject->doc, path, &value))
         return "a field of the text is missing";
-    bool good = weir_key_bytes(&value, number, &scratch, &data, &size);
-    if (good) weir_buffer_put(out, data, size);
+    const char *error = "a field of the text is neither text, integer nor boolean";
+    if (weir_key_bytes(&value, number, &scratch, &data, &size))
+        error = check ? check(data, size) : NULL;
+    if (!error) weir_buffer_put(out, data, size);
     weir_buffer_fini(&scratch);
-    return good ? NULL : "a field of the text is neither text, integer nor boolean";
+    return error;
 }
 
 const char *weir_template_put(const weir_template *self, weir_subject *subject,
@@ -86,7 +88,7 @@ const char *weir_template_put(const weir_template *self, weir_subject *subject,
     for (size_t i = 0; i < self->count && !error; i++) {
         weir_buffer_put(out, self->parts[i].text, self->parts[i].size);
         if (self->parts[i].path.count)
-            error = put_field(&self->parts[i].path, subject, out);
+            error = put_field(&self->parts[i].path, self->check, subject, out);
     }
     return error;
 }

@@ -9,9 +9,13 @@ typedef struct {
     weir_path path; // no steps: no field
 } weir_template_part;
 
+/*  Whether a field may stand there: NULL, or a constant sentence that says why not.   */
+typedef const char *(weir_template_check)(const uint8_t *data, size_t size);
+
 typedef struct {
     weir_template_part *parts; // owned
     size_t count;
+    weir_template_check *check; // of each field's text; NULL: all may stand there
 } weir_template;
 
 /*  WEIR_EINVAL with a report without the option's name. To be ended in any case.   */

@@ -17,10 +17,10 @@ const char *const weir_language_declarers[] = {
 
 /*  Of these, what exists now.                                                 */
 static const char *const present[] = {
-    "source.file", "source.stdin", "source.generate", "sink.file", "sink.stdout",
-    "sink.null",   "process",      "settings",        "supervise", "security",
-    "source.link", "sink.link",    "source.zmq",      "sink.zmq",  "monitor",
-    "bus",         "group",        "source.bus",      NULL,
+    "source.file", "source.stdin", "source.generate", "sink.file",      "sink.stdout",
+    "sink.null",   "process",      "settings",        "supervise",      "security",
+    "source.link", "sink.link",    "source.zmq",      "sink.zmq",       "monitor",
+    "bus",         "group",        "source.bus",      "sink.jetstream", NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */
