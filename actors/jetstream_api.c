@@ -72,7 +72,7 @@ bool weir_js_member(const weir_value *from, const char *name, weir_value *to)
     return weir_value_child(from, &step, to);
 }
 
-static int64_t integer(const weir_value *from, const char *name)
+int64_t weir_js_integer(const weir_value *from, const char *name)
 {
     weir_value value;
     weir_js_member(from, name, &value);
@@ -161,7 +161,7 @@ static int64_t read_time(const weir_value *from, const char *name)
     return ms > 0 ? ms : 0;
 }
 
-static void put_time(weir_buffer *out, int64_t ms)
+void weir_js_put_time(weir_buffer *out, int64_t ms)
 {
     char text[32];
     if (ms > TIME_MAX_MS) ms = TIME_MAX_MS;
@@ -275,14 +275,14 @@ static bool is_plain(const weir_value *config, char why[200])
         snprintf(why, 200, "it has %s", none[i]);
         return false;
     }
-    if (integer(config, "max_msgs_per_subject") <= 0) return true;
+    if (weir_js_integer(config, "max_msgs_per_subject") <= 0) return true;
     snprintf(why, 200, "it has max_msgs_per_subject");
     return false;
 }
 
 static bool differs(const weir_value *config, const bound *wanted)
 {
-    int64_t is = integer(config, wanted->name);
+    int64_t is = weir_js_integer(config, wanted->name);
     if (is == wanted->value) return false;
     return is > 0 || wanted->value > 0; // 0 and less: none
 }
@@ -384,7 +384,7 @@ void weir_js_put_consumer(weir_buffer *out, const char *stream, uint64_t sequenc
     if (since_ms) {
         weir_buffer_put_text(out,
                              ",\"deliver_policy\":\"by_start_time\",\"opt_start_time\":");
-        put_time(out, since_ms);
+        weir_js_put_time(out, since_ms);
     } else {
         weir_buffer_printf(out,
                            ",\"deliver_policy\":\"by_start_sequence\","

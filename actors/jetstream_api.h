@@ -67,10 +67,14 @@ void weir_js_response_fini(weir_js_response *self);
 /*  Members of a map; false, 0 or "": there is none of the kind.                     */
 bool weir_js_member(const weir_value *from, const char *name, weir_value *to);
 uint64_t weir_js_number(const weir_value *from, const char *name);
+int64_t weir_js_integer(const weir_value *from, const char *name);
 void weir_js_text(const weir_value *from, const char *name, char *to, size_t size);
 
 /*  The status of a message without a body: 404, 408, 409, 503; 0: it has none.      */
 int weir_js_status(natsMsg *msg);
+
+/*  A time in JSON, with its quotes.                                                */
+void weir_js_put_time(weir_buffer *out, int64_t ms);
 
 /* --- Streams ----------------------------------------------------------------------- */
 
@@ -116,7 +120,7 @@ void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes, int64_t 
 
 /*  What a message of a consumer says of itself.                                     */
 typedef struct {
-    char consumer[64];
+    char consumer[WEIR_JS_NAME];
     uint64_t sequence, pending; // in the stream; behind it
     uint64_t delivered;         // how often it was, this time included
     int64_t stored_ms;

@@ -237,6 +237,7 @@ static bool wait_for_answer(weir_js_asker *self)
         weir_js_port_run(&self->port);
         pthread_mutex_lock(&line->mutex);
         bool answered = self->answered;
+        self->fatal = line->fatal;
         bool over = answered || (line->state == WEIR_LINE_DOWN && line->failures);
         pthread_mutex_unlock(&line->mutex);
         if (over) return answered && !self->why[0];
@@ -262,6 +263,6 @@ weir_err weir_js_ask_now(weir_js_asker *self, const char *what, const char *stre
     pthread_mutex_unlock(&line->mutex);
     if (wait_for_answer(self)) return WEIR_OK;
     return weir_report_set(report,
-                           line->fatal || self->denied ? WEIR_EREFUSED : WEIR_ECLOSED,
+                           self->fatal || self->denied ? WEIR_EREFUSED : WEIR_ECLOSED,
                            self->port.servers.text, "%s", self->why);
 }

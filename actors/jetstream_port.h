@@ -121,7 +121,7 @@ typedef struct {
     weir_js_port port;
     weir_js_response response; // of the last question
     int64_t deadline_us;
-    bool answered, denied;
+    bool answered, denied, fatal;
     char why[256]; // there is no answer
 } weir_js_asker;
 
