@@ -145,7 +145,7 @@ void weir_js_response_fini(weir_js_response *self)
 /* --- Times ------------------------------------------------------------------------- */
 
 /*  2026-01-31T12:34:56.123456789Z, in ms; 0: it is none, or before 1970.             */
-static int64_t read_time(const weir_value *from, const char *name)
+int64_t weir_js_time(const weir_value *from, const char *name)
 {
     char text[64], *fraction;
     struct tm t = {0};
@@ -187,8 +187,8 @@ void weir_js_state_read(weir_js_state *self, const weir_value *info)
     if (!self->messages) {
         self->first = self->last + 1;
     } else {
-        self->first_ms = read_time(&state, "first_ts");
-        self->last_ms = read_time(&state, "last_ts");
+        self->first_ms = weir_js_time(&state, "first_ts");
+        self->last_ms = weir_js_time(&state, "last_ts");
     }
 }
 
@@ -403,16 +403,24 @@ void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes, int64_t 
     weir_buffer_put_byte(out, '}');
 }
 
-/*  $JS.ACK.[domain.account.]stream.consumer.delivered.sequence.number.time.pending[.x] */
+/*  Splits $JS.ACK.[domain.account.]stream.consumer.delivered.sequence.number.time.pending
+    [.x], whose parts are dots apart, and gives the index of the consumer; 0: it is none.
+ */
+static size_t split_reply(const char *reply, const char *parts[16])
+{
+    size_t count = 0;
+    if (!reply || strncmp(reply, "$JS.ACK.", 8)) return 0;
+    for (const char *at = reply; at && count < 16; at = strchr(at, '.'))
+        parts[count++] = at += at != reply;
+    if (count != 9 && count < 11) return 0;
+    return count == 9 ? 3 : 5;
+}
+
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)
 {
     const char *parts[16];
-    size_t count = 0;
-    if (!reply || strncmp(reply, "$JS.ACK.", 8)) return false;
-    for (const char *at = reply; at && count < 16; at = strchr(at, '.'))
-        parts[count++] = at += at != reply;
-    size_t skip = count == 9 ? 3 : 5; // to the consumer
-    if (count != 9 && count < 11) return false;
+    size_t skip = split_reply(reply, parts);
+    if (!skip) return false;
     size_t size = strcspn(parts[skip], ".");
     if (size >= sizeof self->consumer) return false;
     memcpy(self->consumer, parts[skip], size);
@@ -422,4 +430,16 @@ bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)
     self->stored_ms = strtoll(parts[skip + 4], NULL, 10) / 1000000;
     self->pending = strtoull(parts[skip + 5], NULL, 10);
     return self->sequence > 0;
+}
+
+/*  The server finds the message by its sequence, and has the rest itself.            */
+bool weir_js_ack_subject(char *to, size_t size, const char *reply, uint64_t sequence)
+{
+    const char *parts[16];
+    size_t skip = split_reply(reply, parts);
+    if (!skip) return false;
+    int length =
+        snprintf(to, size, "%.*s1.%" PRIu64 ".0.%s", (int)(parts[skip + 1] - reply),
+                 reply, sequence, parts[skip + 4]);
+    return length > 0 && (size_t)length < size;
 }

@@ -73,6 +73,8 @@ void weir_js_text(const weir_value *from, const char *name, char *to, size_t siz
 /*  The status of a message without a body: 404, 408, 409, 503; 0: it has none.      */
 int weir_js_status(natsMsg *msg);
 
+/*  A member that is a time, in ms; 0: it is none, or before 1970.                   */
+int64_t weir_js_time(const weir_value *from, const char *name);
 /*  A time in JSON, with its quotes.                                                */
 void weir_js_put_time(weir_buffer *out, int64_t ms);
 
@@ -127,3 +129,7 @@ typedef struct {
 } weir_js_delivery;
 
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply);
+
+/*  Where another message of the same consumer is acknowledged, made of the reply of one.
+    False: there is no room.                                                        */
+bool weir_js_ack_subject(char *to, size_t size, const char *reply, uint64_t sequence);

@@ -128,7 +128,7 @@ static bool has_filter(const weir_value *config, const char *subjects, char why[
 bool weir_js_durable_judge(weir_js_durable_info *info, const weir_value *root,
                            const weir_js_durable *wanted, char why[200])
 {
-    weir_value config, headers_only;
+    weir_value config, headers_only, floor, delivered;
     weir_js_member(root, "config", &config);
     weir_js_member(&config, "headers_only", &headers_only);
     if (!is_explicit(&config, why) || !has_filter(&config, wanted->subjects, why))
@@ -137,11 +137,15 @@ bool weir_js_durable_judge(weir_js_durable_info *info, const weir_value *root,
         snprintf(why, 200, "it delivers headers only");
         return false;
     }
+    weir_js_member(root, "ack_floor", &floor);
+    weir_js_member(root, "delivered", &delivered);
     *info = (weir_js_durable_info){
         .ack_wait_us = weir_js_integer(&config, "ack_wait") / NS_PER_US,
         .max_deliver = weir_js_integer(&config, "max_deliver"),
         .pending = weir_js_number(root, "num_pending"),
-        .waiting = weir_js_number(root, "num_ack_pending"),
+        .floor = weir_js_number(&floor, "stream_seq"),
+        .delivered = weir_js_number(&delivered, "stream_seq"),
+        .created_ms = weir_js_time(root, "created"),
     };
     if (info->ack_wait_us <= 0) info->ack_wait_us = wanted->ack_wait_us;
     return true;

@@ -41,7 +41,9 @@ void weir_js_put_durable(weir_buffer *out, const weir_js_durable *self);
 typedef struct {
     int64_t ack_wait_us;
     int64_t max_deliver;       // -1: for ever
-    uint64_t pending, waiting; // behind it in the stream; delivered, not acknowledged
+    uint64_t pending;          // behind it in the stream
+    uint64_t floor, delivered; // sequences: up to the one all are acknowledged; the last
+    int64_t created_ms;
 } weir_js_durable_info;
 
 /*  False: it is not what the source needs, and why says what it is.                  */

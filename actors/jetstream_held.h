@@ -5,11 +5,13 @@
     Private to source.jetstream.                                                    */
 #pragma once
 #include <nats/nats.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
     uint64_t sequence;  // in the stream; 0: of a stream that is gone
     uint64_t delivered; // how often it was, this time included
+    bool done;          // it was safe before: only its acknowledgement is to be repeated
     int64_t stored_ms;
     char *reply;  // owned: the subject for acknowledgements; NULL: of a consumer that is
                   // gone

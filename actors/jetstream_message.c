@@ -76,7 +76,9 @@ static weir_err add_header(weir_js_message *self, const weir_rule *rule,
         return weir_report_set(report, WEIR_EINVAL, "headers",
                                "%s comes from the option '%s'", rule->name,
                                strcasecmp(rule->name, WEIR_JS_ID) ? "stream" : "id");
-    return parse(&header->template, rule->where, check_line, "headers", report);
+    weir_err err = parse(&header->template, rule->where, check_line, "headers", report);
+    header->template.any = true;
+    return err;
 }
 
 static weir_err check_stream(const char *name, weir_report *report)
@@ -98,6 +100,7 @@ weir_err weir_js_message_init(weir_js_message *self, const weir_js_message_confi
     if (!err && config->stream) err = check_stream(config->stream, report);
     if (!err && config->payload)
         err = parse(&self->payload, config->payload, NULL, "payload", report);
+    self->payload.any = true;
     if (!err && config->id) err = parse(&self->id, config->id, check_line, "id", report);
     size_t count = config->headers ? config->headers->count : 0;
     if (count) self->headers = calloc(count, sizeof *self->headers);
@@ -133,7 +136,7 @@ bool weir_js_message_pattern(const weir_js_message *self, char *to, size_t size)
             if (!any) to[length++] = part->text[k];
             if (dot) token = length;
         }
-        if (!part->path.count || length + 2 >= size) continue;
+        if (part->kind == WEIR_TEMPLATE_TEXT || length + 2 >= size) continue;
         any = true;
         length = token;
         to[length++] = '*';

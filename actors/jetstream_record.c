@@ -120,7 +120,7 @@ static void take_inner(weir_js_record *self)
     self->data = inner->data;
     self->size = inner->size;
     envelope->key = inner->key;
-    envelope->has_format = true;
+    envelope->whole = true;
     envelope->format = inner->format;
     if (inner->has_ts) envelope->ts_ms = inner->ts_ms;
 }

@@ -5,6 +5,7 @@
 #include "actors/jetstream_durable.h"
 #include "actors/jetstream_held.h"
 #include "actors/jetstream_record.h"
+#include "actors/jetstream_spans.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
@@ -23,6 +24,8 @@ enum {
     oversize_kept = 64 << 10 // bytes of an oversize payload
 };
 
+/*  nats-server tells another time of its consumers after a start.                    */
+static const int64_t same_ms = 1000;
 static const int64_t leave_us = 1000000; // for what is given back at the end
 
 typedef enum {
@@ -64,8 +67,12 @@ typedef struct {
     uint64_t progress_at, progress_to;
     bool leaving; // what is not safe is given back
     uint64_t given_back;
-    uint64_t highest; // sequence
-    char created[48]; // when the stream was
+    weir_js_spans done; // confirmed
+    char *reply;        // of any message of the consumer; owned; NULL: none has come
+    uint64_t repeat_at, repeat_to; // acknowledgements of what is done that are repeated
+    uint64_t highest;              // sequence
+    char created[48];              // when the stream was
+    int64_t consumer_ms;           // when the consumer was
     char fatal[256];
     weir_js_response response;
     weir_buffer body; // scratch
@@ -164,7 +171,19 @@ static void go_on(source_jetstream *self)
     wake_session(self);
 }
 
-static void use_consumer(source_jetstream *self)
+/*  One that somebody else has made may have to bring all once more. Of one that is the
+    same what the server has forgotten is acknowledged again.                         */
+static void know_consumer(source_jetstream *self, const weir_js_durable_info *info,
+                          bool is_ours)
+{
+    int64_t apart_ms = llabs(self->consumer_ms - info->created_ms);
+    if (apart_ms > same_ms && !is_ours) self->done.count = 0;
+    self->consumer_ms = info->created_ms;
+    self->repeat_at = info->floor;
+    self->repeat_to = info->delivered;
+}
+
+static void use_consumer(source_jetstream *self, bool is_ours)
 {
     weir_js_durable_info info;
     char why[200];
@@ -180,6 +199,7 @@ static void use_consumer(source_jetstream *self)
                  self->config->stream, self->name, info.max_deliver);
     self->ack_wait_us = info.ack_wait_us;
     self->pending = info.pending;
+    know_consumer(self, &info, is_ours);
     go_on(self);
 }
 
@@ -202,7 +222,7 @@ static void made(weir_js_line *line, void *arg, uint64_t token,
     if (!self->response.failed) {
         weir_log(WEIR_INFO, "jetstream consumer made stream=%s consumer=%s",
                  self->config->stream, self->name);
-        use_consumer(self);
+        use_consumer(self, true);
     } else if (weir_js_error_is_fatal(self->response.err_code)) {
         give_up(self, "cannot make the consumer %.60s of %.60s: %.100s", self->name,
                 self->config->stream, self->response.text);
@@ -235,7 +255,7 @@ static void looked(weir_js_line *line, void *arg, uint64_t token,
     source_jetstream *self = source_of(line);
     if (!read_answer(self, answer)) return;
     if (!self->response.failed)
-        use_consumer(self);
+        use_consumer(self, false);
     else if (self->response.err_code == WEIR_JS_NO_CONSUMER_THERE)
         make_consumer(self);
     else
@@ -257,6 +277,7 @@ static void know_stream(source_jetstream *self)
                  self->config->stream);
         weir_js_held_orphan(&self->held);
         self->highest = 0;
+        self->done.count = 0;
         self->durable.start.from = WEIR_JS_FROM_START;
     }
     memcpy(self->created, created, sizeof created);
@@ -290,6 +311,15 @@ static void begin(source_jetstream *self)
 
 /* --- Acknowledgements, in the session's thread ------------------------------------- */
 
+static void let_go(source_jetstream *self, uint64_t last)
+{
+    for (uint64_t n = self->held.first; n <= last && n < self->held.end; n++) {
+        uint64_t sequence = weir_js_held_at(&self->held, n)->sequence;
+        if (sequence && n <= self->safe) weir_js_spans_add(&self->done, sequence);
+    }
+    weir_js_held_drop(&self->held, last);
+}
+
 /*  The answer to the last one of a bulk is one for all of them, since the server reads
     them in order. Who is silent about that alone, time and again, has it done.        */
 static void confirmed(weir_js_line *line, void *arg, uint64_t token,
@@ -309,7 +339,7 @@ static void confirmed(weir_js_line *line, void *arg, uint64_t token,
         if (self->state == READY) look_again(self, "nobody takes acknowledgements");
     } else {
         if (!silent) self->unconfirmed = 0;
-        weir_js_held_drop(&self->held, (uintptr_t)arg);
+        let_go(self, (uintptr_t)arg);
         if (self->acked < self->held.first - 1) self->acked = self->held.first - 1;
         weir_js_port_wake(&self->port);
         wake_session(self);
@@ -353,8 +383,23 @@ static bool send_acks(source_jetstream *self)
             return false;
         self->acked = n;
     }
-    if (self->acked == self->safe && !self->confirms)
-        weir_js_held_drop(&self->held, self->safe);
+    if (self->acked == self->safe && !self->confirms) let_go(self, self->safe);
+    return true;
+}
+
+static bool repeat_acks(source_jetstream *self)
+{
+    char subject[512];
+    while (self->reply && self->repeat_at < self->repeat_to && !is_full(self)) {
+        uint64_t next = weir_js_spans_next(&self->done, self->repeat_at);
+        self->repeat_at = next ? next : self->repeat_to;
+        if (!next || next > self->repeat_to) continue;
+        if (!weir_js_ack_subject(subject, sizeof subject, self->reply, next)) break;
+        natsStatus s =
+            weir_nats_session_send(self->port.line.session, subject, "+ACK", 4);
+        if (s) weir_js_line_cut(&self->port.line, natsStatus_GetText(s));
+        if (s) return false;
+    }
     return true;
 }
 
@@ -467,12 +512,13 @@ static void ask_more(source_jetstream *self)
 static bool pump(weir_js_line *line)
 {
     source_jetstream *self = source_of(line);
-    if (self->state == READY && !send_acks(self)) return false;
+    if (self->state == READY && (!repeat_acks(self) || !send_acks(self))) return false;
     if (self->leaving && self->state == READY && !give_back(self)) return false;
     ask_more(self);
     if (!weir_js_line_send_calls(line)) return false;
     if (self->state == READY && !send_progress(self)) return false;
-    return self->state == READY && self->acked < self->safe;
+    return self->state == READY &&
+           (self->acked < self->safe || self->repeat_at < self->repeat_to);
 }
 
 /* --- Messages, in a thread of libnats ---------------------------------------------- */
@@ -519,6 +565,7 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     weir_js_item item = {.sequence = is.sequence,
                          .delivered = is.delivered,
                          .stored_ms = is.stored_ms,
+                         .done = weir_js_spans_has(&self->done, is.sequence),
                          .reply = (char *)reply,
                          .msg = *msg_p};
     if (!weir_js_held_add(&self->held, &item)) return; // it comes again
@@ -526,6 +573,7 @@ static void data(weir_js_line *line, natsMsg **msg_p)
                        bytes_of(*msg_p));
     *msg_p = NULL;
     if (is.sequence > self->highest) self->highest = is.sequence;
+    if (!self->reply && !(self->reply = strdup(reply))) abort();
     weir_js_port_wake(&self->port);
 }
 
@@ -660,7 +708,7 @@ static void bury(source_jetstream *self)
     char error[128], label[320];
     const char *node = weir_actor_node(self->kit)->name;
     const weir_envelope *e = &self->record.envelope;
-    weir_record record = {.format = WEIR_TEXT,
+    weir_record record = {.format = e->whole ? e->format : WEIR_JSON,
                           .data = self->record.data,
                           .size = self->record.size,
                           .headers = e->headers,
@@ -698,6 +746,11 @@ static void take_next_piece(source_jetstream *self)
 
 static void read_message(source_jetstream *self, natsMsg *msg)
 {
+    if (self->at.done) {
+        weir_intake_mark(self->intake, &self->lane, 0, self->taken);
+        natsMsg_Destroy(msg);
+        return;
+    }
     bool unwrap = self->config->intake.format == WEIR_INTAKE_AUTO;
     const char *error = weir_js_record_read(&self->record, msg, unwrap, self->at.sequence,
                                             self->at.stored_ms);
@@ -959,6 +1012,7 @@ static void fini(void *arg)
     weir_framer_destroy(&self->framer);
     natsMsg_Destroy(self->open);
     weir_js_held_fini(&self->held);
+    free(self->reply);
     weir_js_record_fini(&self->record);
     weir_js_response_fini(&self->response);
     weir_buffer_fini(&self->body);

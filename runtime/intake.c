@@ -169,7 +169,7 @@ bool weir_intake_ready(weir_intake *self, int64_t *wait_us)
 static weir_format payload_format(const weir_intake *self, const uint8_t *data,
                                   size_t size)
 {
-    if (self->envelope && self->envelope->has_format) return self->envelope->format;
+    if (self->envelope && self->envelope->whole) return self->envelope->format;
     switch ((weir_intake_format)self->config->format) {
     case WEIR_INTAKE_JSON:
         return WEIR_JSON;
