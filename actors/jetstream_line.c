@@ -19,6 +19,7 @@ struct weir_js_call {
     weir_buffer body;
     weir_js_answered *answered;
     void *arg;
+    bool pulls;
 };
 
 /* --- Calls ------------------------------------------------------------------------- */
@@ -75,8 +76,8 @@ static void fail_calls(weir_js_line *self, const char *text)
         }
 }
 
-uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer *body,
-                           weir_js_answered *answered, void *arg)
+static weir_js_call *add_call(weir_js_line *self, const char *subject, weir_buffer *body,
+                              weir_js_answered *answered, void *arg)
 {
     weir_js_call *call = calloc(1, sizeof *call);
     if (!call || !(call->subject = strdup(subject))) abort();
@@ -89,6 +90,20 @@ uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer 
     push(&self->asked, call);
     weir_js_line_wake(self);
     self->config.wake(self->config.keeper, call->deadline_us);
+    return call;
+}
+
+uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer *body,
+                           weir_js_answered *answered, void *arg)
+{
+    return add_call(self, subject, body, answered, arg)->token;
+}
+
+uint64_t weir_js_line_pull(weir_js_line *self, const char *subject, weir_buffer *body,
+                           weir_js_answered *answered, void *arg)
+{
+    weir_js_call *call = add_call(self, subject, body, answered, arg);
+    call->pulls = true;
     return call->token;
 }
 
@@ -103,7 +118,7 @@ bool weir_js_line_send_calls(weir_js_line *self)
 {
     while (self->asked.first) {
         weir_js_call *call = self->asked.first;
-        natsStatus s = weir_nats_session_request(
+        natsStatus s = (call->pulls ? weir_nats_session_pull : weir_nats_session_request)(
             self->session, call->subject, call->token, call->body.data, call->body.size);
         if (s) {
             weir_js_line_cut(self, natsStatus_GetText(s));

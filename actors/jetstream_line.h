@@ -122,6 +122,9 @@ void weir_js_line_is_late(weir_js_line *self, int64_t now_us);
 /*  Asks; answered by the deadline. The body is the call's from now on.              */
 uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer *body,
                            weir_js_answered *answered, void *arg);
+/*  The same for a request whose answers are messages.                               */
+uint64_t weir_js_line_pull(weir_js_line *self, const char *subject, weir_buffer *body,
+                           weir_js_answered *answered, void *arg);
 /*  The call is not answered any more.                                               */
 void weir_js_line_cancel(weir_js_line *self, uint64_t token);
 

@@ -96,6 +96,7 @@ weir_err weir_js_port_open(weir_js_port *self, weir_actor *kit, const char *name
     weir_err err = weir_nats_servers_parse(&self->servers, config->url, report);
     if (err) return err;
     snprintf(self->client, sizeof self->client, "weir %s", name);
+    weir_nats_open();
     set_up_line(self, name, class);
     self->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (self->wake >= 0 && (!kit || !weir_actor_watch(kit, self->wake, woken)))
@@ -111,6 +112,7 @@ void weir_js_port_close(weir_js_port *self)
     if (self->wake >= 0 && self->kit) weir_actor_unwatch(self->kit, self->wake);
     if (self->wake >= 0) close(self->wake);
     weir_nats_servers_fini(&self->servers);
+    nats_ReleaseThreadMemory();
     *self = (weir_js_port){.wake = -1};
 }
 

@@ -51,6 +51,10 @@ typedef struct {
     void *owner;
 } weir_nats_session_config;
 
+/*  Opens the library, unless that was done: before a message is made or destroyed. Any
+    thread.                                                                         */
+void weir_nats_open(void);
+
 /*  Begins to connect. NULL: there are too many attempts that do not end, or no thread or
     descriptor; text says so.                                                       */
 weir_nats_session *weir_nats_session_start(const weir_nats_session_config *config,
@@ -84,6 +88,13 @@ natsStatus weir_nats_session_publish(weir_nats_session *self, natsMsg **msg_p);
 /*  Publishes a request whose answers come as messages with this token, from 1.       */
 natsStatus weir_nats_session_request(weir_nats_session *self, const char *subject,
                                      uint64_t token, const void *data, size_t size);
+
+/*  The same for what has messages of a stream as its answers, which come to an inbox of
+    their own, until it is closed. What is delivered to it by then has come before the
+    answer to the next request.                                                     */
+natsStatus weir_nats_session_pull(weir_nats_session *self, const char *subject,
+                                  uint64_t token, const void *data, size_t size);
+natsStatus weir_nats_session_stop_pulls(weir_nats_session *self);
 
 /*  Publishes, and nobody answers.                                                   */
 natsStatus weir_nats_session_send(weir_nats_session *self, const char *subject,

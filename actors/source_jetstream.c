@@ -65,7 +65,8 @@ typedef struct {
     int64_t ack_wait_us;  // the consumer's
     int64_t progress_us;  // when the server is told next that they are under way
     uint64_t progress_at, progress_to;
-    bool leaving; // what is not safe is given back
+    bool leaving;        // what is not safe is given back
+    bool stopped, quiet; // leaving: nothing is asked for; and nothing comes
     uint64_t given_back;
     weir_js_spans done; // confirmed
     char *reply;        // of any message of the consumer; owned; NULL: none has come
@@ -411,9 +412,33 @@ static bool send_progress(source_jetstream *self)
     return true;
 }
 
+static void quiet(weir_js_line *line, void *arg, uint64_t token,
+                  const weir_js_answer *answer)
+{
+    (void)arg, (void)token, (void)answer;
+    source_jetstream *self = source_of(line);
+    self->quiet = true;
+    wake_session(self);
+}
+
+/*  Nothing is delivered any more; what was, has come before the answer.               */
+static bool stop_pulls(source_jetstream *self)
+{
+    char subject[2 * WEIR_JS_NAME];
+    if (self->stopped) return true;
+    self->stopped = true;
+    natsStatus s = weir_nats_session_stop_pulls(self->port.line.session);
+    weir_js_ask(subject, "CONSUMER.INFO", self->config->stream, self->name);
+    weir_js_line_call(&self->port.line, subject, NULL, quiet, NULL);
+    if (s) weir_js_line_cut(&self->port.line, natsStatus_GetText(s));
+    return !s;
+}
+
 static bool give_back(source_jetstream *self)
 {
     char text[64];
+    if (!stop_pulls(self)) return false;
+    if (!self->quiet) return true;
     snprintf(text, sizeof text, "-NAK {\"delay\":%" PRId64 "}",
              self->config->port.retry_first_us * 1000);
     if (self->given_back < self->safe) self->given_back = self->safe;
@@ -494,7 +519,7 @@ static void ask_next(source_jetstream *self, uint32_t records)
     self->one = false;
     pull *p = &self->pulls[self->pull_count++];
     *p = (pull){.left = records};
-    p->token = weir_js_line_call(&self->port.line, subject, &self->body, on_next, NULL);
+    p->token = weir_js_line_pull(&self->port.line, subject, &self->body, on_next, NULL);
 }
 
 /*  The second one while the first one is being answered, so that nobody waits.         */
@@ -965,8 +990,8 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
 static bool has_left(const source_jetstream *self)
 {
     if (self->state != READY) return true;
-    return self->acked >= self->safe && self->given_back >= last_of(self) &&
-           !self->confirms;
+    return self->quiet && self->acked >= self->safe &&
+           self->given_back >= last_of(self) && !self->confirms;
 }
 
 /*  What is safe is acknowledged, what is not is given back: as far as the server is

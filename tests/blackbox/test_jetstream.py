@@ -1,6 +1,8 @@
 """source.jetstream and sink.jetstream against a real nats-server, through `weir run`."""
+import base64
 import json
 import subprocess
+import time
 
 import msgpack
 import pytest
@@ -432,7 +434,7 @@ def test_a_bad_url_is_told_without_its_secret(bench):
 def test_messages_become_records(bench, server):
     nats = server.client()
     nats.make("S", ["s.>"])
-    nats.publish("s.a", b'{"n":1}', {"Tenant": "acme", "Odd": b"\xff"})
+    nats.publish("s.a", b'{"n":1}', {"Tenant": "acme"})
     nats.publish("s.b.c", b' {"n" : 2} ')
     live = bench.start(source(server, tell=True))
     wait_settled(nats)
@@ -481,17 +483,15 @@ def test_records_of_a_bus_are_records(bench, server):
                  {"Nats-Msg-Id": "00000000000000ab:1:0:6"})
     nats.publish("s.0", msgpack.packb(record), {"Nats-Msg-Id": "not ours"})
     nats.publish("s.0", msgpack.packb(record)[:-1], {"Nats-Msg-Id": "00000000000000ab:1:0:7"})
-    live = bench.start(source(server, tell=True) + """
-sink.file "rest" { from = "in", where = "$headers.sequence > 2", path = "rest", framing = blob }
-""")
+    live = bench.start(source(server, tell=True))
     wait_settled(nats)
-    live.stop(code=3)  # what is no record is nothing that a function could read
+    live.stop(code=3)
     got = objects(bench.path("out.ndjson"))
     assert got[0] == {"raw": '{"n":7}', "ts": 1700000000000, "key": "k", "source": "in",
                       "headers": {"h": 1, "subject": "s.0", "sequence": 1}}
-    assert json.loads(got[1]["raw"]) == {"n": 8} and got[1]["ts"] > 1700000000000
+    assert base64.b64decode(got[1]["raw"]) == msgpack.packb({"n": 8}) and got[1]["ts"] > 1700000000000
     assert len(got) == 2
-    assert bench.path("rest").read_bytes() == msgpack.packb(record) + msgpack.packb(record)[:-1]
+    assert [dead["reason"] for dead in bench.dead()] == ["parse", "parse"]
 
 
 def test_framing_cuts_a_message_into_records(bench, server):
@@ -658,7 +658,6 @@ sink.stdout "out" { from = "slow" }
                       for n in range(200, 600)])
     wait_for(lambda: nats.consumer("S", "t+in")["num_ack_pending"] > 100, "stuck")
     before = live.child.pid
-    import time
     end = time.monotonic() + 4
     while time.monotonic() < end:
         info = nats.consumer("S", "t+in")
@@ -760,7 +759,8 @@ def test_kill_and_pause_of_the_server_lose_nothing(bench, server):
     luck = chance("jetstream source")
     nats = server.client()
     nats.make("S", ["s.>"])
-    live = bench.start(source(server, 'timeout = "1s", retry = { max = "200ms" }'))
+    live = bench.start(source(server, 'timeout = "1s", ack_wait = "2s", '
+                                      'retry = { max = "200ms" }'))
     for part in range(6):
         fill(nats, 3000, 3000 * part)
         wait_for(lambda: len(written(bench)) > 3000 * part + luck.randrange(1500), "some")
