@@ -12,7 +12,11 @@ const weir_sink_jetstream_config weir_sink_jetstream_defaults = {
     .delivery = WEIR_DELIVERY_DEFAULTS,
 };
 
-enum { lot = 256 }; // messages that are made, or published, before others have their turn
+enum {
+    lot = 256,      // messages that are made, or published, before others have their turn
+    wake_share = 8, // of the window is answered before the actor hears of it,
+    wake_us = 2000, // or so long after the last time
+};
 
 /*  A block whose records are being published.                                       */
 typedef struct load {
@@ -67,7 +71,8 @@ typedef struct {
     sink_state state;
     int64_t again_us;
     unsigned failures; // in a row
-    bool news;         // something was answered
+    uint32_t answered; // since the actor was woken for that
+    int64_t woken_us;  // when it was
     char fatal[256];
     weir_js_response response;
     /*  The actor's alone.                                                          */
@@ -99,7 +104,6 @@ static flight *flight_at(const sink_jetstream *self, uint64_t number)
 
 static void wake(sink_jetstream *self)
 {
-    self->news = true;
     weir_js_port_wake(&self->port);
 }
 
@@ -400,7 +404,17 @@ static void stored(sink_jetstream *self, flight *f)
     self->failures = 0;
     weir_js_port_calm(&self->port);
     if (self->state == ALONE) self->state = OPEN;
-    if (self->to_send < self->next) weir_js_line_wake(&self->port.line);
+}
+
+/*  Many answers at a time, but soon.                                                */
+static void tell_actor(sink_jetstream *self)
+{
+    int64_t now_us = self->port.line.heard_us;
+    bool many = ++self->answered >= window(self) / wake_share;
+    if (self->waiting && !many && now_us - self->woken_us < wake_us) return;
+    self->answered = 0;
+    self->woken_us = now_us;
+    wake(self);
 }
 
 static void acked(weir_js_line *line, const natsMsg *msg, const jsPubAck *ack,
@@ -414,12 +428,13 @@ static void acked(weir_js_line *line, const natsMsg *msg, const jsPubAck *ack,
         stored(self, f);
     else
         not_taken(self, msg, f, error);
-    bool bad = f->state == TO_MAKE || self->state == DRAINING;
-    if (bad)
+    if (f->state == TO_MAKE || self->state == DRAINING) {
         begin_drain(self);
-    else if (self->to_send < self->next)
-        weir_js_line_wake(line);
-    wake(self);
+        wake(self);
+        return;
+    }
+    if (self->to_send < self->next) weir_js_line_wake(line);
+    tell_actor(self);
 }
 
 static void data(weir_js_line *line, natsMsg **msg_p)
@@ -667,7 +682,6 @@ static bool is_fatal(sink_jetstream *self)
     char text[sizeof self->fatal];
     pthread_mutex_lock(&self->port.line.mutex);
     memcpy(text, self->fatal, sizeof text);
-    self->news = false;
     pthread_mutex_unlock(&self->port.line.mutex);
     if (text[0])
         weir_actor_fail(self->kit, WEIR_EREFUSED, self->port.servers.text, "%s", text);

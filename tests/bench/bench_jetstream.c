@@ -140,7 +140,7 @@ static void acked(jsCtx *js, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error,
     natsMsg_Destroy(msg);
 }
 
-static void publish(jsCtx *js, const char *subject, long i)
+static void publish(jsCtx *js, const char *stream, const char *subject, long i)
 {
     char id[WEIR_ID_TEXT], last[24];
     natsMsg *msg = NULL;
@@ -151,6 +151,7 @@ static void publish(jsCtx *js, const char *subject, long i)
     size_t size = is_sink ? record->size : record->encoded_size;
     natsStatus s = natsMsg_Create(&msg, subject, NULL, (const char *)data, (int)size);
     if (!s) s = natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
+    if (!s && is_sink) s = natsMsgHeader_Set(msg, "Nats-Expected-Stream", stream);
     if (!s && !is_sink) s = natsMsgHeader_Set(msg, "Nats-Expected-Last-Sequence", last);
     if (!s) s = js_PublishMsgAsync(js, &msg, NULL);
     if (s) give_up(natsStatus_GetText(s));
@@ -182,7 +183,7 @@ static double bare(int round)
         give_up("the bare client cannot make its stream");
     double start = now();
     for (long i = 0; i < records; i++)
-        publish(js, subject, i);
+        publish(js, name, subject, i);
     if (js_PublishAsyncComplete(js, NULL)) give_up("the bare client has no answer");
     double seconds = now() - start;
     js_DeleteStream(js, name, NULL, NULL);
