@@ -177,19 +177,19 @@ static void cuts_of_the_sink_lose_and_double_nothing(void **state)
     NEEDS_SERVER();
     flow f = {0};
     client c = client_of_server();
-    nats_proxy *proxy = nats_proxy_new(server.port);
-    flow_begin(&f, "cuts", nats_proxy_port(proxy));
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
+    flow_begin(&f, "cuts", help_proxy_port(proxy));
     flow_start(&f);
     for (int cut = 0; cut < 12 && !is_through(&f); cut++) {
         uint64_t done = count_of(&f.to, WEIR_COUNT_DONE);
         wait_until(count_of(&f.to, WEIR_COUNT_DONE) > done + 300 || is_through(&f));
-        nats_proxy_cut(proxy, cut % 3 ? 0 : 20); // what was sent arrives late
+        help_proxy_reset(proxy, cut % 3 ? 0 : 20); // what was sent arrives late
     }
     wait_until(is_through(&f));
     holds_each_in_order(&c, "cuts", records);
     assert_int_equal(count_of(&f.to, WEIR_COUNT_DONE), records);
     flow_end(&f);
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
     client_end(&c);
 }
 
@@ -198,19 +198,19 @@ static void a_server_that_is_silent_is_left(void **state)
     NEEDS_SERVER();
     flow f = {0};
     client c = client_of_server();
-    nats_proxy *proxy = nats_proxy_new(server.port);
-    flow_begin(&f, "silent", nats_proxy_port(proxy));
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
+    flow_begin(&f, "silent", help_proxy_port(proxy));
     flow_start(&f);
     wait_until(count_of(&f.to, WEIR_COUNT_DONE) > 500);
-    unsigned before = nats_proxy_connections(proxy);
-    nats_proxy_hold(proxy, true);
+    unsigned before = help_proxy_connections(proxy);
+    help_proxy_hold(proxy, true);
     wait_until(count_of(&f.to, WEIR_COUNT_RETRIES) > 0 || is_through(&f));
-    nats_proxy_hold(proxy, false);
+    help_proxy_hold(proxy, false);
     wait_until(is_through(&f));
-    assert_true(nats_proxy_connections(proxy) > before || is_through(&f));
+    assert_true(help_proxy_connections(proxy) > before || is_through(&f));
     holds_each_in_order(&c, "silent", records);
     flow_end(&f);
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
     client_end(&c);
 }
 
@@ -218,12 +218,12 @@ static void an_entry_is_not_done_before_its_answers(void **state)
 {
     NEEDS_SERVER();
     flow f = {0};
-    nats_proxy *proxy = nats_proxy_new(server.port);
-    flow_begin(&f, "held", nats_proxy_port(proxy));
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
+    flow_begin(&f, "held", help_proxy_port(proxy));
     f.sink.port.timeout_us = 20000000;
     flow_start(&f);
     wait_until(count_of(&f.to, WEIR_COUNT_DONE) > 200);
-    nats_proxy_hold(proxy, true);
+    help_proxy_hold(proxy, true);
     uint64_t committed = 0, done = 1;
     while (done != count_of(&f.to, WEIR_COUNT_DONE)) { // until nothing moves any more
         done = count_of(&f.to, WEIR_COUNT_DONE);
@@ -232,10 +232,10 @@ static void an_entry_is_not_done_before_its_answers(void **state)
     committed = f.feed.committed;
     assert_true(committed * block_records <= done);
     if (!is_through(&f)) assert_true(done < records);
-    nats_proxy_hold(proxy, false);
+    help_proxy_hold(proxy, false);
     wait_until(is_through(&f));
     flow_end(&f);
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
 }
 
 static void without_ids_nothing_is_lost(void **state)
@@ -243,17 +243,17 @@ static void without_ids_nothing_is_lost(void **state)
     NEEDS_SERVER();
     flow f = {0};
     client c = client_of_server();
-    nats_proxy *proxy = nats_proxy_new(server.port);
-    flow_begin(&f, "noids", nats_proxy_port(proxy));
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
+    flow_begin(&f, "noids", help_proxy_port(proxy));
     f.sink.id = NULL;
     flow_start(&f);
     wait_until(count_of(&f.to, WEIR_COUNT_DONE) > 500);
-    nats_proxy_cut(proxy, 0);
+    help_proxy_reset(proxy, 0);
     wait_until(is_through(&f));
     assert_true(count_in(&c, "noids") >= records);
     assert_true(count_in(&c, "noids") <= records + 200); // at most the window
     flow_end(&f);
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
     client_end(&c);
 }
 
@@ -328,20 +328,20 @@ static void cuts_of_the_source_lose_and_double_nothing(void **state)
     client c = client_of_server();
     make_stream(&c, "read", "read");
     publish(&c, "read", records);
-    nats_proxy *proxy = nats_proxy_new(server.port);
-    intake_begin(&i, "read", nats_proxy_port(proxy));
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
+    intake_begin(&i, "read", help_proxy_port(proxy));
     intake_start(&i, trap_actor);
     for (int cut = 0; cut < 10 && i.tally.came < records; cut++) {
         uint64_t came = i.tally.came;
         wait_until(i.tally.came > came + 300 || i.tally.came == records);
-        nats_proxy_cut(proxy, cut % 2 ? 0 : 20);
+        help_proxy_reset(proxy, cut % 2 ? 0 : 20);
     }
     wait_until(i.tally.came == records);
     wait_until(left_of(&c, "read", "d") == 0);
     assert_int_equal(i.tally.twice, 0);
     assert_int_equal(i.tally.wrong, 0);
     intake_end(&i);
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
     client_end(&c);
 }
 
@@ -499,7 +499,7 @@ static void probes_tell_why_a_server_does_not_answer(void **state)
     char url[128];
     weir_report report = {0};
     weir_sink_jetstream_config sink = weir_sink_jetstream_defaults;
-    sink.port.url = (char *)help_nats_url(help_nats_free_port(), "u:s3cret", url);
+    sink.port.url = (char *)help_nats_url(help_server_port(), "u:s3cret", url);
     sink.subject = "x";
     int64_t begin_us = weir_clock_now_us();
     assert_int_equal(weir_sink_jetstream_class.probe(&sink, 5000000, &report),
@@ -508,14 +508,14 @@ static void probes_tell_why_a_server_does_not_answer(void **state)
     assert_null(strstr(report.text, "s3cret"));
     assert_null(strstr(report.where, "s3cret"));
     assert_true(weir_clock_now_us() - begin_us < 4000000); // it does not try for ever
-    nats_proxy *proxy = nats_proxy_new(server.port);
-    nats_proxy_hold(proxy, true);
-    sink.port.url = (char *)help_nats_url(nats_proxy_port(proxy), NULL, url);
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
+    help_proxy_hold(proxy, true);
+    sink.port.url = (char *)help_nats_url(help_proxy_port(proxy), NULL, url);
     begin_us = weir_clock_now_us();
     assert_int_not_equal(weir_sink_jetstream_class.probe(&sink, 300000, &report),
                          WEIR_OK);
     assert_true(weir_clock_now_us() - begin_us < 3000000);
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
 }
 
 int main(void)
