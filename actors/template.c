@@ -208,7 +208,11 @@ const char *weir_template_put(const weir_template *self, weir_subject *subject,
     const char *error = NULL;
     for (size_t i = 0; i < self->count && !error; i++) {
         weir_buffer_put(out, self->parts[i].text, self->parts[i].size);
+        size_t before = out->size;
+        weir_buffer_reserve(out, 1); // so that there are bytes to look at
         error = put_part(&self->parts[i], subject, self->any, out);
+        if (!error && self->check && self->parts[i].kind != WEIR_TEMPLATE_TEXT)
+            error = self->check(out->data + before, out->size - before);
     }
     return error;
 }

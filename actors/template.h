@@ -25,10 +25,15 @@ typedef struct {
     char *header;   // of HEADER, owned
 } weir_template_part;
 
+/*  Whether a field may stand there: NULL, or a constant sentence that says why not.   */
+typedef const char *(weir_template_check)(const uint8_t *data, size_t size);
+
 typedef struct {
     weir_template_part *parts; // owned
     size_t count;
     bool any; // set by who owns it: any value will do; numbers, lists and maps as JSON
+    weir_template_check
+        *check; // so, too: of each field's text; NULL: all may stand there
 } weir_template;
 
 /*  Whether all records have the same text.                                     */

@@ -31,6 +31,7 @@ ACK = [str(ROOT / "build/release/tests/bench/bench_ack"), str(BUILD)]
 REDIS = [str(ROOT / "build/release/tests/bench/bench_redis")]
 REDIS_SINK = [str(ROOT / "build/release/tests/bench/bench_redis_sink")]
 JETSTREAM = [str(ROOT / "build/release/tests/bench/bench_jetstream")]
+JETSTREAM_SINK = [*JETSTREAM, "-", "200000", "sink"]
 REAL = ROOT.parent / "shared/data/access.ndjson"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
@@ -330,6 +331,9 @@ def rows_of_stores(table):
     ratio, detail = row_of(JETSTREAM)
     table.row("JetStream store, batches of 1,000 records of 200 bytes, against a bare client "
               "that pipelines the same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
+    ratio, detail = row_of(JETSTREAM_SINK)
+    table.row("sink.jetstream, records of 200 bytes, against a bare client that pipelines the "
+              "same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
 
 
 def rows_of_idleness(table):
