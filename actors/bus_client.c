@@ -128,6 +128,26 @@ static void put_worded(weir_buffer *out, const char *name, int64_t number,
         put_number(out, name, (uint64_t)number);
 }
 
+static void put_from(weir_buffer *out, const weir_bus_poll *poll)
+{
+    if (poll->cursor)
+        put_named(out, "cursor", poll->cursor);
+    else if (poll->from)
+        put_named(out, "from", poll->from);
+    else
+        put_number(out, "from", (uint64_t)poll->from_ms);
+}
+
+uint64_t weir_bus_client_poll(weir_bus_client *self, const weir_bus_poll *poll)
+{
+    weir_buffer *out = begin(self, WEIR_BUS_POLL, poll->where ? 4 : 3);
+    put_from(out, poll);
+    put_number(out, "limit", poll->limit);
+    put_number(out, "timeout_ms", poll->timeout_ms);
+    if (poll->where) put_named(out, "where", poll->where);
+    return end(self);
+}
+
 uint64_t weir_bus_client_join(weir_bus_client *self, const weir_bus_join *join)
 {
     weir_buffer *out = begin(self, WEIR_BUS_JOIN, join->where ? 10 : 9);
@@ -233,6 +253,7 @@ weir_err weir_bus_answer_read(weir_bus_answer *answer, const void *data, size_t 
     if (weir_read_uint(&reader, &answer->id) && weir_read_nil(&reader))
         return WEIR_EMALFORMED;
     weir_err err = read_text(&reader, answer->code, sizeof answer->code);
+    answer->fields = reader;
     if (!err) err = weir_read_map(&reader, &count);
     while (count-- && !err)
         err = read_field(answer, &reader);

@@ -11,10 +11,8 @@ int weir_cmd_bus_repair(const weir_command_line *line);
 int weir_cmd_bus_trim(const weir_command_line *line);
 int weir_cmd_cat(const weir_command_line *line);
 
-/*  The folder of the disk store that an operand means: a folder, or NAME/BUS of a running
-    weir, which is asked. WEIR_ENOTFOUND and others with a report.                  */
-weir_err weir_bus_find(const weir_command_line *line, const char *operand,
-                       char folder[PATH_MAX], weir_report *report);
+/*  WEIR_ENOTFOUND, WEIR_EINVAL with a report: it is no folder.                      */
+weir_err weir_bus_check_folder(const char *folder, weir_report *report);
 
 /*  The nonce of the bus whose state lies in the folder; 0: none does.              */
 weir_err weir_bus_nonce(const char *folder, uint64_t *nonce, weir_report *report);

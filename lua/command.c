@@ -223,6 +223,17 @@ const char *weir_line_operand(const weir_command_line *line, int i)
     return NULL;
 }
 
+bool weir_line_misplaced(const weir_command_line *line, const weir_flag_place *places,
+                         int of)
+{
+    for (; places->flag; places++) {
+        if (places->of & of || !weir_line_flag(line, places->flag)) continue;
+        fprintf(stderr, "weir: %s: %s\n", places->flag, places->why);
+        return true;
+    }
+    return false;
+}
+
 /*  name=value pairs in place: the texts of the command line are ours to cut.   */
 void weir_line_params(const weir_command_line *line, weir_param **params, size_t *count)
 {
