@@ -21,7 +21,37 @@ const weir_flag weir_bus_trim_flags[] = {
     {NULL, NULL, NULL},
 };
 
-/* --- Which store ------------------------------------------------------------------- */
+/* --- Which bus --------------------------------------------------------------------- */
+
+/*  Names the folder where the store would lie beside a topology in this folder.     */
+static void suggest_folder(const char *operand, weir_report *report)
+{
+    struct stat st;
+    char folder[200];
+    int name = (int)strcspn(operand, "/");
+    size_t size = strlen(report->text), room = sizeof report->text - size;
+    const char *bus = operand[name] ? operand + name + 1 : "BUS";
+    snprintf(folder, sizeof folder, "weir-%.*s/bus/%s", name, operand, bus);
+    snprintf(report->text + size, room,
+             stat(folder, &st) ? "; of one that does not run the folder of a disk store "
+                                 "can be named, such as %s"
+                               : "; name the folder of its disk store: %s",
+             folder);
+}
+
+weir_err weir_bus_open_remote(weir_remote **remote, const weir_command_line *line,
+                              weir_target *target, weir_report *report)
+{
+    const char *operand = weir_line_operand(line, 0);
+    *target = (weir_target){.name = ""};
+    weir_err err = weir_remote_open(remote, line, operand, target, report);
+    if (!err && !*target->node)
+        err = weir_report_set(report, WEIR_EINVAL, target->name,
+                              "which bus? Write %s/BUS", target->name);
+    if (err == WEIR_ENOTFOUND && !*target->name && !weir_line_flag(line, "--control"))
+        suggest_folder(operand, report);
+    return err;
+}
 
 weir_err weir_bus_check_folder(const char *folder, weir_report *report)
 {

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "lua/bus.h"
 #include "lua/keys.h"
-#include "lua/remote.h"
 #include "runtime/clock.h"
 #include "runtime/rundir.h"
 
@@ -94,14 +94,11 @@ static weir_err find_elsewhere(weir_bus_ask *self, weir_remote *remote,
 }
 
 static weir_err find_named(weir_bus_ask *self, const weir_command_line *line,
-                           const char *operand, weir_report *report)
+                           weir_report *report)
 {
     weir_remote *remote = NULL;
     weir_target target;
-    weir_err err = weir_remote_open(&remote, line, operand, &target, report);
-    if (!err && !*target.node)
-        err = weir_report_set(report, WEIR_EINVAL, target.name, "which bus? Write %s/BUS",
-                              target.name);
+    weir_err err = weir_bus_open_remote(&remote, line, &target, report);
     snprintf(self->target, sizeof self->target, "%s/%s", target.name, target.node);
     if (!err)
         err = self->server ? find_elsewhere(self, remote, &target, report)
@@ -147,7 +144,7 @@ static weir_err find(weir_bus_ask *self, const weir_command_line *line,
     if (strstr(operand, "://")) return take_endpoint(self, line, operand, report);
     if (weir_line_flag(line, "--control"))
         self->server = weir_line_flag(line, "--server");
-    return find_named(self, line, operand, report);
+    return find_named(self, line, report);
 }
 
 static weir_err connect_to(weir_bus_ask *self, const weir_command_line *line,
