@@ -56,9 +56,13 @@ uint64_t weir_bus_client_leave(weir_bus_client *self);
 typedef struct {
     uint64_t id;
     char code[32];
-    char text[512];      // of what is not ok
-    char bus[64];        // of hello; ""
-    uint64_t nonce;      // of hello; 0
+    char text[512]; // of what is not ok
+    char bus[64];   // of hello; ""
+    uint64_t nonce; // of hello; 0
+    /*  Of fetch and poll: a shard has not answered; the first that cannot be read, as
+        "shard 3: why", else "".                                                        */
+    bool is_late;
+    char trouble[320];
     weir_reader fields;  // all of them, a map
     weir_reader records; // of fetch and poll: those not taken yet
     uint32_t count;

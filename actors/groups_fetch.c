@@ -2,6 +2,7 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include <inttypes.h>
+#include <stdio.h>
 
 /*  Bytes that a member keeps of what is read and not acknowledged, beside one read.  */
 static const size_t kept_bytes_max = 64 << 20;
@@ -10,6 +11,7 @@ static const uint32_t read_records_max = 10000;
 /*  Records that are prepared at once.                                              */
 static const size_t prepare_records = 1024;
 static const int64_t read_retry_us = 1000000;
+static const int64_t late_us = 100000; // a store that answers takes less
 /*  The store is asked for new shards by members that find nothing, and by the others so
     much later.                                                                     */
 static const int64_t refresh_idle_us = 100000, refresh_busy_us = 1000000;
@@ -99,6 +101,7 @@ static void start_reading(fetch *self, weir_group_shard *shard, size_t room)
     reading->groups = self->groups;
     reading->shard = shard;
     reading->busy = true;
+    reading->asked_us = self->now_us;
     reading->reached = weir_group_window_look(shard->window)->reached;
     reading->read = (weir_read){.shard = shard->id,
                                 .after = reading->reached,
@@ -394,6 +397,9 @@ static void reading_failed(fetch *self, weir_group_shard *shard)
     weir_group_reading *reading = shard->reading;
     weir_log(WEIR_WARN, "shard cannot be read group=%s shard=%u error=\"%s\"",
              shard->group->name, shard->id, reading->read.text);
+    const char *why =
+        *reading->read.text ? reading->read.text : weir_err_name(reading->read.err);
+    snprintf(shard->trouble, sizeof shard->trouble, "%s", why);
     shard->retry_us = self->now_us + read_retry_us;
     weir_group_reading_reset(shard);
 }
@@ -428,6 +434,7 @@ static bool take_part(fetch *self, weir_group_shard *shard)
         reading_failed(self, shard);
         return false;
     }
+    *shard->trouble = 0;
     enter_all(self, shard);
     if (is_exhausted(reading)) {
         weir_group_window_pass(shard->window, reading->read.reached, 0);
@@ -593,6 +600,26 @@ static void measure(fetch *self)
     }
 }
 
+static void note_trouble(fetch *self)
+{
+    const weir_group *group = self->member->group;
+    weir_delivered *to = self->delivered;
+    for (size_t i = 0; i < group->shard_count; i++) {
+        const weir_group_shard *shard = group->shards[i];
+        const weir_group_reading *reading = shard->reading;
+        if (shard->owner != self->member) continue;
+        if (reading && !reading->answered && self->now_us - reading->asked_us > late_us) {
+            to->is_late = true;
+            to->late_shard = shard->id;
+        }
+        if (*shard->trouble && !to->has_failed) {
+            to->has_failed = true;
+            to->failed_shard = shard->id;
+            memcpy(to->trouble, shard->trouble, sizeof to->trouble);
+        }
+    }
+}
+
 /*  The shards take turns.                                                          */
 static bool serve_all(fetch *self)
 {
@@ -629,6 +656,7 @@ static void run(fetch *self)
     bool found = self->max_records > 0 && serve_all(self);
     bool more = found_shards(self, !found);
     if (more && !found) found = serve_all(self);
+    note_trouble(self);
     member->idle = !found;
     self->deadline_us = weir_earlier(self->deadline_us, group->next_us);
     self->deadline_us = weir_earlier(self->deadline_us, group->dirty_us);

@@ -156,11 +156,13 @@ static weir_err read_folder(listing *self, const char *folder, weir_report *repo
 
 /* --- As text ----------------------------------------------------------------------- */
 
-static const char *print_size(uint64_t bytes, char text[16])
+/*  Records without bytes: their size is not known.                                 */
+static const char *print_size(uint64_t bytes, uint64_t records, char text[16])
 {
     static const char *const units[] = {"B", "KB", "MB", "GB", "TB"};
     double value = (double)bytes;
     int unit = 0;
+    if (!bytes && records) return "-";
     for (; value >= 1024 && unit < 4; unit++)
         value /= 1024;
     snprintf(text, 16, unit ? "%.1f%s" : "%.0f%s", value, units[unit]);
@@ -171,7 +173,8 @@ static const char *print_age(int64_t arrived_ms, uint64_t records, char text[32]
 {
     int64_t age_ms = weir_clock_wall_ms() - arrived_ms;
     snprintf(text, 32, "-");
-    if (records) weir_duration_print(age_ms > 0 ? age_ms * 1000 : 0, text);
+    if (records && arrived_ms > 0)
+        weir_duration_print(age_ms > 0 ? age_ms * 1000 : 0, text);
     return text;
 }
 
@@ -186,7 +189,8 @@ static void print_shards(const listing *self)
         printf("%-8" PRIu32 " %-9s %14" PRIu64 " %14" PRIu64 " %14" PRIu64
                " %9s %-14s %-14s %" PRIu64 "\n",
                s->shard, *state ? state : "-", s->first, s->last, s->records,
-               print_size(s->bytes, bytes), print_age(s->oldest_ms, s->records, oldest),
+               print_size(s->bytes, s->records, bytes),
+               print_age(s->oldest_ms, s->records, oldest),
                print_age(s->newest_ms, s->records, newest), s->trimmed);
     }
 }

@@ -10,6 +10,7 @@
 #include "runtime/clock.h"
 #include "runtime/delivery.h"
 #include "runtime/files.h"
+#include "runtime/once.h"
 
 static const uint32_t page_records = 1000;
 static const int64_t fetch_ms = 1000; // nothing for so long: the end, if not followed
@@ -24,6 +25,9 @@ typedef struct {
     weir_doc doc;
     weir_buffer output;
     uint64_t written;
+    int64_t heard_us; // when it was last known that its shards can be read
+    weir_once once;
+    bool incomplete; // a shard could not be read
 } recv_bus;
 
 /* --- Asking ------------------------------------------------------------------------ */
@@ -107,6 +111,27 @@ static weir_err acknowledge(recv_bus *self, const weir_bus_record *last,
 
 /* --- Loop -------------------------------------------------------------------------- */
 
+/*  After a page without records. *some: there may be some all the same, since a shard has
+    not answered yet. */
+static weir_err look_for_trouble(recv_bus *self, const weir_bus_answer *answer,
+                                 bool *some, weir_report *report)
+{
+    int64_t now_us = weir_clock_now_us();
+    self->incomplete = *answer->trouble;
+    if (*answer->trouble &&
+        weir_once_says(&self->once, self->ask.target, answer->trouble))
+        fprintf(stderr, "weir: %s: cannot read %s\n", self->ask.target, answer->trouble);
+    *some = answer->is_late && !self->incomplete;
+    if (!*some || self->follow) {
+        self->heard_us = now_us;
+        return WEIR_OK;
+    }
+    return now_us - self->heard_us < answer_us
+               ? WEIR_OK
+               : weir_report_set(report, WEIR_ETIMEOUT, self->ask.target,
+                                 "its store does not answer");
+}
+
 /*  One fetch. *some: records came.                                                  */
 static weir_err take_page(recv_bus *self, bool *some, weir_report *report)
 {
@@ -121,7 +146,8 @@ static weir_err take_page(recv_bus *self, bool *some, weir_report *report)
     if (is(&answer, "not_joined")) return join(self, report);
     if (!is(&answer, "ok")) return refused(self, &answer, report);
     *some = take_records(self, &answer, &last);
-    if (!*some) return WEIR_OK;
+    if (!*some) return look_for_trouble(self, &answer, some, report);
+    self->heard_us = weir_clock_now_us();
     err = write_out(self, report);
     return err ? err : acknowledge(self, &last, report);
 }
@@ -138,13 +164,14 @@ static int run(recv_bus *self, weir_report *report)
 {
     bool some = true;
     weir_err err = join(self, report);
+    self->heard_us = weir_clock_now_us();
     while (!err && self->left && (some || self->follow))
         err = take_page(self, &some, report);
     if (err != WEIR_ETIMEOUT) leave(self);
     if (err && err != WEIR_ESTOP) return weir_remote_print(report);
     fprintf(stderr, "weir: %" PRIu64 " record%s written and acknowledged\n",
             self->written, self->written == 1 ? "" : "s");
-    return WEIR_EXIT_OK;
+    return self->incomplete ? WEIR_EXIT_FAILED : WEIR_EXIT_OK;
 }
 
 /* --- Command ----------------------------------------------------------------------- */
