@@ -60,11 +60,15 @@ void weir_group_reading_reset(weir_group_shard *shard)
     if (reading->answered && !reading->busy) reading_destroy(&reading);
 }
 
+static bool is_empty(const weir_group_reading *self)
+{
+    return !self->read.err && !self->read.chunk_count && !self->read.gap_count;
+}
+
 /*  An empty answer wakes nobody, or a member would ask again and again.            */
 static bool is_news(const weir_group_reading *self)
 {
-    return self->read.err || self->read.chunk_count || self->read.gap_count ||
-           self->asked_again;
+    return !is_empty(self) || self->asked_again;
 }
 
 /*  From now on the ledger has them.                                                */
@@ -600,15 +604,24 @@ static void measure(fetch *self)
     }
 }
 
+/*  No answer, or one that was not taken in yet.                                    */
+static bool is_late(const weir_group_reading *reading, int64_t now_us)
+{
+    return reading->answered ? !is_empty(reading) : now_us - reading->asked_us > late_us;
+}
+
+/*  By the present time: what was done since the fetch began may have waited for a store.
+ */
 static void note_trouble(fetch *self)
 {
+    int64_t now_us = weir_clock_now_us();
     const weir_group *group = self->member->group;
     weir_delivered *to = self->delivered;
     for (size_t i = 0; i < group->shard_count; i++) {
         const weir_group_shard *shard = group->shards[i];
         const weir_group_reading *reading = shard->reading;
         if (shard->owner != self->member) continue;
-        if (reading && !reading->answered && self->now_us - reading->asked_us > late_us) {
+        if (reading && !shard->fenced && is_late(reading, now_us)) {
             to->is_late = true;
             to->late_shard = shard->id;
         }
