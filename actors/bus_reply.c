@@ -103,8 +103,7 @@ void weir_bus_reply_delivered(weir_buffer *out, const weir_bus_request *request,
     begin(out, request, "ok");
     weir_put_map(out, 1 + (uint32_t)delivered->is_late + (uint32_t)delivered->has_failed);
     if (delivered->is_late)
-        put_trouble_of(out, "slow", delivered->late_shard,
-                       "what it has next has not come yet");
+        put_trouble_of(out, "slow", delivered->late_shard, "no answer yet");
     if (delivered->has_failed)
         put_trouble_of(out, "failed", delivered->failed_shard, delivered->trouble);
     put_text(out, "records");

@@ -11,7 +11,6 @@ static const uint32_t read_records_max = 10000;
 /*  Records that are prepared at once.                                              */
 static const size_t prepare_records = 1024;
 static const int64_t read_retry_us = 1000000;
-static const int64_t late_us = 100000; // a store that answers takes less
 /*  The store is asked for new shards by members that find nothing, and by the others so
     much later.                                                                     */
 static const int64_t refresh_idle_us = 100000, refresh_busy_us = 1000000;
@@ -60,15 +59,12 @@ void weir_group_reading_reset(weir_group_shard *shard)
     if (reading->answered && !reading->busy) reading_destroy(&reading);
 }
 
-static bool is_empty(const weir_group_reading *self)
-{
-    return !self->read.err && !self->read.chunk_count && !self->read.gap_count;
-}
-
-/*  An empty answer wakes nobody, or a member would ask again and again.            */
+/*  An empty answer wakes nobody, or a member would ask again and again; but that there is
+    an answer at all may be news.                                                   */
 static bool is_news(const weir_group_reading *self)
 {
-    return !is_empty(self) || self->asked_again;
+    return self->read.err || self->read.chunk_count || self->read.gap_count ||
+           self->asked_again || !self->shard->answered;
 }
 
 /*  From now on the ledger has them.                                                */
@@ -105,7 +101,6 @@ static void start_reading(fetch *self, weir_group_shard *shard, size_t room)
     reading->groups = self->groups;
     reading->shard = shard;
     reading->busy = true;
-    reading->asked_us = self->now_us;
     reading->reached = weir_group_window_look(shard->window)->reached;
     reading->read = (weir_read){.shard = shard->id,
                                 .after = reading->reached,
@@ -405,6 +400,7 @@ static void reading_failed(fetch *self, weir_group_shard *shard)
         *reading->read.text ? reading->read.text : weir_err_name(reading->read.err);
     snprintf(shard->trouble, sizeof shard->trouble, "%s", why);
     shard->retry_us = self->now_us + read_retry_us;
+    shard->answered = false;
     weir_group_reading_reset(shard);
 }
 
@@ -439,6 +435,7 @@ static bool take_part(fetch *self, weir_group_shard *shard)
         return false;
     }
     *shard->trouble = 0;
+    shard->answered = true;
     enter_all(self, shard);
     if (is_exhausted(reading)) {
         weir_group_window_pass(shard->window, reading->read.reached, 0);
@@ -604,31 +601,20 @@ static void measure(fetch *self)
     }
 }
 
-/*  No answer, or one that was not taken in yet.                                    */
-static bool is_late(const weir_group_reading *reading, int64_t now_us)
-{
-    return reading->answered ? !is_empty(reading) : now_us - reading->asked_us > late_us;
-}
-
-/*  By the present time: what was done since the fetch began may have waited for a store.
- */
 static void note_trouble(fetch *self)
 {
-    int64_t now_us = weir_clock_now_us();
     const weir_group *group = self->member->group;
     weir_delivered *to = self->delivered;
     for (size_t i = 0; i < group->shard_count; i++) {
         const weir_group_shard *shard = group->shards[i];
-        const weir_group_reading *reading = shard->reading;
         if (shard->owner != self->member) continue;
-        if (reading && !shard->fenced && is_late(reading, now_us)) {
-            to->is_late = true;
-            to->late_shard = shard->id;
-        }
-        if (*shard->trouble && !to->has_failed) {
+        if (*shard->trouble) {
             to->has_failed = true;
             to->failed_shard = shard->id;
             memcpy(to->trouble, shard->trouble, sizeof to->trouble);
+        } else if (!shard->answered) {
+            to->is_late = true;
+            to->late_shard = shard->id;
         }
     }
 }

@@ -34,7 +34,6 @@ typedef struct {
     weir_groups *groups;     // a reference
     weir_group_shard *shard; // NULL: nobody waits for it any more
     bool answered, busy;
-    int64_t asked_us;
     bool asked_again;    // a fetch came meanwhile: an empty answer may be too old
     uint32_t chunk, gap; // the next ones
     uint32_t index;      // of the next record in the chunk
@@ -57,12 +56,13 @@ struct weir_group_shard {
     weir_group_reading *reading; // NULL: none
     int64_t retry_us;            // it could not be read: not before then
     char trouble[256];           // why it could not, until it can; "": it can
-    bool fenced;                 // it waits for another shard's commit
-    uint64_t version, durable;   // changes of the row, and how many are stored
-    weir_position noted;         // commit, and
-    uint64_t ruling;             // failures, of the window when version rose last
-    weir_position stored;        // commit that is durable
-    uint64_t dead;               // letters that are durable
+    bool answered;             // a read was, since it has its owner or could not be read
+    bool fenced;               // it waits for another shard's commit
+    uint64_t version, durable; // changes of the row, and how many are stored
+    weir_position noted;       // commit, and
+    uint64_t ruling;           // failures, of the window when version rose last
+    weir_position stored;      // commit that is durable
+    uint64_t dead;             // letters that are durable
 };
 
 /*  A dead letter on its way.                                                       */
