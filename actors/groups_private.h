@@ -55,12 +55,14 @@ struct weir_group_shard {
     weir_member_of *owner;       // NULL: nobody
     weir_group_reading *reading; // NULL: none
     int64_t retry_us;            // it could not be read: not before then
-    bool fenced;                 // it waits for another shard's commit
-    uint64_t version, durable;   // changes of the row, and how many are stored
-    weir_position noted;         // commit, and
-    uint64_t ruling;             // failures, of the window when version rose last
-    weir_position stored;        // commit that is durable
-    uint64_t dead;               // letters that are durable
+    char trouble[256];           // why it could not, until it can; "": it can
+    bool answered;             // a read was, since it has its owner or could not be read
+    bool fenced;               // it waits for another shard's commit
+    uint64_t version, durable; // changes of the row, and how many are stored
+    weir_position noted;       // commit, and
+    uint64_t ruling;           // failures, of the window when version rose last
+    weir_position stored;      // commit that is durable
+    uint64_t dead;             // letters that are durable
 };
 
 /*  A dead letter on its way.                                                       */
