@@ -63,6 +63,8 @@ typedef struct {
     bool failing; // records of its shards have failed before and are not done with: more
                   // comes, though none does now
     bool starved; // the ledger is full: nothing more is read before an ack
+    bool pending; // its shards may have more that cannot be given now: the store has not
+                  // answered, or cannot, or records stand behind a fence
 } weir_delivered;
 
 /*  Joins, and makes the group with this config when it is new. What the screen (may be

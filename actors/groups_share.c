@@ -27,7 +27,7 @@ static void release(weir_group_shard *shard)
 {
     shard->owner->owned--;
     shard->owner = NULL;
-    shard->fenced = false;
+    shard->fenced = shard->dry = false;
     weir_group_reading_reset(shard);
     weir_group_window_release(shard->window);
 }

@@ -56,7 +56,7 @@ static bool read_once(reader *self)
         weir_outstanding_send(&self->sent, self->kit, self->port, delivered.shard,
                               &delivered.block, &delivered.at);
     weir_actor_vitals(self->kit)->at_end =
-        !some && !delivered.failing && !delivered.starved;
+        !some && !delivered.failing && !delivered.starved && !delivered.pending;
     note_memory(self, !some && delivered.starved);
     weir_delivered_fini(&delivered);
     if (some) return true;
