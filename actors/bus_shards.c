@@ -412,7 +412,7 @@ static weir_err settle_moves(weir_bus_shards *self, weir_report *report)
     if (!self->table.move_count) return WEIR_OK;
     if (store) err = store->class->shards(store, &list, &count, report);
     if (store && !err) err = store->class->fences(store, &fences, &fence_count, report);
-    self->waiting = is_unfenced(store) && (err == WEIR_ETIMEOUT || err == WEIR_ECLOSED);
+    self->waiting = is_unfenced(store) && weir_store_is_away(err);
     if (!err)
         err = release_all(self, &(weir_moves_stored){list, count, fences, fence_count},
                           report);
