@@ -7,9 +7,11 @@ import time
 
 import pytest
 import stores
-from helper import PATIENCE, chance, count_rows, wait_for
+from helper import PATIENCE, SANITIZED, chance, count_rows, wait_for
 
 RECORDS = 20000
+MB = 1 << 20
+RECORD_PAGES = 8 * MB  # what groups read ahead, and the server's answers
 
 TOPOLOGY = """
 supervise { intensity = 2, drain = "2s" }
@@ -41,6 +43,26 @@ def started(bench, text):
 def came(bench):
     """How many lines have come out."""
     return count_rows(bench.path("out.ndjson"))
+
+
+def numbers(bench):
+    """Those that have come out, from whole lines."""
+    lines = bench.path("out.ndjson").read_bytes().split(b"\n")[:-1]
+    return [json.loads(line)["n"] for line in lines]
+
+
+def stuck(bench):
+    """What is told of the bus when it has taken nothing for half a second."""
+    def look():
+        told = bench.weir("audit", "--json", "t")
+        assert told.code == 0, told.out + told.err
+        return json.loads(told.out)["buses"][0]
+    last, since = look(), time.monotonic()
+    while time.monotonic() < since + 0.5:
+        now = look()
+        if now["offered"] != last["offered"]:
+            last, since = now, time.monotonic()
+    return last
 
 
 def all_came(bench, lines, seconds=PATIENCE):
@@ -117,3 +139,132 @@ def test_a_server_that_hangs_for_longer_than_the_timeout_loses_nothing(bench, ki
         done = live.stop()
         assert not done.report["restarts"]
         stored_once(place, lines)
+
+
+@kinds
+def test_memory_is_bounded_while_a_server_is_away(bench, kind):
+    """A fast source: its records wait in the rings, and it waits for them."""
+    lines = stores.numbered(chance("memory"), 150000, filler=300)
+    bench.write("in.ndjson", lines)
+    with stores.place(kind, bench) as place:
+        live = started(bench, 'settings { window = "1MB" }' +
+                       TOPOLOGY % (10**6, place.store("timeout = '500ms'")))
+        wait_for(lambda: came(bench) > 1000, "some records")
+        place.server.kill()
+        resident = stuck(bench)
+        most = max(live.vm("VmRSS") for _ in range(50) if not time.sleep(0.02))
+        assert resident["resident"] * 300 < 5 * MB
+        assert SANITIZED or most < 20 * MB + 1.1 * (4 + 2) * MB + RECORD_PAGES, most / MB
+        place.server.start()
+        all_came(bench, lines, 60)
+        live.stop()
+        stored_once(place, lines)
+
+
+# --- Others on the server ---------------------------------------------------------------
+
+@kinds
+def test_another_writer_stops_the_path_with_a_clear_text(bench, kind):
+    lines = given(bench, "intruder")
+    with stores.place(kind, bench) as place:
+        live = started(bench, TOPOLOGY % (RECORDS // 3, place.store()))
+        wait_for(lambda: came(bench) > RECORDS // 8, "some records")
+        place.intrude(2)
+        done = live.wait(code=1)
+        assert "other_writer" in done.err and "shard 2" in done.err, done.err
+        assert "panic" not in done.err
+        # Nothing behind it is acknowledged: it is read again, and all is there in the end.
+        live = started(bench, TOPOLOGY % (10**6, place.store()))
+        wait_for(lambda: set(numbers(bench)) == set(range(RECORDS)), "all records")
+        stores.assert_in_order(bench.path("out.ndjson"), lines)
+        live.stop()
+
+
+@kinds
+def test_a_stream_that_is_removed_is_damage(bench, kind):
+    given(bench, "removed")
+    with stores.place(kind, bench) as place:
+        live = started(bench, TOPOLOGY % (RECORDS // 3, place.store()))
+        wait_for(lambda: came(bench) > RECORDS // 8, "some records")
+        place.remove(1)
+        done = live.wait(code=1)
+        assert "damage" in done.err and "shard 1" in done.err, done.err
+
+
+@kinds
+def test_a_server_that_has_lost_everything_is_damage(bench, kind):
+    given(bench, "all removed")
+    with stores.place(kind, bench) as place:
+        live = started(bench, TOPOLOGY % (RECORDS // 3, place.store()))
+        wait_for(lambda: came(bench) > RECORDS // 8, "some records")
+        place.remove_all()
+        done = live.wait(code=1)
+        assert "damage" in done.err, done.err
+
+
+@kinds
+def test_a_shard_whose_place_is_taken_stops_its_path_and_no_other(bench, kind):
+    bench.write("plain.ndjson", given(bench, "taken")[:100])
+    with stores.place(kind, bench) as place:
+        place.spoil(2)
+        live = started(bench, TOPOLOGY % (RECORDS, place.store()))
+        wait_for(lambda: count_rows(bench.path("copy.ndjson")) == 100, "the other path")
+        done = live.wait(code=1)
+        assert "shard 2" in done.err and place.stream(2) in done.err, done.err
+        place.mend(2)
+        live = started(bench, TOPOLOGY % (RECORDS, place.store()))
+        wait_for(lambda: set(numbers(bench)) == set(range(RECORDS)), "all records")
+        live.stop()
+
+
+# --- The state folder -------------------------------------------------------------------
+
+@kinds
+def test_a_bus_that_has_lost_its_state_goes_on_under_a_new_nonce(bench, kind):
+    lines = given(bench, "state lost", 2000)
+    with stores.place(kind, bench) as place:
+        live = started(bench, TOPOLOGY % (10**6, place.store()))
+        all_came(bench, lines)
+        live.stop()
+        shutil.rmtree(bench.state)
+        bench.path("out.ndjson").unlink()
+        more = ['{"n":%d,"k":"key-%d"}' % (n, n % 1000) for n in range(2000, 4000)]
+        bench.write("in.ndjson", more)
+        live = started(bench, TOPOLOGY % (10**6, place.store()))
+        wait_for(lambda: came(bench) >= len(more), "the new records")
+        live.stop()
+        assert sorted(numbers(bench)) == list(range(2000, 4000))  # and no old one
+        records = place.records()
+        nonces = {record.id.split(":")[0] for record in records}
+        assert len(nonces) == 2 and len({r.id for r in records}) == len(records) == 4000
+
+
+@kinds
+def test_a_state_of_long_ago_goes_on_with_a_higher_epoch(bench, kind):
+    lines = given(bench, "state restored", 3000)
+    with stores.place(kind, bench) as place:
+        text = TOPOLOGY % (10**6, place.store())
+        bench.write("in.ndjson", lines[:1000])
+        live = started(bench, text)
+        wait_for(lambda: came(bench) >= 1000, "the first part")
+        live.stop()
+        shutil.copytree(bench.state, bench.path("backup"))
+        for _ in range(3):
+            started(bench, text).stop()
+        bench.append("in.ndjson", "".join(line + "\n" for line in lines[1000:2000]))
+        live = started(bench, text)
+        wait_for(lambda: came(bench) >= 2000, "the second part")
+        live.stop()
+        shutil.rmtree(bench.state)
+        shutil.copytree(bench.path("backup"), bench.state)
+        place.server.pause()  # so that nobody can say what the epoch is
+        bench.append("in.ndjson", "".join(line + "\n" for line in lines[2000:]))
+        live = started(bench, text)
+        place.server.resume()
+        wait_for(lambda: set(numbers(bench)) == set(range(3000)), "all of it")
+        done = live.stop()
+        assert done.report["restarts"] <= 1
+        stores.assert_in_order(bench.path("out.ndjson"), lines)
+        records = place.records()
+        assert len({record.id for record in records}) == len(records)
+        assert {record.payload["n"] for record in records} == set(range(3000))
