@@ -68,8 +68,8 @@ class Redis(Server):
     KIND = "redis"
 
     def __init__(self, bench, bus="events", **options):
-        super().__init__(servers.Redis(bench.path("redis"), appendonly=True, **options),
-                         "weir", bus)
+        super().__init__(
+            servers.Redis(bench.path("redis"), **{"appendonly": True, **options}), "weir", bus)
 
     def stream(self, shard):
         """Its key."""
