@@ -202,8 +202,8 @@ asan:
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
 THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_shards \
-           bus_state clock engine groups_random help_store ledger link poll poll_order \
-           realm sandbox sink_file source_file store_disk store_disk_keep store_jetstream \
+           bus_state clock engine groups_random help_store ledger link online poll poll_order \
+           realm redact sandbox sink_file source_file store_disk store_disk_keep store_jetstream \
            store_jetstream_access store_jetstream_faults store_redis \
            store_redis_cluster store_redis_fails store_redis_read tap uplink
 tsan:

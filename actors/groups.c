@@ -193,7 +193,8 @@ weir_err weir_groups_join(weir_groups *self, const char *group_name, const char 
     weir_groups_enter(self);
     weir_group *group = weir_groups_find(self, group_name);
     if (group) err = weir_group_refresh(self, group, &more, report);
-    if (group && weir_store_is_away(err)) err = WEIR_OK; // its members ask again
+    if (group && weir_store_is_away(err))
+        err = WEIR_OK; // what the group knows is enough until it is there again
     if (!group) err = weir_group_make(self, group_name, config, &group, report);
     if (!err) {
         *member_p = member_new(name, screen, wake_fd);

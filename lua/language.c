@@ -364,6 +364,16 @@ static int top_param(lua_State *L)
     return 1;
 }
 
+static int top_secret(lua_State *L)
+{
+    weir_language *language = check_top_level(L, "secret");
+    const char *name = luaL_checkstring(L, 1);
+    lua_Debug caller = {.source = "", .currentline = 0};
+    if (lua_getstack(L, 1, &caller)) lua_getinfo(L, "Sl", &caller);
+    language->secret(language->arg, L, name, caller.source, caller.currentline);
+    return 1;
+}
+
 /*  weir.log (text) or weir.log ("warn", text).                                */
 static int log_line(lua_State *L)
 {
@@ -385,6 +395,8 @@ void weir_language_open(lua_State *L, weir_language *language)
     lua_setglobal(L, "env");
     lua_pushcfunction(L, top_param);
     lua_setglobal(L, "param");
+    lua_pushcfunction(L, top_secret);
+    lua_setglobal(L, "secret");
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, log_line);
     lua_setfield(L, -2, "log");

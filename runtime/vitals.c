@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include "runtime/clock.h"
+#include "runtime/redact.h"
 
 const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_IN] = {"in", "records that entered"},
@@ -275,7 +276,7 @@ void weir_vitals_wait(weir_vitals *self, weir_wait_kind kind, const char *subjec
         }
         va_list arguments;
         va_start(arguments, format);
-        vsnprintf(wait->text, sizeof wait->text, format, arguments);
+        weir_redact_printf(wait->text, sizeof wait->text, format, arguments);
         va_end(arguments);
     }
     pthread_mutex_unlock(&self->lock);

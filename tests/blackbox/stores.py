@@ -93,8 +93,7 @@ class Redis(Server):
         """Another writer's entry, behind what is there."""
         info = self.server.call("XINFO", "STREAM", self.stream(shard))
         last = dict(zip(info[::2], info[1::2]))[b"last-generated-id"].split(b"-")
-        self.server.call("XADD", self.stream(shard),
-                         b"%s-%d" % (last[0], int(last[1]) + 3), "x", "y")
+        self.server.call("XADD", self.stream(shard), last[0] + b"-*", "x", "y")
 
     def remove(self, shard):
         """The stream is gone."""
