@@ -319,7 +319,8 @@ static bool is_fenced(const member *m)
 }
 
 /*  Moves whose fences are stored need not be known any more. Not while vnodes move: the
-    fences of that change are not known to their shards yet.                        */
+    fences of that change are not known to their shards yet; nor while those of an earlier
+    one wait for the store.                                                         */
 static void forget_moves(weir_bus_shards *self)
 {
     for (member *m = self->members; m; m = m->next)
@@ -331,7 +332,7 @@ static void forget_moves(weir_bus_shards *self)
 static weir_err forget_stored_moves(weir_bus_shards *self, weir_report *report)
 {
     size_t before = self->table.move_count;
-    if (self->version || !before) return WEIR_OK;
+    if (self->version || self->waiting || !before) return WEIR_OK;
     forget_moves(self);
     return self->table.move_count == before ? WEIR_OK : store_table(self, report);
 }

@@ -111,6 +111,26 @@ def test_a_server_that_hangs_at_the_start_is_waited_for(bench, kind):
 
 
 @kinds
+def test_a_server_that_is_absent_when_vnodes_were_on_their_way_is_waited_for(bench, kind):
+    lines = given(bench, "moves")
+    with stores.place(kind, bench) as place:
+        text = (TOPOLOGY % (RECORDS, place.store())).replace(
+            "shards = 4,", 'shards = 4, scale = { min = 1, max = 8, window = "1h" },')
+        live = started(bench, text)
+        wait_for(lambda: came(bench) > RECORDS // 8, "some records")
+        place.server.pause()
+        run = bench.weir("ctl", "scale", "t/events", "--to", "6")
+        assert run.code == 0, run.err
+        live.kill()
+        place.server.kill()
+        live = started(bench, text)
+        place.server.start()
+        wait_for(lambda: set(numbers(bench)) == set(range(RECORDS)), "all records")
+        live.stop()
+        stores.assert_in_order(bench.path("out.ndjson"), lines)
+
+
+@kinds
 def test_a_server_that_is_killed_under_load_loses_nothing(bench, kind):
     lines = given(bench, "killed")
     with stores.place(kind, bench) as place:
