@@ -180,6 +180,75 @@ def test_memory_is_bounded_while_a_server_is_away(bench, kind):
         stored_once(place, lines)
 
 
+@kinds
+def test_what_is_not_safe_at_the_end_of_a_drain_is_told_and_read_again(bench, kind):
+    lines = given(bench, "drain", 3000)
+    with stores.place(kind, bench) as place:
+        text = TOPOLOGY % (10**6, place.store("timeout = '500ms'"))
+        live = started(bench, text)
+        all_came(bench, lines)
+        place.server.kill()
+        lines += ['{"n":%d,"k":"key-%d"}' % (n, n % 10) for n in range(3000, 4000)]
+        bench.append("in.ndjson", "".join(line + "\n" for line in lines[3000:]))
+        assert stuck(bench)["resident"] == 1000
+        flush = bench.weir("ctl", "flush", "t/events", "--timeout", "300ms")
+        assert flush.code == 1 and "127.0.0.1:%d" % place.server.port in flush.err + flush.out
+        done = live.stop(code=1)
+        assert done.seconds < 60 and "not safe" in done.err, done.err
+        place.server.start()
+        live = started(bench, text)
+        all_came(bench, lines)
+        assert bench.weir("ctl", "flush", "t/events").code == 0
+        live.stop()
+        stored_once(place, lines)
+
+
+@kinds
+def test_batches_that_are_given_up_are_dead_letters_and_the_rest_goes_on(bench, kind):
+    given(bench, "given up", 1000)
+    with stores.place(kind, bench) as place:
+        text = (TOPOLOGY % (10**6, place.store("timeout = '500ms'"))).replace(
+            "retry = {", "retry = { attempts = 3,")
+        live = started(bench, text)
+        wait_for(lambda: came(bench) == 1000, "the first part")
+        place.server.kill()
+        bench.append("in.ndjson", "".join('{"n":%d,"k":"key-%d"}\n' % (n, n % 10)
+                                          for n in range(1000, 1500)))
+        wait_for(lambda: count_rows(bench.state / "dead.ndjson") == 500, "dead letters")
+        place.server.start()
+        wait_for(lambda: bench.append("in.ndjson", '{"n":1500,"k":"key-1"}\n') or
+                 came(bench) > 1000, "new records")
+        done = live.stop(code=3)
+        assert done.node("events")["dead"] == len(bench.dead()) >= 500
+        records = place.records()
+        assert len({record.id for record in records}) == len(records)
+        dead = {letter["payload"]["n"] if isinstance(letter["payload"], dict) else
+                json.loads(letter["payload"])["n"] for letter in bench.dead()}
+        assert not dead & {record.payload["n"] for record in records} - {1500}
+
+
+@kinds
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
+def test_what_finds_full_rings_while_a_server_is_away_is_shed_and_counted(bench, kind,
+                                                                         overflow):
+    lines = stores.numbered(chance("overflow"), 60000, filler=200)
+    bench.write("in.ndjson", lines)
+    with stores.place(kind, bench) as place:
+        text = (TOPOLOGY % (10**6, place.store("timeout = '500ms'"))).replace(
+            "ring_bytes =", "overflow = %s, ring_bytes =" % overflow)
+        place.server.kill()
+        live = started(bench, text)
+        wait_for(lambda: stuck(bench)["offered"] == len(lines), "all of it was offered")
+        place.server.start()
+        wait_for(lambda: stuck(bench)["resident"] == 0, "what was kept is stored")
+        bus = stuck(bench)
+        wait_for(lambda: came(bench) == bus["safe"], "and read")
+        live.stop()
+        assert bus["safe"] + bus["full"] + bus["evicted"] == len(lines)
+        assert 0 < bus["safe"] < len(lines) and bus["dead"] == 0
+        assert len(place.records()) == bus["safe"]
+
+
 # --- Others on the server ---------------------------------------------------------------
 
 @kinds
