@@ -71,9 +71,8 @@ static bool read_once(reader *self)
     if (some)
         weir_outstanding_send(&self->sent, self->kit, self->port, delivered.shard,
                               &delivered.block, &delivered.at);
-    weir_actor_vitals(self->kit)->at_end = !some && !delivered.failing &&
-                                           !delivered.starved && !delivered.is_late &&
-                                           !delivered.has_failed;
+    weir_actor_vitals(self->kit)->at_end =
+        !some && !delivered.failing && !delivered.starved && !delivered.pending;
     note_memory(self, !some && delivered.starved);
     note_trouble(self, &delivered);
     weir_delivered_fini(&delivered);
@@ -166,8 +165,9 @@ static void join_when_there(void *arg)
     weir_report report = {0};
     weir_vitals *vitals = weir_actor_vitals(self->kit);
     const char *bus = weir_hub_name(self->config->hub);
+    if (self->ending) return;
     weir_err err = join(self, &report);
-    if (err == WEIR_ETIMEOUT || err == WEIR_ECLOSED) {
+    if (weir_store_is_away(err)) {
         weir_vitals_wait(vitals, WEIR_WAIT_LINK, bus, "%s", report.text);
         weir_actor_timer(self->kit, join_when_there, again_us);
     } else if (err) {
