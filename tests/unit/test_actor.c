@@ -471,6 +471,17 @@ static void a_failed_actor_is_still_and_still_answers(void **state)
     assert_int_equal(config.turns, turns);
 }
 
+/*  Else nobody would start it again.                                          */
+static void who_fails_before_the_start_has_failed_after_it(void **state)
+{
+    (void)state;
+    assert_int_equal(ask("FAIL", NULL), WEIR_OK);
+    eventfd_write(config.fd, 1);
+    wait_until(owner.vitals.state == WEIR_STATE_FAILED);
+    assert_int_equal(ask("START", NULL), WEIR_OK);
+    assert_int_equal(owner.vitals.state, WEIR_STATE_FAILED);
+}
+
 /* --- Links ------------------------------------------------------------------------- */
 
 static uint64_t made;
@@ -663,6 +674,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(timers_follow_the_virtual_clock, open_probe,
                                         close_probe),
         cmocka_unit_test_setup_teardown(descriptors_are_watched_until_they_are_not,
+                                        open_probe, close_probe),
+        cmocka_unit_test_setup_teardown(who_fails_before_the_start_has_failed_after_it,
                                         open_probe, close_probe),
         cmocka_unit_test_setup_teardown(a_failed_actor_is_still_and_still_answers,
                                         open_probe, close_probe),
