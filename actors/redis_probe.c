@@ -15,7 +15,7 @@ typedef struct {
 static weir_err fail(look *self, weir_err err, const char *said)
 {
     char *text = weir_redis_url_hide(&self->url, said);
-    weir_report_set(self->report, err, "url", "%s: %s", self->url.shown, text);
+    weir_report_set(self->report, err, NULL, "%s: %s", self->url.shown, text);
     free(text);
     return err;
 }
@@ -108,7 +108,7 @@ static weir_err look_at_group(look *self, const char *stream)
     const char *group = self->what->group;
     redisReply *reply = ask(self, &err, 3, (const char *[]){"XINFO", "GROUPS", stream});
     if (!reply) return err;
-    weir_report_set(self->report, WEIR_OK, "url",
+    weir_report_set(self->report, WEIR_OK, NULL,
                     has_group(reply, group)
                         ? "%s: '%s' is a stream with the group '%s'"
                         : "%s: '%s' is a stream; the group '%s' is new",
@@ -131,7 +131,7 @@ static weir_err look_at_stream(look *self)
     freeReplyObject(reply);
     if (!is && !none) return fail(self, WEIR_EREFUSED, text);
     if (is && self->what->group) return look_at_group(self, stream);
-    weir_report_set(self->report, WEIR_OK, "url", "%s: '%s' is %s", self->url.shown,
+    weir_report_set(self->report, WEIR_OK, NULL, "%s: '%s' is %s", self->url.shown,
                     stream, is ? "a stream" : "not there yet");
     return WEIR_OK;
 }
@@ -142,7 +142,7 @@ static weir_err run(look *self)
     if (!err) err = greet(self);
     if (!err) err = look_at_role(self);
     if (!err)
-        weir_report_set(self->report, WEIR_OK, "url", "%s: it is there", self->url.shown);
+        weir_report_set(self->report, WEIR_OK, NULL, "%s: it is there", self->url.shown);
     if (!err && self->what->stream) err = look_at_stream(self);
     return err;
 }

@@ -36,6 +36,13 @@ needs_python() { # MODULE ..
   done
 }
 
+needs_program() { # NAME ..; servers may lie where only root looks
+  PATH=$PATH:/usr/sbin
+  for program in "$@"; do
+    command -v "$program" >/dev/null || fail "$program is missing: run 'make deps'"
+  done
+}
+
 enter() { # FILE ..
   (cd "$here" && cp "$@" "$work")
   cd "$work"

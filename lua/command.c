@@ -32,7 +32,8 @@ static int check_servers(const weir_topology *topology, int64_t timeout_us, bool
 {
     weir_online online;
     weir_log_configure(WEIR_ERROR, false, STDERR_FILENO); // the answers tell it all
-    weir_online_ask(&online, &topology->plan, topology->settings.keys, timeout_us);
+    weir_online_ask(&online, &topology->plan, topology->settings.name,
+                    topology->settings.keys, timeout_us);
     weir_online_print(&online, json);
     if (!online.count && !json)
         printf("%s: no node speaks with a server\n", topology->path);

@@ -153,11 +153,22 @@ static void take_answers(const survey *self, weir_online *to)
     to->stuck = self->open > 0;
 }
 
-void weir_online_ask(weir_online *self, const weir_plan *plan, const char *keys,
-                     int64_t timeout_us)
+/*  As much of a node's place in the world as names what is its own on a server.  */
+static void place_nodes(const weir_plan *plan, const char *topology)
+{
+    for (size_t i = 0; i < plan->node_count; i++) {
+        weir_node *node = plan->nodes[i].config;
+        node->name = plan->nodes[i].name;
+        node->topology = topology;
+    }
+}
+
+void weir_online_ask(weir_online *self, const weir_plan *plan, const char *topology,
+                     const char *keys, int64_t timeout_us)
 {
     *self = (weir_online){0};
     int64_t deadline_us = weir_clock_now_us() + timeout_us + grace_us;
+    place_nodes(plan, topology);
     survey *all = new_survey(plan, keys, timeout_us);
     for (size_t i = 0; i < all->count; i++)
         start_question(all, i);

@@ -16,10 +16,10 @@ typedef struct {
                 // process
 } weir_online;
 
-/*  Blocks for the timeout at most, and half a second. keys: folder of the own
-   certificate, for links; NULL: none. Both are lent. */
-void weir_online_ask(weir_online *self, const weir_plan *plan, const char *keys,
-                     int64_t timeout_us);
+/*  Blocks for the timeout at most, and half a second. topology: its name; keys: folder of
+    the own certificate, for links, NULL: none. All is lent.                      */
+void weir_online_ask(weir_online *self, const weir_plan *plan, const char *topology,
+                     const char *keys, int64_t timeout_us);
 void weir_online_fini(weir_online *self);
 
 /*  Prints them: what is well to stdout, what is not to stderr; as JSON all to stdout.  */

@@ -107,6 +107,26 @@ def test_expected_output_of_the_python_client_is_what_python_makes():
         assert in_order(map(json.loads, got)) == made
 
 
+@pytest.mark.parametrize("example", ["redis", "jetstream"])
+def test_expected_output_of_orders_on_a_server_is_what_python_makes(example):
+    bills = []
+    for line in lines_of(EXAMPLES / example / "input.ndjson"):
+        order = json.loads(line)
+        bills.append({"id": order["id"], "customer": order["customer"],
+                      "region": order["region"], "total": order["count"] * order["price"]})
+    got = lines_of(EXAMPLES / example / "expected" / "bills.ndjson")
+    assert in_order(map(json.loads, got)) == bills and len(bills) == 1000
+    large = [bill for bill in bills if bill["total"] >= 5000]
+    if example == "redis":
+        assert sorted(lines_of(EXAMPLES / example / "expected" / "large.txt")) == sorted(
+            "%s customer %s order %d total %d" % (
+                bill["region"], bill["customer"], bill["id"], bill["total"])
+            for bill in large)
+    else:
+        got = lines_of(EXAMPLES / example / "expected" / "heard.ndjson")
+        assert in_order(map(json.loads, got)) == [b for b in large if b["region"] != "us"]
+
+
 def test_expected_output_of_the_two_nodes_is_what_python_makes():
     lines = lines_of(EXAMPLES / "two-nodes" / "input.ndjson")
     made = []
@@ -139,8 +159,8 @@ def test_expected_output_of_the_c_program_is_what_python_makes():
         {"gauge": n % 10, "n": n} for n in range(1, 2001)]
 
 
-@pytest.mark.parametrize("example", ["access-log", "nginx-lines", "python-client",
-                                     "fan-in", "two-nodes", "orders"])
+@pytest.mark.parametrize("example", ["access-log", "nginx-lines", "redis", "jetstream",
+                                     "python-client", "fan-in", "two-nodes", "orders"])
 def test_example_runs_twice_from_a_fresh_state(example):
     for _ in range(2):
         out, code = run(example)

@@ -99,7 +99,7 @@ static void each_node_with_a_server_has_an_answer(void **state)
     add(plan, &probed, "Redis");
     add(plan, &mute, "silent");
     add(plan, &probed, "fail");
-    weir_online_ask(&online, plan, NULL, 7000000);
+    weir_online_ask(&online, plan, "t", NULL, 7000000);
     assert_int_equal(online.count, 2);
     assert_int_equal(online.failed, 1);
     assert_false(online.stuck);
@@ -119,7 +119,7 @@ static void nobody_to_ask_is_no_failure(void **state)
     weir_plan *plan = *state;
     weir_online online;
     add(plan, &mute, "silent");
-    weir_online_ask(&online, plan, NULL, 1000);
+    weir_online_ask(&online, plan, "t", NULL, 1000);
     assert_true(online.count == 0 && online.failed == 0 && !online.stuck);
     weir_online_fini(&online);
 }
@@ -128,7 +128,7 @@ static void an_error_without_a_text_gets_its_name(void **state)
 {
     weir_online online;
     add(*state, &probed, "fall");
-    weir_online_ask(&online, *state, NULL, 60000000);
+    weir_online_ask(&online, *state, "t", NULL, 60000000);
     assert_int_equal(online.items[0].report.err, WEIR_ESYS);
     assert_string_equal(online.items[0].report.text, "system error");
     weir_online_fini(&online);
@@ -153,7 +153,7 @@ static void all_are_asked_at_once(void **state)
     for (size_t i = 0; i < count; i++)
         add(*state, &probed, "meet");
     pthread_create(&thread, NULL, let_all_leave, &count);
-    weir_online_ask(&online, *state, NULL, 60000000);
+    weir_online_ask(&online, *state, "t", NULL, 60000000);
     pthread_join(thread, NULL);
     assert_int_equal(online.count, count);
     assert_int_equal(online.failed, 0);
@@ -166,7 +166,7 @@ static void who_does_not_come_back_is_not_waited_for(void **state)
     weir_online online;
     add(*state, &probed, "hang");
     add(*state, &probed, "NATS");
-    weir_online_ask(&online, *state, NULL, 250000);
+    weir_online_ask(&online, *state, "t", NULL, 250000);
     assert_true(online.stuck);
     assert_int_equal(online.failed, 1);
     assert_int_equal(online.items[0].report.err, WEIR_ETIMEOUT);
