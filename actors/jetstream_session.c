@@ -120,13 +120,18 @@ static weir_nats_session *enter_by_id(void *closure)
         self = self->next;
     if (self) atomic_fetch_add(&self->references, 1);
     pthread_mutex_unlock(&all_mutex);
-    if (!self || enter(self)) return self;
+    if (!self) return NULL;
+    if (enter(self)) {
+        weir_log_actor(self->actor);
+        return self;
+    }
     unref(self);
     return NULL;
 }
 
 static void leave_by_id(weir_nats_session *self)
 {
+    weir_log_actor(NULL);
     leave(self);
     unref(self);
 }

@@ -405,6 +405,71 @@ static void what_is_given_back_comes_to_another_one(void **state)
     client_end(&c);
 }
 
+static uint64_t deliveries_of(client *self, const char *stream, const char *consumer)
+{
+    jsConsumerInfo *info = NULL;
+    if (js_GetConsumerInfo(&info, self->js, stream, consumer, NULL, NULL)) return 0;
+    uint64_t count = info->Delivered.Consumer;
+    jsConsumerInfo_Destroy(info);
+    return count;
+}
+
+/*  Somebody gives back what is under way here; it is delivered again, and is known. */
+static void what_is_under_way_is_known_again(void **state)
+{
+    NEEDS_SERVER();
+    static intake i;
+    client c = client_of_server();
+    make_stream(&c, "known", "known");
+    publish(&c, "known", 10);
+    intake_begin(&i, "known", server.port);
+    i.trap.hold = true;
+    intake_start(&i, trap_actor);
+    wait_until(i.tally.came == 10);
+    for (int n = 1; n <= 10; n++) {
+        char subject[64];
+        snprintf(subject, sizeof subject, "$JS.ACK.known.d.1.%d.%d.1.0", n, n);
+        assert_int_equal(natsConnection_PublishString(c.connection, subject, "-NAK"),
+                         NATS_OK);
+    }
+    wait_until(deliveries_of(&c, "known", "d") >= 20);
+    publish(&c, "known", 11); // behind what came again
+    wait_until(i.tally.came + i.tally.twice + i.tally.wrong == 21);
+    assert_int_equal(i.tally.twice, 10); // of the new ones
+    weir_actor_ask(i.to.actor, NULL, "RELEASE", "1000", NULL);
+    wait_until(left_of(&c, "known", "d") == 0);
+    intake_end(&i);
+    client_end(&c);
+}
+
+static void the_end_waits_until_the_server_knows(void **state)
+{
+    NEEDS_SERVER();
+    static intake i;
+    client c = client_of_server();
+    make_stream(&c, "last", "last");
+    publish(&c, "last", 100);
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
+    intake_begin(&i, "last", help_proxy_port(proxy));
+    i.source.port.timeout_us = 20000000;
+    i.trap.hold = true;
+    intake_start(&i, trap_actor);
+    wait_until(i.tally.came == 100);
+    help_proxy_hold(proxy, true);
+    weir_actor_ask(i.to.actor, NULL, "RELEASE", "1000", NULL);
+    wait_until(count_of(&i.from, WEIR_COUNT_COMMITS) > 0 &&
+               count_of(&i.from, WEIR_COUNT_RESIDENT) == 0);
+    assert_int_equal(weir_actor_ask(i.from.actor, NULL, "DRAIN", NULL), WEIR_OK);
+    for (int n = 0; n < 100; n++, zclock_sleep(2))
+        assert_int_not_equal(i.from.vitals.state, WEIR_STATE_ENDED);
+    help_proxy_hold(proxy, false);
+    wait_until(i.from.vitals.state == WEIR_STATE_ENDED);
+    assert_int_equal(left_of(&c, "last", "d"), 0);
+    intake_end(&i);
+    help_proxy_destroy(&proxy);
+    client_end(&c);
+}
+
 /* --- Refusals ---------------------------------------------------------------------- */
 
 typedef struct {
@@ -528,6 +593,8 @@ int main(void)
         cmocka_unit_test(cuts_of_the_source_lose_and_double_nothing),
         cmocka_unit_test(the_window_bounds_what_is_under_way),
         cmocka_unit_test(what_is_given_back_comes_to_another_one),
+        cmocka_unit_test(what_is_under_way_is_known_again),
+        cmocka_unit_test(the_end_waits_until_the_server_knows),
         cmocka_unit_test(what_is_refused_for_good_is_a_dead_letter_and_acknowledged),
         cmocka_unit_test(probes_tell_what_is_there),
         cmocka_unit_test(probes_tell_why_a_server_does_not_answer),
