@@ -401,6 +401,7 @@ static void reading_failed(fetch *self, weir_group_shard *shard)
     snprintf(shard->trouble, sizeof shard->trouble, "%s", why);
     shard->retry_us = self->now_us + read_retry_us;
     shard->answered = false;
+    self->deadline_us = weir_earlier(self->deadline_us, shard->retry_us);
     weir_group_reading_reset(shard);
 }
 
