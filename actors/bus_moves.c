@@ -228,10 +228,26 @@ static void forget_implied(weir_shard_table *self, shard_view *view, uint32_t to
     self->move_count = kept;
 }
 
+/*  Who has stored nothing behind a fence hands on what stands there.               */
+static void note_fenced(weir_shard_table *self, const shard_view *view)
+{
+    size_t moves = self->move_count;
+    for (size_t i = 0; i < moves; i++) {
+        uint32_t by = self->moves[i].from, to = self->moves[i].to;
+        size_t row = index_of(view, by);
+        for (size_t f = fences_of(view, by);
+             f < view->fence_count && view->fences[f].to == by; f++)
+            if (view->fences[f].from != to && row != SIZE_MAX &&
+                weir_position_order(view->fences[f].first, view->last[row]) > 0)
+                note(self, view->fences[f].from, to);
+    }
+}
+
 void weir_moves_settle(weir_shard_table *self, const weir_moves_stored *stored)
 {
     shard_view view;
     view_init(&view, self, stored);
+    note_fenced(self, &view);
     forget_needless(self, &view);
     for (size_t i = 0; i < self->row_count && stored->fence_count; i++)
         if (weir_moves_lead_to(self, self->rows[i].id))
@@ -248,6 +264,16 @@ static const weir_store_shard *find_stored(const weir_moves_stored *stored, uint
     return NULL;
 }
 
+/*  Whether nothing is behind it, and nothing will be.                              */
+static bool is_idle(const weir_shard_table *table, const weir_fence *fence,
+                    const weir_moves_stored *stored)
+{
+    const weir_shard_row *row = find_row(table, fence->to);
+    const weir_store_shard *to = find_stored(stored, fence->to);
+    if (row && row->state != WEIR_SHARD_RETIRED) return false;
+    return !to || weir_position_order(to->end, fence->first) < 0;
+}
+
 /*  Whether somebody waits at this one: something is left that it waits for, or that
     stands behind another one that holds.                                           */
 static bool holds(const weir_fence *self, const weir_moves_stored *stored,
@@ -261,13 +287,14 @@ static bool holds(const weir_fence *self, const weir_moves_stored *stored,
     return does;
 }
 
-static size_t sweep(weir_fence *list, size_t count, const weir_moves_stored *stored)
+static size_t sweep(const weir_shard_table *table, weir_fence *list, size_t count,
+                    const weir_moves_stored *stored)
 {
     size_t before;
     do {
         before = count;
         for (size_t i = 0; i < count;)
-            if (holds(&list[i], stored, list, count))
+            if (!is_idle(table, &list[i], stored) && holds(&list[i], stored, list, count))
                 i++;
             else
                 list[i] = list[--count];
@@ -290,20 +317,43 @@ static weir_position end_of(uint32_t id, const weir_moves_stored *stored)
     return end;
 }
 
+/*  Whether who waits at the one waits for all that the other one waits for, and not
+ * later.
+ */
+static bool implies(const weir_fence *self, const weir_fence *other)
+{
+    return self->from == other->from && self->to == other->to &&
+           weir_position_order(self->first, other->first) <= 0 &&
+           weir_position_order(self->last, other->last) >= 0;
+}
+
+/*  Beside those of the list that say something else.                               */
+static void add_fence(weir_fence *list, size_t *count, const weir_fence *new)
+{
+    for (size_t i = 0; i < *count; i++)
+        if (implies(&list[i], new)) return;
+    for (size_t i = 0; i < *count;)
+        if (implies(new, &list[i]))
+            list[i] = list[--*count];
+        else
+            i++;
+    list[(*count)++] = *new;
+}
+
 weir_fence *weir_moves_fences(const weir_shard_table *self,
                               const weir_moves_stored *stored, size_t *count)
 {
     weir_fence *list = allocate(stored->fence_count + self->move_count, sizeof *list);
     if (stored->fence_count)
         memcpy(list, stored->fences, stored->fence_count * sizeof *list);
-    *count = sweep(list, stored->fence_count, stored);
+    *count = sweep(self, list, stored->fence_count, stored);
     for (size_t i = 0; i < self->move_count; i++) {
         const weir_move *move = &self->moves[i];
-        list[(*count)++] =
-            (weir_fence){.from = move->from,
-                         .last = end_of(move->from, stored),
-                         .to = move->to,
-                         .first = weir_position_next(end_of(move->to, stored))};
+        const weir_fence new = {.from = move->from,
+                                .last = end_of(move->from, stored),
+                                .to = move->to,
+                                .first = weir_position_next(end_of(move->to, stored))};
+        add_fence(list, count, &new);
     }
     return list;
 }

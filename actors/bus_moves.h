@@ -24,9 +24,10 @@ typedef struct {
     size_t fence_count;
 } weir_moves_stored;
 
-/*  Forgets the moves that need no fence: to a shard that is not active; from one that has
-    stored nothing, or of which nothing is left and that is behind no other; and from one
-    that is waited for anyway by who waits for another one of the moves.            */
+/*  Notes what vnodes take along: a fence behind which their last shard has stored
+   nothing. Then forgets the moves that need no fence: to a shard that is not active; from
+   one that has stored nothing, or of which nothing is left and that is behind no other;
+   and from one that is waited for anyway by who waits for another one of the moves. */
 void weir_moves_settle(weir_shard_table *self, const weir_moves_stored *stored);
 
 /*  For a store that keeps no fences: those of all moves, each shard behind what it has

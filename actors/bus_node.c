@@ -1,4 +1,5 @@
 #include "actors/bus_node.h"
+#include "actors/bus_probe.h"
 #include "actors/bus_server.h"
 #include "actors/bus_shards.h"
 #include "actors/bus_tell.h"
@@ -516,6 +517,7 @@ const weir_class weir_bus_node_class = {
     .tell = weir_bus_tell,
     .metrics = weir_bus_metrics,
     .check = check,
+    .probe = weir_bus_probe,
     .init = init,
     .fini = fini,
     .start = start,

@@ -190,7 +190,7 @@ static weir_err look_for_shards(weir_groups *self, weir_group *group, weir_repor
     bool more;
     weir_report cause = {0};
     weir_err err = weir_group_refresh(self, group, &more, &cause);
-    if (err == WEIR_ETIMEOUT || err == WEIR_ECLOSED) {
+    if (weir_store_is_away(err)) {
         weir_log(WEIR_WARN, "new shards are not known yet group=%s error=\"%s\"",
                  group->name, cause.text);
         return WEIR_OK;

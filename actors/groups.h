@@ -68,12 +68,16 @@ typedef struct {
     bool is_late, has_failed;
     uint32_t late_shard, failed_shard;
     char trouble[256];
+    bool pending; // its shards may have more that cannot be given now: the store has not
+                  // answered, or cannot, or records stand behind a fence
 } weir_delivered;
 
 /*  Joins, and makes the group with this config when it is new. What the screen (may be
     NULL; lent until it leaves) leaves out counts as acknowledged. wake_fd (eventfd; -1:
     none) becomes readable when a fetch may find more; so it does by the store's watch.
-    Blocks on disk. Errors: WEIR_EINVAL (cursor), WEIR_ESYS.                        */
+    Blocks on disk; for a new group the store has to say where it begins: an error that
+    weir_store_is_away when it cannot now. Other errors: WEIR_EINVAL (cursor), WEIR_ESYS.
+ */
 weir_err weir_groups_join(weir_groups *self, const char *group, const char *member,
                           const weir_group_config *config, weir_screen *screen,
                           int wake_fd, weir_member_of **member_p, weir_report *report);

@@ -67,6 +67,14 @@ static bool is_news(const weir_group_reading *self)
            self->asked_again || !self->shard->answered;
 }
 
+static void note_dry(const weir_group_reading *self)
+{
+    const weir_read *read = &self->read;
+    self->shard->dry =
+        !read->err && !read->chunk_count && !read->gap_count && !read->more;
+    self->shard->dry_end = self->end;
+}
+
 /*  From now on the ledger has them.                                                */
 static void take_blocks(weir_group_reading *self)
 {
@@ -85,6 +93,7 @@ static void answered(weir_read *read)
     take_blocks(self);
     weir_groups_enter(groups);
     self->answered = true;
+    if (self->shard) note_dry(self);
     if (!self->shard && !self->busy)
         reading_destroy(&self);
     else if (self->shard && !self->busy && self->shard->owner && is_news(self))
@@ -101,6 +110,7 @@ static void start_reading(fetch *self, weir_group_shard *shard, size_t room)
     reading->groups = self->groups;
     reading->shard = shard;
     reading->busy = true;
+    reading->end = shard->end;
     reading->reached = weir_group_window_look(shard->window)->reached;
     reading->read = (weir_read){.shard = shard->id,
                                 .after = reading->reached,
@@ -580,7 +590,7 @@ static bool serve(fetch *self, weir_group_shard *shard)
         } else {
             moved = moved || shard->reading->read.chunk_count ||
                     shard->reading->read.gap_count;
-            if (!take_in(self, shard)) return false;
+            if (!take_in(self, shard)) return deliver(self, shard); // what it took before
         }
     }
     return false;
@@ -646,6 +656,27 @@ static bool found_shards(fetch *self, bool idle)
     return more;
 }
 
+/*  An answer that is still to come counts by the one before, as long as that one knew of
+    all that the store has.                                                         */
+static bool is_pending(const weir_group_shard *shard)
+{
+    return shard->fenced || !shard->dry ||
+           weir_position_order(shard->dry_end, shard->end) < 0;
+}
+
+/*  Then it is looked again, though nobody wakes the member.                        */
+static bool some_is_pending(fetch *self)
+{
+    const weir_group *group = self->member->group;
+    bool pending = group->unsure;
+    for (size_t i = 0; i < group->shard_count && !pending; i++)
+        pending = group->shards[i]->owner == self->member && is_pending(group->shards[i]);
+    if (pending)
+        self->deadline_us =
+            weir_earlier(self->deadline_us, self->now_us + refresh_idle_us);
+    return pending;
+}
+
 static void run(fetch *self)
 {
     weir_member_of *member = self->member;
@@ -658,6 +689,7 @@ static void run(fetch *self)
     if (more && !found) found = serve_all(self);
     note_trouble(self);
     member->idle = !found;
+    self->delivered->pending = !found && some_is_pending(self);
     self->deadline_us = weir_earlier(self->deadline_us, group->next_us);
     self->deadline_us = weir_earlier(self->deadline_us, group->dirty_us);
 }

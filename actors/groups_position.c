@@ -58,7 +58,7 @@ static void begin_at(weir_groups *groups, weir_group_shard *shard,
     shard->retry_us = 0;
     *shard->trouble = 0;
     shard->answered = false;
-    shard->fenced = false;
+    shard->fenced = shard->dry = false;
 }
 
 weir_group_shard *weir_group_add_shard(weir_groups *groups, weir_group *self,
@@ -99,10 +99,12 @@ static size_t keep_new(const weir_group *self, weir_store_shard *list, size_t co
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         weir_group_shard *shard = weir_group_find_shard(self, list[i].shard);
-        if (shard)
+        if (shard) {
+            shard->end = list[i].end;
             shed_removed(shard, &list[i]);
-        else
+        } else {
             list[kept++] = list[i];
+        }
     }
     return kept;
 }
@@ -122,6 +124,7 @@ weir_err weir_group_refresh(weir_groups *groups, weir_group *self, bool *more,
     weir_groups_exit(groups);
     weir_err err = store->class->shards(store, &list, &count, report);
     weir_groups_enter(groups);
+    self->unsure = err != WEIR_OK;
     count = err ? 0 : keep_new(self, list, count);
     weir_groups_exit(groups);
     for (size_t i = 0; i < count; i++)

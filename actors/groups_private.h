@@ -34,6 +34,7 @@ typedef struct {
     weir_groups *groups;     // a reference
     weir_group_shard *shard; // NULL: nobody waits for it any more
     bool answered, busy;
+    weir_position end;   // of the shard, as it was known when the read began
     bool asked_again;    // a fetch came meanwhile: an empty answer may be too old
     uint32_t chunk, gap; // the next ones
     uint32_t index;      // of the next record in the chunk
@@ -56,8 +57,11 @@ struct weir_group_shard {
     weir_group_reading *reading; // NULL: none
     int64_t retry_us;            // it could not be read: not before then
     char trouble[256];           // why it could not, until it can; "": it can
-    bool answered;             // a read was, since it has its owner or could not be read
-    bool fenced;               // it waits for another shard's commit
+    bool answered;     // a read was, since it has its owner or could not be read
+    bool fenced;       // it waits for another shard's commit
+    weir_position end; // as the store told it last
+    bool dry;          // the last read found nothing, and knew this end:
+    weir_position dry_end;
     uint64_t version, durable; // changes of the row, and how many are stored
     weir_position noted;       // commit, and
     uint64_t ruling;           // failures, of the window when version rose last
@@ -106,6 +110,7 @@ struct weir_group {
     /*  Storing: one thread at a time does it for all that wait.                    */
     bool storing;
     bool refreshing;                // a thread asks the store for shards
+    bool unsure;                    // the store did not tell them
     bool removed;                   // nothing of it is to be stored again
     uint64_t changes, kept;         // of all rows, and how many are durable
     uint64_t rounds, failed_rounds; // ended; the last that failed

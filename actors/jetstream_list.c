@@ -9,7 +9,7 @@
 #include "actors/jetstream_private.h"
 #include "runtime/clock.h"
 
-enum { fresh_us = 1000000 };
+enum { fresh_us = 1000000, wait_us = 1000000 };
 
 static void on_list(weir_js_line *line, void *arg, uint64_t token,
                     const weir_js_answer *answer);
@@ -110,6 +110,7 @@ static const char *wait_for_list(weir_js_reader *self)
     struct timespec end_at;
     uint64_t number = self->list_number;
     int64_t timeout_us = self->store->config.timeout_us;
+    if (timeout_us > wait_us) timeout_us = wait_us; // actors wait with it
     int rc = 0;
     clock_gettime(CLOCK_MONOTONIC, &end_at);
     int64_t ns = end_at.tv_nsec + timeout_us % 1000000 * 1000;

@@ -18,6 +18,8 @@ typedef struct {
     bool ending;
 } reader;
 
+static const int64_t again_us = 250000; // between attempts to join
+
 /* --- Reading ----------------------------------------------------------------------- */
 
 /*  A timer makes the next turn come.                                               */
@@ -69,9 +71,8 @@ static bool read_once(reader *self)
     if (some)
         weir_outstanding_send(&self->sent, self->kit, self->port, delivered.shard,
                               &delivered.block, &delivered.at);
-    weir_actor_vitals(self->kit)->at_end = !some && !delivered.failing &&
-                                           !delivered.starved && !delivered.is_late &&
-                                           !delivered.has_failed;
+    weir_actor_vitals(self->kit)->at_end =
+        !some && !delivered.failing && !delivered.starved && !delivered.pending;
     note_memory(self, !some && delivered.starved);
     note_trouble(self, &delivered);
     weir_delivered_fini(&delivered);
@@ -84,7 +85,7 @@ static bool read_once(reader *self)
 static bool turn(void *arg)
 {
     reader *self = arg;
-    if (self->ending || !weir_actor_has_room(self->kit)) return false;
+    if (!self->member || self->ending || !weir_actor_has_room(self->kit)) return false;
     return read_once(self);
 }
 
@@ -156,6 +157,26 @@ static weir_err join(reader *self, weir_report *report)
                             &config, NULL, self->wake_fd, &self->member, report);
 }
 
+/*  Where the store's server is away it is asked again: a new group has to know where it
+    begins.                                                                         */
+static void join_when_there(void *arg)
+{
+    reader *self = arg;
+    weir_report report = {0};
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    const char *bus = weir_hub_name(self->config->hub);
+    if (self->ending) return;
+    weir_err err = join(self, &report);
+    if (weir_store_is_away(err)) {
+        weir_vitals_wait(vitals, WEIR_WAIT_LINK, bus, "%s", report.text);
+        weir_actor_timer(self->kit, join_when_there, again_us);
+    } else if (err) {
+        weir_actor_fail(self->kit, err, report.where, "%s", report.text);
+    } else {
+        weir_vitals_flow(vitals, WEIR_WAIT_LINK, bus);
+    }
+}
+
 static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report *report)
 {
     reader *self = arg;
@@ -170,7 +191,9 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
         weir_hub_open(self->config->hub, node->state_dir, node->ledger, report);
     if (err) return err;
     self->groups = weir_hub_groups(self->config->hub);
-    return join(self, report);
+    if (!weir_hub_store(self->config->hub)->class->set_fences) return join(self, report);
+    weir_actor_timer(kit, join_when_there, 0);
+    return WEIR_OK;
 }
 
 static void fini(void *arg)

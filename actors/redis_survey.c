@@ -9,8 +9,9 @@
 #include "runtime/clock.h"
 
 /*  shards () waits so long when it can answer by what was seen before: of the shards it
-    knows the figures may be older then, but never one is missing.                   */
-static const int64_t short_wait_us = 250000;
+    knows the figures may be older then, but never one is missing. And so long the first
+    time, for actors wait with it; a survey that takes longer goes on.               */
+static const int64_t short_wait_us = 250000, first_wait_us = 1000000;
 static const int64_t epoch_wait_us = 1000000; // weir_store_class.epoch
 static const int64_t retry_us = 100000;       // between two surveys that did not go well
 
@@ -409,9 +410,9 @@ weir_err weir_redis_shards(weir_store *store, weir_store_shard **list, size_t *c
     *list = NULL;
     *count = 0;
     pthread_mutex_lock(&self->mutex);
-    weir_redis_deadline(&until, self->list && self->config.timeout_us > short_wait_us
-                                    ? short_wait_us
-                                    : self->config.timeout_us);
+    int64_t wait_us = self->list ? short_wait_us : first_wait_us;
+    weir_redis_deadline(
+        &until, self->config.timeout_us > wait_us ? wait_us : self->config.timeout_us);
     weir_err err = survey(self, &until, true);
     if (self->list) {
         *count = self->list_count;

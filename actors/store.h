@@ -241,6 +241,14 @@ typedef struct {
     void (*close)(weir_store **self_p);
 } weir_store_class;
 
+/*  Whether an error of shards, fences, read or flush passes when the server is there
+ * again.
+ */
+static inline bool weir_store_is_away(weir_err err)
+{
+    return err == WEIR_ETIMEOUT || err == WEIR_ECLOSED;
+}
+
 struct weir_store {
     const weir_store_class *class; // what a store's own struct begins with
 };

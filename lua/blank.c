@@ -11,10 +11,15 @@ static int give_blank(lua_State *L)
     return 1;
 }
 
+void weir_blank_push(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &blank_key);
+}
+
 bool weir_blank_is(lua_State *L, int index)
 {
     lua_pushvalue(L, index);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &blank_key);
+    weir_blank_push(L);
     bool same = !lua_isnil(L, -1) && lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
     return same;

@@ -11,5 +11,8 @@ void weir_blank_end(lua_State *L);
 
 bool weir_blank_is(lua_State *L, int index);
 
+/*  Pushes the blank, for a value that is not known; nil when none stands in.   */
+void weir_blank_push(lua_State *L);
+
 /*  Whether the file sets a global of that name.                               */
 bool weir_blank_is_written(const weir_source *source, const char *name);

@@ -2,18 +2,52 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "lua/bus.h"
 #include "lua/ctl.h"
 #include "lua/oneline.h"
+#include "lua/online.h"
 #include "lua/topology.h"
 #include "runtime/json.h"
+#include "runtime/log.h"
 #include "runtime/nearest.h"
 
 /* --- Commands ---------------------------------------------------------------------- */
 
+static bool read_timeout(const weir_command_line *line, int64_t *timeout_us)
+{
+    weir_report report;
+    const char *text = weir_line_flag(line, "--timeout");
+    *timeout_us = 5000000;
+    if (!text) return true;
+    weir_err err = weir_parse_time(timeout_us, text, &report);
+    if (!err && (*timeout_us < 1000 || *timeout_us > 3600000000))
+        err = weir_report_set(&report, WEIR_EINVAL, NULL, "from 1ms to 1h");
+    if (err) fprintf(stderr, "weir: --timeout: %s\n", report.text);
+    return !err;
+}
+
+/*  The exit code. Does not return when somebody is still asked: he uses the topology.  */
+static int check_servers(const weir_topology *topology, int64_t timeout_us, bool json)
+{
+    weir_online online;
+    weir_log_configure(WEIR_ERROR, false, STDERR_FILENO); // the answers tell it all
+    weir_online_ask(&online, &topology->plan, topology->settings.keys, timeout_us);
+    weir_online_print(&online, json);
+    if (!online.count && !json)
+        printf("%s: no node speaks with a server\n", topology->path);
+    int code = online.failed ? WEIR_EXIT_FAILED : WEIR_EXIT_OK;
+    fflush(stdout);
+    if (online.stuck) _exit(code);
+    weir_online_fini(&online);
+    return code;
+}
+
 static int cmd_check(const weir_command_line *line)
 {
     weir_reports reports = {0};
+    int64_t timeout_us;
+    if (!read_timeout(line, &timeout_us)) return WEIR_EXIT_CHECK;
     weir_topology topology;
     weir_param *params;
     size_t count;
@@ -21,16 +55,19 @@ static int cmd_check(const weir_command_line *line)
     bool json = weir_line_flag(line, "--json");
     bool good = weir_topology_load(&topology, weir_line_operand(line, 0), params, count,
                                    &reports);
-    weir_print_reports(&reports, json);
+    bool online = weir_line_flag(line, "--online");
+    if (!json || !good || !online) weir_print_reports(&reports, json);
     if (good && !json)
         printf("%s: %zu node%s, %zu link%s, no errors\n", topology.path,
                weir_plan_declared(&topology.plan),
                weir_plan_declared(&topology.plan) == 1 ? "" : "s",
                topology.plan.link_count, topology.plan.link_count == 1 ? "" : "s");
+    int code = good ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
+    if (good && online) code = check_servers(&topology, timeout_us, json);
     weir_topology_close(&topology);
     weir_reports_fini(&reports);
     free(params);
-    return good ? WEIR_EXIT_OK : WEIR_EXIT_CHECK;
+    return code;
 }
 
 static int cmd_graph(const weir_command_line *line)
@@ -81,7 +118,9 @@ static const weir_flag run_flags[] = {
 
 static const weir_flag check_flags[] = {
     SET_FLAG,
-    {"--json", NULL, "print the errors as JSON on stdout"},
+    {"--online", NULL, "then ask the servers that its nodes speak with"},
+    {"--timeout", "TIME", "how long each of them may take, 5s unless said"},
+    {"--json", NULL, "print the errors, or the servers' answers, as JSON on stdout"},
     {NULL, NULL, NULL},
 };
 

@@ -6,7 +6,7 @@
 enum {
     WEIR_EXIT_OK = 0,     // clean, no dead letters
     WEIR_EXIT_FAILED = 1, // stopped by failures, by the deadline of the drain, or unequal
-                          // sums
+                          // sums; of check: a server is not as it should be
     WEIR_EXIT_CHECK = 2,  // errors in the topology or the command line, nothing started
     WEIR_EXIT_DEAD = 3,   // clean, but dead letters were written
 };

@@ -8,6 +8,7 @@
 #include "lua/language.h"
 #include "lua/place.h"
 #include "runtime/nearest.h"
+#include "runtime/redact.h"
 
 /*  Options of process that come with actors of their own.                     */
 static const char *const later_options[] = {
@@ -15,7 +16,7 @@ static const char *const later_options[] = {
     "commit", "ack_timeout", "timeout", "breaker", "spool",     NULL,
 };
 
-enum { GIVEN = 1, WRONG };
+enum { GIVEN = 1, WRONG }; // WRONG: it has no value, also when that was told elsewhere
 
 static const char *const later =
     "is not available in this version; it comes with a later one";
@@ -66,7 +67,7 @@ void weir_complain_at(weir_loader *self, int line, const char *format, ...)
     char where[128], text[400];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    weir_redact_printf(text, sizeof text, format, arguments);
     va_end(arguments);
     if (line > 0)
         snprintf(where, sizeof where, "%.110s:%d", self->topology->path, line);
@@ -415,7 +416,7 @@ static void apply_option(weir_declared *d, const char *name, int value)
     const weir_option *option = weir_option_find(d->options, name);
     bool blank = weir_blank_is(d->load->L, value);
     if (option && blank)
-        d->given[option - d->options] = GIVEN;
+        d->given[option - d->options] = WRONG;
     else if (option)
         set_option(d, option, value);
     else if (!has_nested(d, name))

@@ -246,39 +246,14 @@ static const weir_cert *find_server(doctor *self, const char *name)
 static void tell_probe(doctor *self, weir_probe_result result, const char *at,
                        const weir_cert *server, const char *detail)
 {
-    static const char *const texts[] = {
-        [WEIR_PROBE_ENDPOINT] = "expected tcp://HOST:PORT",
-        [WEIR_PROBE_HOST] = "there is no such host: look for a mistyped name",
-        [WEIR_PROBE_NOBODY] = "nobody listens there: is it running, and is it the port "
-                              "that its topology listens at?",
-        [WEIR_PROBE_FAR] = "no answer: look at the network and at firewalls between",
-        [WEIR_PROBE_SILENT] =
-            "it takes connections and says nothing: that is no weir, or "
-            "one that is stopped or has too many connections",
-        [WEIR_PROBE_ALIEN] = "it does not speak ZeroMQ's protocol: that is another "
-                             "service's port",
-        [WEIR_PROBE_OPEN] =
-            "it speaks ZeroMQ without CURVE: it listens with plaintext = "
-            "true, so either secure it, or say plaintext = true here, too",
-        [WEIR_PROBE_CURVE] =
-            "it speaks CURVE; --server NAME says whose certificate to try",
-        [WEIR_PROBE_REFUSED] =
-            "it refuses our key: over there, weir keys allow our "
-            "self.pub with the role that it asks for; weir keys doctor "
-            "over there tells the cause",
-        [WEIR_PROBE_KEY] =
-            "it ends the handshake: its key is not the one in our "
-            "certificate of it; get its self.pub anew (weir keys show over "
-            "there prints the short form, as it does here)",
-    };
     char text[512];
     if (result == WEIR_PROBE_WORKS) {
         snprintf(text, sizeof text, "it works: '%s' takes our key", server->name);
         note(self, at, text);
         return;
     }
-    snprintf(text, sizeof text, "%s%s%s%s", texts[result], *detail ? " (" : "", detail,
-             *detail ? ")" : "");
+    snprintf(text, sizeof text, "%s%s%s%s", weir_probe_text(result), *detail ? " (" : "",
+             detail, *detail ? ")" : "");
     weir_reports_add(&self->found, WEIR_EREFUSED, at, "%s", text);
 }
 

@@ -6,21 +6,69 @@
 
 /*  Words that declare a node, and words that declare something else.          */
 const char *const weir_language_declarers[] = {
-    "source.file", "source.stdin", "source.generate", "sink.file",    "sink.stdout",
-    "sink.null",   "process",      "settings",        "supervise",    "monitor",
-    "source.link", "source.zmq",   "source.http",     "source.redis", "source.jetstream",
-    "source.bus",  "sink.link",    "sink.zmq",        "sink.redis",   "sink.jetstream",
-    "sink.http",   "bus",          "store",           "shuffle",      "lookup",
-    "test",        "actor",        "group",           "security",     "governor",
-    "signal",      "dead_letters", "cluster",         "checkpoint",   NULL,
+    "source.file",
+    "source.stdin",
+    "source.generate",
+    "sink.file",
+    "sink.stdout",
+    "sink.null",
+    "process",
+    "settings",
+    "supervise",
+    "monitor",
+    "source.link",
+    "source.zmq",
+    "source.http",
+    "source.redis",
+    "source.jetstream",
+    "source.bus",
+    "sink.link",
+    "sink.zmq",
+    "sink.redis",
+    "sink.jetstream",
+    "source.jetstream",
+    "sink.http",
+    "bus",
+    "store",
+    "shuffle",
+    "lookup",
+    "test",
+    "actor",
+    "group",
+    "security",
+    "governor",
+    "signal",
+    "dead_letters",
+    "cluster",
+    "checkpoint",
+    NULL,
 };
 
 /*  Of these, what exists now.                                                 */
 static const char *const present[] = {
-    "source.file", "source.stdin", "source.generate", "sink.file", "sink.stdout",
-    "sink.null",   "process",      "settings",        "supervise", "security",
-    "source.link", "sink.link",    "source.zmq",      "sink.zmq",  "monitor",
-    "bus",         "group",        "source.bus",      NULL,
+    "source.file",
+    "source.stdin",
+    "source.generate",
+    "sink.file",
+    "sink.stdout",
+    "sink.null",
+    "process",
+    "settings",
+    "supervise",
+    "security",
+    "source.link",
+    "sink.link",
+    "source.zmq",
+    "sink.zmq",
+    "monitor",
+    "bus",
+    "group",
+    "source.bus",
+    "source.redis",
+    "sink.redis",
+    "sink.jetstream",
+    "source.jetstream",
+    NULL,
 };
 
 /*  Words without a name: `settings { .. }`.                                   */
@@ -364,6 +412,16 @@ static int top_param(lua_State *L)
     return 1;
 }
 
+static int top_secret(lua_State *L)
+{
+    weir_language *language = check_top_level(L, "secret");
+    const char *name = luaL_checkstring(L, 1);
+    lua_Debug caller = {.source = "", .currentline = 0};
+    if (lua_getstack(L, 1, &caller)) lua_getinfo(L, "Sl", &caller);
+    language->secret(language->arg, L, name, caller.source, caller.currentline);
+    return 1;
+}
+
 /*  weir.log (text) or weir.log ("warn", text).                                */
 static int log_line(lua_State *L)
 {
@@ -385,6 +443,8 @@ void weir_language_open(lua_State *L, weir_language *language)
     lua_setglobal(L, "env");
     lua_pushcfunction(L, top_param);
     lua_setglobal(L, "param");
+    lua_pushcfunction(L, top_secret);
+    lua_setglobal(L, "secret");
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, log_line);
     lua_setfield(L, -2, "log");

@@ -20,15 +20,18 @@ typedef struct {
     void (*declare)(void *arg, lua_State *L, const char *word, const char *name,
                     int table, int line);
     void *arg;
+    /*  `secret "name"` in that file at that line: pushes its value. May raise; so may
+        what gets the value.                                                   */
+    void (*secret)(void *arg, lua_State *L, const char *name, const char *file, int line);
 } weir_language;
 
 /*  Sets the globals: the declaring words (source.file, process, settings ..), the
-    words for values (drop, dead, otherwise, lines ..), env, param and weir.log.
+    words for values (drop, dead, otherwise, lines ..), env, param, secret and weir.log.
     The struct is lent for the life of the state.                              */
 void weir_language_open(lua_State *L, weir_language *language);
 
-/*  The file has been run: env and param are over. A word that was given a name and no
-    table is reported by this function's return: its line, and *word; 0: none.  */
+/*  The file has been run: env, param and secret are over. A word that was given a name
+   and no table is reported by this function's return: its line, and *word; 0: none.  */
 int weir_language_close(lua_State *L, const char **word);
 
 /*  The name of a word for values at the index ("drop", "lines", "json" ..), or NULL.

@@ -16,6 +16,9 @@ typedef enum {
     WEIR_PROBE_KEY,      // it ends the handshake: its key is another one
 } weir_probe_result;
 
+/*  A sentence for the user: what is wrong, and what to do.                     */
+const char *weir_probe_text(weir_probe_result result);
+
 /*  Tries the endpoint with our key; server_key NULL: up to WEIR_PROBE_CURVE. detail: the
     system's text or the mechanism, if there is one. Blocks, at most some 20 s. */
 weir_probe_result weir_probe(const char *endpoint, const weir_cert *own,

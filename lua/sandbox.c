@@ -85,12 +85,19 @@ static const struct {
     const char *name;
     lua_CFunction open;
 } modules[] = {
-    {LUA_GNAME, weir_bind_base},       {NULL, weir_bind_values},
-    {"require", weir_bind_require},    {LUA_STRLIBNAME, weir_bind_string},
-    {LUA_TABLIBNAME, weir_bind_table}, {LUA_MATHLIBNAME, luaopen_math},
-    {LUA_UTF8LIBNAME, luaopen_utf8},   {"time", weir_bind_time},
-    {"json", weir_bind_json},          {"re", weir_bind_re},
-    {"base64", weir_bind_base64},      {"clf", weir_bind_clf},
+    {LUA_GNAME, weir_bind_base},
+    {NULL, weir_bind_values},
+    {"require", weir_bind_require},
+    {LUA_STRLIBNAME, weir_bind_string},
+    {LUA_TABLIBNAME, weir_bind_table},
+    {LUA_MATHLIBNAME, luaopen_math},
+    {LUA_UTF8LIBNAME, luaopen_utf8},
+    {"time", weir_bind_time},
+    {"json", weir_bind_json},
+    {"re", weir_bind_re},
+    {"base64", weir_bind_base64},
+    {"url", weir_bind_url},
+    {"clf", weir_bind_clf},
 };
 
 /*  Only the address matters: registry key of the error value that is on its way in

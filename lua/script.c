@@ -17,12 +17,23 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     self->found = true;
 }
 
+/*  What the plan has read.                                                      */
+static void push_secret(void *arg, lua_State *L, const char *name, const char *file,
+                        int line)
+{
+    weir_script *self = arg;
+    (void)file, (void)line;
+    const weir_secret *secret = weir_secrets_find(&self->topology->secrets, name);
+    if (!secret) luaL_error(L, "secret \"%s\": it is asked for in a worker only", name);
+    lua_pushlstring(L, secret->text, secret->size);
+}
+
 static weir_err load(weir_script *self, weir_report *report)
 {
     const weir_topology *t = self->topology;
     lua_State *L = self->L;
     char name[4096];
-    weir_language language = {t->params, t->param_count, declare, self};
+    weir_language language = {t->params, t->param_count, declare, self, push_secret};
     self->records = weir_bind_record(L);
     weir_language_open(L, &language);
     snprintf(name, sizeof name, "@%s", t->path);

@@ -49,6 +49,9 @@ const weir_option weir_security_options[] = {
     {"keys", WEIR_OPTION_PATH, AT(keys), 0, 0, NULL, false,
      "folder with the own certificate and those of others (weir keys); without it only "
      "ipc and plaintext leave the process"},
+    {"secrets", WEIR_OPTION_PATH, AT(secrets), 0, 0, NULL, false,
+     "folder of what `secret` reads; it stands above the first `secret`; none: "
+     "$CREDENTIALS_DIRECTORY if set, else weir-secrets beside the file"},
     {"control", WEIR_OPTION_TEXT, AT(control), 0, 0, NULL, false,
      "tcp://ADDRESS:PORT where peers with the role control may command"},
     {.name = NULL},

@@ -11,6 +11,7 @@ typedef struct {
     int64_t record_max, window, block;
     char *keys;    // folder of the realm; NULL: no identity
     char *control; // tcp endpoint of the control socket; NULL: none
+    char *secrets; // folder; NULL: by default (lua/secrets.h)
     int64_t intensity, period, drain, stop_delay;
     bool has_monitor;            // `monitor {}` is there
     weir_monitor_config monitor; // owned texts

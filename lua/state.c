@@ -21,7 +21,7 @@ bool weir_state_of_file(const char *operand, char folder[PATH_MAX])
     }
     weir_reports reports = {0};
     weir_topology topology;
-    bool good = weir_topology_load(&topology, operand, NULL, 0, &reports);
+    bool good = weir_topology_look(&topology, operand, &reports);
     weir_print_reports(&reports, false);
     if (good) snprintf(folder, PATH_MAX, "%s", topology.settings.state);
     weir_topology_close(&topology);

@@ -15,6 +15,7 @@
 #include "lua/sandbox.h"
 #include "lua/source.h"
 #include "runtime/nearest.h"
+#include "runtime/redact.h"
 
 /*  The file's top level declares; it must not do work.                        */
 static const size_t load_memory = 64 << 20;
@@ -86,17 +87,39 @@ static void add_functions(weir_loader *self, const weir_class *class, void *conf
         bus->bus.function = (weir_policy){&weir_lua_policy, add_function(self, node)};
 }
 
+/*  Of what names files and sockets, and is told everywhere. option NULL: the node.  */
+static void refuse_secret(const weir_declared *d, const char *option, const char *name)
+{
+    char *told = name ? weir_redact(name) : NULL;
+    if (told) weir_declared_complain(d, option, "a name may not hold a secret");
+    free(told);
+}
+
 static void add_node(weir_declared *d, const weir_class *class, int table)
 {
     weir_plan *plan = &d->load->topology->plan;
     char where[128];
     snprintf(where, sizeof where, "%.110s:%d", d->load->topology->path, d->line);
     size_t node = weir_plan_add(plan, d->name, where, class);
+    refuse_secret(d, NULL, d->name);
     d->options = class->options;
     d->config = plan->nodes[node].config;
     weir_declared_read(d, table, class->check);
     read_from(d, node, table);
     add_functions(d->load, class, d->config, d->name);
+}
+
+static void use_secrets_folder(const weir_declared *d, const weir_settings *settings)
+{
+    weir_secrets *secrets = &d->load->topology->secrets;
+    char text[100];
+    if (!settings->secrets) return;
+    snprintf(text, sizeof text,
+             "must stand above the first `secret`, which is in line %d",
+             secrets->asked_line);
+    if (secrets->asked_line) weir_declared_complain(d, "secrets", text);
+    free(secrets->folder);
+    secrets->folder = strdup(settings->secrets);
 }
 
 /*  Words that say something about the whole topology stand once.              */
@@ -112,6 +135,11 @@ static void read_whole(weir_declared *d, const weir_whole_word *whole, int table
     d->options = whole->options;
     d->config = (char *)settings + whole->offset;
     weir_declared_read(d, table, NULL);
+    if (whole->options == weir_settings_options) {
+        refuse_secret(d, "name", settings->name);
+        refuse_secret(d, "state", settings->state);
+    }
+    if (whole->options == weir_security_options) use_secrets_folder(d, settings);
     if (whole->check && whole->check(settings, &cause))
         weir_declared_complain(d, cause.where, cause.text);
 }
@@ -150,6 +178,26 @@ static void declare(void *arg, lua_State *L, const char *word, const char *name,
     } else {
         complain_unknown_word(&d);
     }
+}
+
+/*  What cannot be read is complained about, and the rest of the file is checked as well.
+    In a module the complaint is an error, which tells the module's line.      */
+static void push_secret(void *arg, lua_State *L, const char *name, const char *file,
+                        int line)
+{
+    weir_loader *self = arg;
+    weir_topology *t = self->topology;
+    const weir_secret *secret;
+    weir_report cause = {0};
+    if (!t->secrets.asked_line) t->secrets.asked_line = line;
+    weir_err err = weir_secrets_read(&t->secrets, &secret, name, t->folder, &cause);
+    if (err && strcmp(file + (*file == '@'), t->path))
+        luaL_error(L, "secret \"%s\": %s", name, cause.text);
+    if (err) weir_complain_at(self, line, "secret \"%s\": %s", name, cause.text);
+    if (secret)
+        lua_pushlstring(L, secret->text, secret->size);
+    else
+        weir_blank_push(L);
 }
 
 /* --- Whole file -------------------------------------------------------------------- */
@@ -293,7 +341,8 @@ static void fill_settings(weir_topology *self)
 static bool load_text(weir_topology *self, weir_reports *reports)
 {
     weir_loader load = {.topology = self, .reports = reports};
-    weir_language language = {self->params, self->param_count, declare, &load};
+    weir_language language = {self->params, self->param_count, declare, &load,
+                              push_secret};
     weir_sandbox *sandbox = NULL;
     weir_report cause = {0};
     weir_err err =
@@ -345,6 +394,13 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     return read_file(self, path, reports) == WEIR_OK && load_text(self, reports);
 }
 
+bool weir_topology_look(weir_topology *self, const char *path, weir_reports *reports)
+{
+    begin(self, path);
+    self->secrets.optional = true;
+    return read_file(self, path, reports) == WEIR_OK && load_text(self, reports);
+}
+
 bool weir_topology_load_text(weir_topology *self, const char *name, const char *text,
                              weir_reports *reports)
 {
@@ -373,6 +429,7 @@ void weir_topology_close(weir_topology *self)
         free(function->node);
         free(function);
     }
+    weir_secrets_fini(&self->secrets);
     free(self->path);
     free(self->folder);
     free(self->text);

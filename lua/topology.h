@@ -5,6 +5,7 @@
     The topology keeps the text, from which every worker makes its state.      */
 #pragma once
 #include "lua/language.h"
+#include "lua/secrets.h"
 #include "lua/settings.h"
 #include "runtime/plan.h"
 
@@ -16,6 +17,7 @@ typedef struct {
     weir_param *params; // lent
     size_t param_count;
     weir_settings settings; // owned texts
+    weir_secrets secrets;   // of all that the file has asked for
     weir_plan plan;
     struct weir_function *functions; // sources of the plan's programs; owned
     struct weir_hub **hubs;          // of the plan's buses; owned
@@ -26,6 +28,10 @@ typedef struct {
     closed in any case.                                                        */
 bool weir_topology_load(weir_topology *self, const char *path, weir_param *params,
                         size_t param_count, weir_reports *reports);
+
+/*  The same for those who only want to know its settings and where its state is: secrets
+    that cannot be read are no error.                                          */
+bool weir_topology_look(weir_topology *self, const char *path, weir_reports *reports);
 
 /*  The same for a text that is in no file; name is for complaints. */
 bool weir_topology_load_text(weir_topology *self, const char *name, const char *text,

@@ -96,8 +96,8 @@ typedef struct {
     weir_err (*check)(const void *config, weir_report *report);
     /*  Asks the server that the node speaks with, and changes nothing there, whether it
        is reached, lets us in, and has what is needed: at most so long. WEIR_OK, with what
-       it is in report->text; else the report says what is wrong, and no password. NULL:
-       it speaks with none. Any thread; blocks.                                  */
+       it is in report->text; else the report says what is wrong, and no password. NULL,
+       or WEIR_OK without a text: it speaks with none. Any thread; blocks.       */
     weir_err (*probe)(const void *config, int64_t timeout_us, weir_report *report);
     /*  The outlets that a config asks for; NULL, or none in it: one that bears the
         node's name.                                                           */

@@ -152,15 +152,26 @@ static bool nothing_moves(const context *self)
     return true;
 }
 
+static uint64_t records_taken(const context *self)
+{
+    uint64_t records = 0;
+    for (size_t i = 0; i < self->plan->node_count; i++)
+        records += weir_count_get(&self->members[i].vitals, WEIR_COUNT_IN);
+    return records;
+}
+
+/*  What moved between two looks is seen by its count.                              */
 static void look_for_idle(context *self)
 {
     int64_t now = weir_clock_now_us();
+    uint64_t records = records_taken(self);
     if (!nothing_moves(self))
         self->idle_since_us = -1;
-    else if (self->idle_since_us < 0)
+    else if (self->idle_since_us < 0 || records != self->idle_records)
         self->idle_since_us = now;
     else if (now - self->idle_since_us >= idle_us)
         weir_context_ask_drain(self, 0);
+    self->idle_records = records;
 }
 
 uint64_t weir_context_outstanding(const context *self)

@@ -62,6 +62,7 @@ struct weir_context {
     int64_t drain_at_us;   // when sources are told to stop; -1: not yet asked
     int64_t deadline_us;   // of the drain; -1: none
     int64_t idle_since_us; // -1: busy
+    uint64_t idle_records; // that all nodes had taken by then
     weir_phase phase;
     bool draining, over;
     weir_control *control; // NULL: none

@@ -2,6 +2,7 @@
 #include "runtime/base64.h"
 #include "runtime/clock.h"
 #include "runtime/files.h"
+#include "runtime/redact.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -41,10 +42,13 @@ static void put_bytes_as_base64(weir_buffer *line, const uint8_t *data, size_t s
 static void put_text(weir_buffer *line, const char *name, const char *text)
 {
     weir_buffer_printf(line, ",\"%s\":", name);
+    char *told = text ? weir_redact(text) : NULL;
+    if (told) text = told;
     if (!text)
         weir_buffer_put_text(line, "null");
     else if (weir_json_put_string(line, text, strlen(text)))
         put_bytes_as_base64(line, (const uint8_t *)text, strlen(text));
+    free(told);
 }
 
 static void put_value(weir_buffer *line, const char *name, const weir_value *value)

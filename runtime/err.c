@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "runtime/redact.h"
 
 static const char *const names[] = {
     [WEIR_OK] = "ok",
@@ -32,8 +33,10 @@ static void fill(weir_report *self, weir_err err, const char *where, const char 
 {
     int saved = errno;
     self->err = err;
-    snprintf(self->where, sizeof self->where, "%s", where ? where : "");
-    vsnprintf(self->text, sizeof self->text, format, arguments);
+    char *told = where ? weir_redact(where) : NULL;
+    snprintf(self->where, sizeof self->where, "%s", told ? told : where ? where : "");
+    free(told);
+    weir_redact_printf(self->text, sizeof self->text, format, arguments);
     errno = saved;
 }
 

@@ -1,6 +1,7 @@
 #include "runtime/json.h"
 #include "runtime/base64.h"
 #include "runtime/codec.h"
+#include "runtime/redact.h"
 #include <emmintrin.h>
 #include <float.h>
 #include <locale.h>
@@ -315,5 +316,8 @@ void weir_json_put_member(weir_buffer *out, const char *name, const char *text)
 {
     if (out->size && out->data[out->size - 1] != '{') weir_buffer_put_byte(out, ',');
     weir_buffer_printf(out, "\"%s\":", name);
+    char *told = weir_redact(text);
+    if (told) text = told;
     if (weir_json_put_string(out, text, strlen(text))) weir_buffer_put_text(out, "\"?\"");
+    free(told);
 }

@@ -1,6 +1,7 @@
 #include "runtime/log.h"
 #include "runtime/clock.h"
 #include "runtime/json.h"
+#include "runtime/redact.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -75,7 +76,7 @@ void weir_log(weir_level level, const char *format, ...)
     char text[2048];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    weir_redact_printf(text, sizeof text, format, arguments);
     va_end(arguments);
     /*  Names of peers get here: they must not forge lines.                    */
     for (char *at = text; *at; at++)

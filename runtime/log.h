@@ -1,7 +1,8 @@
 /*  log: one line an event, to stderr by default: an event, then key=value pairs.
 
-    Text lines are for people, JSON lines for programs. Secrets never get here:
-    what is logged is named field by field. All functions from any thread.     */
+    Text lines are for people, JSON lines for programs. Secrets never get here: what is
+    logged is named field by field, and runtime/redact.h is behind. All functions from any
+    thread.                                                                    */
 #pragma once
 #include "runtime/err.h"
 

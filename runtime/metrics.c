@@ -6,12 +6,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "runtime/clock.h"
+#include "runtime/redact.h"
 #include "runtime/utf8.h"
 
 /* --- Samples ----------------------------------------------------------------------- */
 
 void weir_metric_put_label(weir_buffer *out, const char *text)
 {
+    char *told = weir_redact(text);
+    if (told) text = told;
     bool clean = weir_utf8_valid((const uint8_t *)text, strlen(text));
     for (; *text; text++) {
         uint8_t byte = (uint8_t)*text;
@@ -21,6 +24,7 @@ void weir_metric_put_label(weir_buffer *out, const char *text)
         else
             weir_buffer_put_byte(out, !clean && byte >= 0x80 ? '?' : byte);
     }
+    free(told);
 }
 
 static void put_label(weir_buffer *out, const char *name, const char *value)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include "runtime/clock.h"
+#include "runtime/redact.h"
 
 const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_IN] = {"in", "records that entered"},
@@ -31,7 +32,8 @@ const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_HOLDS] = {"holds", "times that the node paused for lack of room"},
     [WEIR_COUNT_REPLAYED] = {"replayed", "blocks sent again"},
     [WEIR_COUNT_RESTARTS] = {"restarts", "times that the node was started again"},
-    [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came"},
+    [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came, "
+                                 "entries that were deleted unread"},
     [WEIR_COUNT_MALFORMED] =
         {"malformed", "messages that could not be read, or of a peer that was revoked"},
     [WEIR_COUNT_GIVEN_UP] = {"given_up",
@@ -276,7 +278,7 @@ void weir_vitals_wait(weir_vitals *self, weir_wait_kind kind, const char *subjec
         }
         va_list arguments;
         va_start(arguments, format);
-        vsnprintf(wait->text, sizeof wait->text, format, arguments);
+        weir_redact_printf(wait->text, sizeof wait->text, format, arguments);
         va_end(arguments);
     }
     pthread_mutex_unlock(&self->lock);

@@ -15,6 +15,7 @@ int weir_bind_time(lua_State *L);    // time.parse, time.format, time.now
 int weir_bind_json(lua_State *L);    // json.decode, json.encode
 int weir_bind_re(lua_State *L);      // re.match, re.find, re.gmatch, re.gsub, re.test
 int weir_bind_base64(lua_State *L);  // base64.encode, base64.decode
+int weir_bind_url(lua_State *L);     // url.encode
 int weir_bind_clf(lua_State *L);     // clf (line): combined log format -> fields
 
 /*  Values that Lua cannot name: null, array {}, map {} (bind/values.c).

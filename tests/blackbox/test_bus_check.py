@@ -40,6 +40,16 @@ disk.compact_at    number 0.5       above_0  below_1
 disk.keep.age      time   all       1ms      -
 disk.keep.bytes    size   all       1B       -
 disk.keep.records  int    all       1        -
+redis.timeout      time   5s        1ms      1h
+redis.window       int    1000      1        65536
+redis.keep.records int    all       1        -
+jetstream.timeout  time   5s        1ms      1h
+jetstream.window   int    1000      1        65536
+jetstream.replicas int    1         1        5
+jetstream.dedup    time   1h        100ms    1h
+jetstream.keep.age time   all       100ms    -
+jetstream.keep.bytes   size  all    1B       -
+jetstream.keep.records int   all    1        -
 """
 GROUP = """
 ack_timeout        time   none      1ms      1h
@@ -92,17 +102,22 @@ def inside(kind, least, most):
     return [written(kind, int(amount(bound))) for bound in bounds]
 
 
+# What each store needs, around the options that are tried.
+STORES = {"disk": "%s", "redis": 'url = "redis://localhost", %s',
+          "jetstream": 'url = "nats://localhost", %s'}
+
+
 def nested(option, value):
     """Options of a bus in which this one has that value."""
     first, *rest = option.split(".")
     inner = "%s = %s" % (rest[-1] if rest else first, value)
     if first == "sample":
         return "overflow = sample { %s }" % inner
-    if first == "disk":
-        return "store = disk { %s }" % ("keep = { records = 1, %s }" % inner
-                                        if len(rest) > 1 and rest[-1] != "records" else
-                                        "keep = { %s }" % inner if len(rest) > 1 else
-                                        "keep = all, %s" % inner)
+    if first in STORES:
+        return "store = %s { %s }" % (first, STORES[first] % (
+            "keep = { records = 1, %s }" % inner
+            if len(rest) > 1 and rest[-1] != "records" else
+            "keep = { %s }" % inner if len(rest) > 1 else "keep = all, %s" % inner))
     return "%s = { %s }" % (first, inner) if rest else inner
 
 
@@ -221,8 +236,47 @@ WRONG = {
                                         "store = disk { .. }"),
     "one_in without sample": ("sample = { one_in = 3 }", "sample",
                               "overflow = sample { .. }"),
-    "redis": ('store = redis { url = "x" }', "store", "later"),
-    "jetstream": ('store = jetstream { url = "x" }', "store", "later"),
+    "redis without a url": ("store = redis { keep = all }", "redis.url", "required"),
+    "jetstream without a url": ("store = jetstream { keep = all }", "jetstream.url",
+                                "required"),
+    "a url that is none": ('store = redis { url = "x" }', "redis.url", "redis://"),
+    "another url that is none": ('store = jetstream { url = "x" }', "jetstream.url",
+                                 "nats://"),
+    "a server elsewhere": ('store = redis { url = "redis://192.0.2.1" }', "redis.url",
+                           "plaintext"),
+    "another one elsewhere": ('store = jetstream { url = "nats://192.0.2.1" }',
+                              "jetstream.url", "plaintext"),
+    "one of several elsewhere": ('store = jetstream { url = '
+                                 '"nats://localhost,nats://192.0.2.1" }',
+                                 "jetstream.url", "plaintext"),
+    "keep.hold with redis": ('store = redis { url = "redis://localhost", '
+                             'keep = { records = 1, hold = true } }', "redis.keep.hold",
+                             "unknown"),
+    "keep.hold with jetstream": ('store = jetstream { url = "nats://localhost", '
+                                 'keep = { records = 1, hold = true } }',
+                                 "jetstream.keep.hold", "unknown"),
+    "keep.age with redis": ('store = redis { url = "redis://localhost", '
+                            'keep = { age = "1h", records = 1 } }', "redis.keep.age", "unknown"),
+    "keep.bytes with redis": ('store = redis { url = "redis://localhost", '
+                              'keep = { bytes = "1GB", records = 1 } }', "redis.keep.bytes",
+                             "unknown"),
+    "redis keeps by a table without bounds": (
+        'store = redis { url = "redis://localhost", keep = { } }', "redis.keep",
+        "at least one"),
+    "jetstream keeps by a table without bounds": (
+        'store = jetstream { url = "nats://localhost", keep = { age = all } }',
+        "jetstream.keep", "at least one"),
+    "redis's options without redis": ('redis = { url = "redis://localhost" }', "redis",
+                                      "store = redis { .. }"),
+    "a near name of redis's": ('store = redis { url = "redis://localhost", windw = 3 }',
+                               "redis.windw", "did you mean 'redis.window'?"),
+    "tls with redis": ('store = redis { url = "rediss://localhost" }', "redis.url",
+                       "TLS"),
+    "a prefix that no stream can have": ('store = jetstream { url = "nats://localhost", '
+                                         'prefix = "a.b" }', "jetstream.prefix",
+                                         "letters"),
+    "more replicas than a cluster has": ('store = jetstream { url = "nats://localhost", '
+                                         'replicas = 6 }', "jetstream.replicas", "1..5"),
     "a word in quotes": ('overflow = "drop_oldest"', "overflow", "without quotes"),
     "a word of another option": ("overflow = disk", "overflow", "sample"),
     "a key that is no path": ('key = "a..b"', "key", "column 3"),

@@ -62,6 +62,35 @@ static void the_shard_table_comes_back(void **state)
     weir_bus_state_close(&bus);
 }
 
+static void the_fences_come_back(void **state)
+{
+    (void)state;
+    const weir_fence fences[] = {{.from = 1, .last = {7, 8}, .to = 2, .first = {9, 10}},
+                                 {.from = UINT32_MAX, .last = {11, 0}, .to = 0}};
+    weir_fence *list;
+    size_t count;
+    weir_bus_state *bus = open_state();
+    assert_int_equal(weir_bus_state_load_fences(bus, &list, &count, NULL), WEIR_OK);
+    assert_int_equal(count, 0);
+    free(list);
+    assert_int_equal(weir_bus_state_store_fences(bus, fences, 2, NULL), WEIR_OK);
+    weir_bus_state_close(&bus);
+    bus = open_state();
+    assert_int_equal(weir_bus_state_load_fences(bus, &list, &count, NULL), WEIR_OK);
+    assert_int_equal(count, 2);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(list[i].from == fences[i].from && list[i].to == fences[i].to);
+        assert_memory_equal(&list[i].last, &fences[i].last, sizeof list[i].last);
+        assert_memory_equal(&list[i].first, &fences[i].first, sizeof list[i].first);
+    }
+    free(list);
+    assert_int_equal(weir_bus_state_store_fences(bus, NULL, 0, NULL), WEIR_OK);
+    assert_int_equal(weir_bus_state_load_fences(bus, &list, &count, NULL), WEIR_OK);
+    assert_int_equal(count, 0);
+    free(list);
+    weir_bus_state_close(&bus);
+}
+
 static void other_vnodes_are_refused_once_there_is_a_map(void **state)
 {
     (void)state;
@@ -500,6 +529,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_shard_table_comes_back),
+        TEST(the_fences_come_back),
         TEST(other_vnodes_are_refused_once_there_is_a_map),
         TEST(rows_of_groups_come_back),
         TEST(groups_are_kept_apart_and_forgotten),

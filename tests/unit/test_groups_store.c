@@ -448,6 +448,74 @@ static void a_fence_waits_for_the_other_shard_s_commit(void **state)
     close(fd);
 }
 
+/*  Adds records of one batch.                                                      */
+static void put_batch(uint32_t shard, int n)
+{
+    weir_builder builder = {.target = 1 << 16};
+    for (int i = 0; i < n; i++)
+        weir_builder_add_json(&builder, (const uint8_t *)"{\"a\":1}", 7, NULL);
+    weir_block *block = weir_builder_seal(&builder);
+    help_store_add(bench.store, shard, block);
+    weir_block_destroy(&block);
+    weir_builder_fini(&builder);
+}
+
+static void what_stands_before_a_fence_in_its_batch_comes_at_once(void **state)
+{
+    (void)state;
+    help_groups_put(&bench, 0, "a", 1);
+    put_batch(1, 4);
+    help_store_fence(bench.store, &(weir_fence){0, {1, 0}, 1, {3, 0}});
+    weir_member_of *a = join("g"), *b = join("g");
+    help_expect(&bench, b, 1, 2);
+    help_expect_none(&bench, b);
+    help_expect(&bench, a, 1);
+    ack(a, 1);
+    help_expect(&bench, b, 3, 4);
+    leave(&a);
+    leave(&b);
+}
+
+static bool is_pending(weir_member_of *m, int64_t *deadline_us)
+{
+    weir_delivered delivered;
+    weir_err err =
+        weir_groups_fetch(bench.groups, m, 10, 1 << 20, &delivered, deadline_us);
+    assert_int_equal(err, WEIR_OK);
+    bool pending = delivered.pending;
+    assert_false(delivered.records && pending);
+    weir_delivered_fini(&delivered);
+    return pending;
+}
+
+/*  Until then it asks to be called again.                                          */
+static void nothing_is_pending_once_the_store_has_said_that_there_is_no_more(void **state)
+{
+    (void)state;
+    int64_t deadline_us;
+    weir_member_of *m = join("g");
+    put("a");
+    help_expect(&bench, m, 1);
+    is_pending(m, &deadline_us);
+    assert_false(is_pending(m, &deadline_us));
+    help_store_fail_reads(bench.store, 0, "away");
+    assert_true(is_pending(m, &deadline_us));
+    assert_true(deadline_us >= 0);
+    help_store_fail_reads(bench.store, 0, NULL);
+    weir_clock_advance(2 * help_s);
+    is_pending(m, &deadline_us);
+    assert_false(is_pending(m, &deadline_us));
+    help_store_hang(bench.store, 0, true);
+    put("b"); // behind what it has read
+    weir_clock_advance(help_s);
+    is_pending(m, &deadline_us);
+    assert_true(is_pending(m, &deadline_us));
+    assert_true(deadline_us >= 0);
+    help_store_hang(bench.store, 0, false);
+    help_expect(&bench, m, 2);
+    leave(&m);
+}
+
 /*  The first record behind the fence is removed, and what it waits for is left out. */
 static void a_fence_holds_what_comes_behind_its_first_record(void **state)
 {
@@ -757,6 +825,8 @@ int main(void)
         test(commits_and_failures_survive_a_restart),
         test(a_group_of_an_empty_bus_is_known_after_a_restart),
         test(a_fence_waits_for_the_other_shard_s_commit),
+        test(what_stands_before_a_fence_in_its_batch_comes_at_once),
+        test(nothing_is_pending_once_the_store_has_said_that_there_is_no_more),
         test(a_fence_holds_what_comes_behind_its_first_record),
         test(a_fence_within_what_is_removed_stands),
         test(what_is_removed_unread_is_shed),

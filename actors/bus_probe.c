@@ -1,0 +1,82 @@
+#include "actors/bus_probe.h"
+#include "actors/hub.h"
+#include "actors/jetstream_url.h"
+#include "actors/redis_url.h"
+#include <inttypes.h>
+
+/*  Any: nothing is written.                                                        */
+static const uint64_t nonce = 1;
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static weir_err open_redis(weir_store **store, const weir_bus_node_config *c,
+                           int64_t timeout_us, weir_report *report)
+{
+    weir_redis_config config = weir_bus_redis_config(&c->bus);
+    config.bus = weir_hub_name(c->hub);
+    config.nonce = nonce;
+    config.timeout_us = least(config.timeout_us, timeout_us);
+    return weir_redis_store_new(store, &config, report);
+}
+
+static weir_err open_jetstream(weir_store **store, const weir_bus_node_config *c,
+                               int64_t timeout_us, weir_report *report)
+{
+    weir_jetstream_config config = weir_bus_jetstream_config(&c->bus);
+    config.bus = weir_hub_name(c->hub);
+    config.timeout_us = least(config.timeout_us, timeout_us);
+    return weir_jetstream_store_new(store, &config, report);
+}
+
+/*  The url as it may be told; it was parsed before.                                */
+static void show_url(const weir_bus_options *o, char *text, size_t size)
+{
+    weir_redis_url redis = {0};
+    weir_nats_servers nats = {0};
+    weir_report report;
+    if (o->store == WEIR_BUS_REDIS) {
+        weir_redis_url_parse(&redis, o->redis_server.url, &report);
+        snprintf(text, size, "%s", redis.shown);
+        weir_redis_url_fini(&redis);
+    } else {
+        weir_nats_servers_parse(&nats, o->jetstream_server.url, &report);
+        snprintf(text, size, "%s", nats.text ? nats.text : "");
+        weir_nats_servers_fini(&nats);
+    }
+}
+
+static weir_err look(weir_store *store, const weir_bus_options *o, weir_report *report)
+{
+    char url[256];
+    size_t count;
+    uint64_t records = 0;
+    weir_store_shard *list;
+    weir_err err = store->class->shards(store, &list, &count, report);
+    report->where[0] = 0; // the text has the url
+    if (err) return err;
+    for (size_t i = 0; i < count; i++)
+        records += list[i].records;
+    free(list);
+    show_url(o, url, sizeof url);
+    return weir_report_set(report, WEIR_OK, NULL,
+                           "%s: %zu shard%s with %" PRIu64 " record%s", url, count,
+                           count == 1 ? "" : "s", records, records == 1 ? "" : "s");
+}
+
+weir_err weir_bus_probe(const void *config, int64_t timeout_us, weir_report *report)
+{
+    const weir_bus_node_config *c = config;
+    weir_store *store = NULL;
+    weir_err err = WEIR_OK;
+    if (c->bus.store == WEIR_BUS_REDIS)
+        err = open_redis(&store, c, timeout_us, report);
+    else if (c->bus.store == WEIR_BUS_JETSTREAM)
+        err = open_jetstream(&store, c, timeout_us, report);
+    if (err || !store) return err;
+    err = look(store, &c->bus, report);
+    store->class->close(&store);
+    return err;
+}

@@ -1,0 +1,132 @@
+"""Buses on Redis: what only this server does."""
+import json
+import re
+
+import pytest
+import servers
+import stores
+from helper import chance, rows, wait_for
+from test_bus_servers import (TOPOLOGY, all_came, came, given, numbers, started, stored_once,
+                              stuck)
+
+PASSWORD = "f4rm-geheim"
+
+
+def hidden(bench, *texts, but=()):
+    """The password is in none of these texts, nor in a file that Weir has written."""
+    for text in texts:
+        assert PASSWORD not in text, text
+    for path in bench.folder.rglob("*"):
+        if path.is_file() and path.name != "t.lua" and "redis" not in path.parts and \
+                "nats" not in path.parts and path.name not in but:
+            assert PASSWORD.encode() not in path.read_bytes(), path
+
+
+def asked(bench):
+    """What all commands tell of a weir that runs."""
+    told = []
+    for words in (["why", "t"], ["why", "t", "--json"], ["ctl", "stats", "t", "--json"],
+                  ["ctl", "stats", "t"], ["audit", "t"], ["audit", "t", "--json"],
+                  ["ctl", "list", "t"], ["top", "t", "--once"], ["pos", "ls", "t"],
+                  ["ctl", "flush", "t/events", "--timeout", "100ms"]):
+        run = bench.weir(*words)
+        told += [run.out, run.err]
+    return told
+
+
+def test_a_server_that_loses_what_it_acknowledged_is_damage(bench):
+    given(bench, "forgetful")
+    with stores.place("redis", bench, appendonly=False) as place:
+        live = started(bench, TOPOLOGY % (5000, place.store()))
+        wait_for(lambda: came(bench) > 2000, "some records")
+        place.server.restart()
+        done = live.wait(code=1)
+        assert "damage" in done.err, done.err
+
+
+def test_a_full_server_takes_all_once_it_has_room(bench):
+    lines = stores.numbered(chance("full"), 20000, filler=200)
+    bench.write("in.ndjson", lines)
+    with stores.place("redis", bench, maxmemory="4mb") as place:
+        live = started(bench, TOPOLOGY % (10**6, place.store()))
+        live.wait_log("store does not take it.*OOM")
+        wait_for(lambda: "OOM" in bench.weir("why", "t").out, "the cause")
+        before = stuck(bench)
+        assert 0 < before["safe"] < len(lines) and before["dead"] == 0
+        place.server.call("CONFIG", "SET", "maxmemory", "100mb")
+        all_came(bench, lines)
+        live.stop()
+        stored_once(place, lines)
+
+
+def test_a_replica_is_waited_for_until_it_takes_writes(bench):
+    lines = given(bench, "replica", 5000)
+    with servers.Redis(bench.path("redis") / "master") as master, \
+            stores.place("redis", bench) as place:
+        place.server.call("REPLICAOF", "127.0.0.1", master.port)
+        live = started(bench, TOPOLOGY % (10**6, place.store()))
+        live.wait_log("store does not take it.*READONLY")
+        assert came(bench) == 0
+        place.server.call("REPLICAOF", "NO", "ONE")
+        all_came(bench, lines)
+        live.stop()
+        stored_once(place, lines)
+
+
+@pytest.mark.parametrize("user, rule, text", [
+    (None, None, "WRONGPASS|invalid"),
+    ("low", "low on >%s ~* +@read +ping" % PASSWORD, "NOPERM|permission"),
+], ids=["password", "permission"])
+def test_who_is_not_let_in_is_told_clearly_and_the_password_nowhere(bench, user, rule, text):
+    given(bench, "access", 100)
+    with stores.place("redis", bench, password="other", users=[rule] if rule else []) as place:
+        store = 'redis { url = "%s" }' % place.server.url(user, PASSWORD)
+        live = bench.start(TOPOLOGY % (1000, store))
+        done = live.wait(code=1)
+        assert re.search(text, done.err), done.err
+        assert rule or "***" in done.err
+        hidden(bench, done.err, json.dumps(done.report))
+
+
+def test_a_password_is_nowhere_while_it_runs(bench):
+    lines = given(bench, "hidden", 1000)
+    with stores.place("redis", bench, password=PASSWORD) as place:
+        live = started(bench, TOPOLOGY % (10**6, place.store("timeout = '300ms'")))
+        all_came(bench, lines)
+        told = asked(bench)
+        place.server.kill()
+        lines.append('{"n":1000,"k":"last"}')
+        bench.append("in.ndjson", lines[-1] + "\n")
+        live.wait_log("store does not take it")
+        told += asked(bench)
+        place.server.start()
+        all_came(bench, lines)
+        done = live.stop()
+        hidden(bench, *told, done.err, json.dumps(done.report))
+        bad = bench.check(TOPOLOGY % (1, place.store().replace("redis://", "rediss://")))
+        assert bad.code == 2 and "TLS" in bad.err
+        hidden(bench, bad.out, bad.err)
+
+
+def test_what_is_trimmed_before_it_is_read_is_shed_and_told(bench):
+    lines = given(bench, "trimmed", 1000)
+    with stores.place("redis", bench) as place:
+        store = place.store("keep = { records = 1000 }")
+        text = TOPOLOGY.replace("shards = 4", "shards = 1") % (10**6, store)
+        live = started(bench, text)
+        all_came(bench, lines)
+        assert bench.weir("ctl", "pause", "t/out").code == 0
+        more = ['{"n":%d,"k":"a"}' % n for n in range(1000, 31000)]
+        bench.append("in.ndjson", "".join(line + "\n" for line in more))
+        wait_for(lambda: stuck(bench)["safe"] == 31000, "all are stored")
+        assert bench.weir("ctl", "resume", "t/out").code == 0
+        wait_for(lambda: b'"n":30999' in rows(bench.path("out.ndjson"))[-1], "the last one")
+        live.wait_log("records are shed group=out shard=0")
+        told = bench.weir("pos", "ls", "t")
+        done = live.stop()
+        assert len(place.records()) < 2000
+        got = numbers(bench)
+        assert got == sorted(set(got))
+        shed = 31000 - len(got)
+        assert shed > 0 and str(shed) in told.out, (shed, told.out)
+        assert sum(node["shed"] for node in done.report["nodes"]) in (0, shed)

@@ -1,0 +1,193 @@
+"""`weir check --online`: each node's server is asked whether it is there."""
+import json
+import socket
+import time
+
+import pytest
+
+import helper
+import servers
+
+SOURCE = 'source.generate "g" { count = 1 }\n'
+
+
+def online(bench, text, *words, code):
+    """The Run of the check; nothing of a sanitizer in it."""
+    run = bench.check(text, "--online", *words)
+    assert run.code == code, (run.code, run.out, run.err)
+    assert "Sanitizer" not in run.err, run.err
+    return run
+
+
+def link(options, name="out"):
+    """A sink.link in the second line."""
+    return SOURCE + 'sink.link "%s" { from = "g", %s }\n' % (name, options)
+
+
+@pytest.fixture(name="hub")
+def running_hub(bench, tmp_path_factory):
+    """Starts a source.link with these options elsewhere; gives its endpoint."""
+    there = helper.Bench(tmp_path_factory.mktemp("hub"))
+
+    def start(options, more=""):
+        live = there.start('source.link "in" { %s }\nsink.null "n" { from = "in" }\n'
+                           'settings { name = "hub" }\n%s' % (options, more))
+        live.wait_ready()
+        nodes = json.loads(there.weir("ctl", "list", "hub", "--json").out)["nodes"]
+        return next(node["endpoint"] for node in nodes if node["name"] == "in")
+
+    start.bench = there
+    yield start
+    there.close()
+
+
+def test_a_topology_without_servers(bench):
+    run = online(bench, SOURCE + 'sink.null "n" { from = "g" }\n', code=0)
+    assert run.out == ("t.lua: 2 nodes, 1 link, no errors\n"
+                       "t.lua: no node speaks with a server\n") and run.err == ""
+    assert json.loads(online(bench, None, "--json", code=0).out) == []
+
+
+def test_mistakes_come_first(bench):
+    run = online(bench, link('connect = "ipc:///nowhere", pth = 1'), code=2)
+    assert "unknown option 'pth'" in run.err and "nobody" not in run.err
+    errors = json.loads(online(bench, None, "--json", code=2).out)
+    assert len(errors) == 1 and "ok" not in errors[0]
+
+
+def test_nobody_is_asked_without_the_flag(bench):
+    run = bench.check(link('connect = "ipc:///nowhere"'))
+    assert run.code == 0 and "nobody" not in run.out + run.err
+
+
+def test_one_line_a_server(bench, hub):
+    there = hub('listen = "ipc://in.sock"')
+    there = "ipc://%s" % hub.bench.path("in.sock")
+    away = "ipc://%s" % bench.path("away.sock")
+    text = link('connect = "%s"' % there) + link('connect = "%s"' % away, "far")[len(SOURCE):]
+    run = online(bench, text, code=1)
+    assert run.out.splitlines()[1:] == ['t.lua:2: sink.link "out": %s: it listens' % there]
+    assert run.err == ('t.lua:3: sink.link "far": %s: nobody answers there '
+                       '(No such file or directory)\n' % away)
+    rows = json.loads(online(bench, None, "--json", code=1).out)
+    assert rows[0] == {"where": "t.lua:2", "node": "out", "actor": "sink.link", "ok": True,
+                       "text": there + ": it listens"}
+    assert rows[1]["node"] == "far" and rows[1]["ok"] is False
+    assert online(bench, link('connect = "%s"' % there), code=0).err == ""
+
+
+def test_plaintext(bench, hub):
+    there = hub('listen = "tcp://127.0.0.1:*", plaintext = true')
+    run = online(bench, link('connect = "%s", plaintext = true' % there), code=0)
+    assert there + ": it listens, in plaintext" in run.out
+    run = online(bench, SOURCE + 'sink.zmq "z" { from = "g", type = push, plaintext = true,\n'
+                 '  connect = { "%s", "tcp://127.0.0.1:%d" } }\n'
+                 % (there, servers.free_port()), code=1)
+    assert "nobody listens there" in run.err
+    with socket.socket() as listener:  # of another protocol
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        run = online(bench, link('connect = "tcp://127.0.0.1:%d", plaintext = true'
+                                 % listener.getsockname()[1]), code=1)
+        assert "it takes connections and says nothing" in run.err
+
+
+def keys(bench, name, folder="keys"):
+    """Makes keys in that folder."""
+    assert bench.weir("keys", "init", name, "--keys", folder).code == 0
+    return bench.path(folder)
+
+
+def allow(bench, other, role):
+    """Trusts the owner of the other folder."""
+    run = bench.weir("keys", "allow", other / "self.pub", "--role", role, "--keys", "keys")
+    assert run.code == 0, run.err
+
+
+def test_curve(bench, hub):
+    ours, theirs = keys(bench, "web"), keys(hub.bench, "store")
+    text = link('connect = "%s", server = "store"') + 'security { keys = "keys" }\n'
+    there = hub('listen = "tcp://127.0.0.1:*"', 'security { keys = "keys" }\n')
+    run = online(bench, text % there, code=1)
+    assert "store.pub" in run.err
+    allow(bench, theirs, "none")
+    run = online(bench, text % there, code=1)
+    assert "it refuses our key" in run.err
+    allow(hub.bench, ours, "produce")
+    helper.wait_for(lambda: bench.check(text % there, "--online").code == 0,
+                    "the key is taken")
+    run = online(bench, text % there, code=0)
+    assert "%s: 'store' takes our key" % there in run.out
+    plain = link('connect = "%s", plaintext = true' % there)
+    assert "it speaks CURVE" in online(bench, plain, code=1).err
+    secret = (ours / "self.key").read_text()
+    assert not [line for line in secret.split('"') if len(line) == 40 and line in run.out]
+
+
+def test_the_timeout_holds(bench):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        text = link('connect = "tcp://127.0.0.1:%d", plaintext = true'
+                    % listener.getsockname()[1])
+        started = time.monotonic()
+        run = online(bench, text, "--timeout", "200ms", code=1)
+        assert time.monotonic() - started < (10 if helper.SANITIZED else 2.5)
+        assert run.err == 't.lua:2: sink.link "out": no answer within 0.2 s\n'
+
+
+@pytest.mark.parametrize("value, words", [("5", "unit"), ("x", "time"), ("0s", "1ms to 1h"),
+                                          ("2h", "1ms to 1h")])
+def test_a_bad_timeout_is_misuse(bench, value, words):
+    run = bench.check(SOURCE, "--online", "--timeout", value)
+    assert run.code == 2 and run.err.startswith("weir: --timeout: ") and words in run.err
+
+
+def test_secrets_are_not_told(bench):
+    bench.write("weir-secrets/pw", "hunter22").chmod(0o600)
+    text = SOURCE + ('sink.link "out" { from = "g",\n'
+                     '  connect = "ipc:///no-" .. secret "pw" .. ".sock" }\n')
+    run = online(bench, text, code=1)
+    assert "ipc:///no-***.sock: nobody answers" in run.err
+    told = online(bench, None, "--json", code=1).out
+    assert "hunter22" not in run.err + told and "***" in told
+
+
+# --- Buses on servers -----------------------------------------------------------------
+
+BUS = ('bus "b" { from = "g", shards = 1, store = %s }\n'
+       'sink.file "f" { from = "b", path = "out.ndjson" }\n')
+
+
+@pytest.mark.parametrize("make, store, url", [
+    (servers.Redis, 'redis { url = "%s", timeout = "500ms" }', "redis://:***@127.0.0.1:%d"),
+    (servers.Nats, 'jetstream { url = "%s", timeout = "500ms" }', "nats://bob:***@127.0.0.1:%d"),
+], ids=["redis", "jetstream"])
+def test_a_bus_asks_the_server_of_its_store(bench, make, store, url):
+    login = {"password": "sesame"} if make is servers.Redis else {
+        "users": [{"user": "bob", "password": "sesame"}]}
+    with make(bench.path("server"), **login) as server:
+        url %= server.port
+        text = 'source.generate "g" { count = 30 }\n' + BUS % (
+            store % url.replace("***", "sesame"))
+        run = online(bench, text, code=0)
+        assert 't.lua:2: bus "b": %s: 0 shards with 0 records\n' % url in run.out
+        assert bench.run(text, "--until-idle").code == 0
+        run = online(bench, text, code=0)
+        assert "%s: 1 shard with 30 records\n" % url in run.out and run.err == ""
+        wrong = online(bench, text.replace("sesame", "mustard"), code=1)
+        assert 't.lua:2: bus "b": ' in wrong.err and "mustard" not in wrong.err, wrong.err
+        server.pause()
+        started = time.monotonic()
+        late = online(bench, text, code=1)
+        assert time.monotonic() - started < 3 and "no answer" in late.err, late.err
+        server.resume()
+        server.kill()
+        gone = online(bench, text, code=1)
+        assert "efused" in gone.err and "sesame" not in gone.err, gone.err
+        assert server.port and len(gone.err.splitlines()) == 1, gone.err
+
+
+def test_a_bus_on_disk_asks_nobody(bench):
+    run = online(bench, SOURCE + BUS % "disk { keep = all }", code=0)
+    assert "no node speaks with a server" in run.out
