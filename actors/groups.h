@@ -63,8 +63,8 @@ typedef struct {
     bool failing; // records of its shards have failed before and are not done with: more
                   // comes, though none does now
     bool starved; // the ledger is full: nothing more is read before an ack
-    /*  There may be more though nothing comes: one shard each whose first read since the
-        member has it was not answered yet, and that cannot be read (trouble: why). */
+    /*  One shard each of which the store has not said that it has no more, and that
+        cannot be read now (trouble: why).                                          */
     bool is_late, has_failed;
     uint32_t late_shard, failed_shard;
     char trouble[256];

@@ -59,12 +59,11 @@ void weir_group_reading_reset(weir_group_shard *shard)
     if (reading->answered && !reading->busy) reading_destroy(&reading);
 }
 
-/*  An empty answer wakes nobody, or a member would ask again and again; but that there is
-    an answer at all may be news.                                                   */
+/*  An empty answer wakes nobody, or a member would ask again and again.            */
 static bool is_news(const weir_group_reading *self)
 {
     return self->read.err || self->read.chunk_count || self->read.gap_count ||
-           self->asked_again || !self->shard->answered;
+           self->asked_again;
 }
 
 static void note_dry(const weir_group_reading *self)
@@ -90,9 +89,9 @@ static void answered(weir_read *read)
 {
     weir_group_reading *self = read->owner;
     weir_groups *groups = self->groups;
-    take_blocks(self);
     weir_groups_enter(groups);
     self->answered = true;
+    if (self->shard || self->busy) take_blocks(self);
     if (self->shard) note_dry(self);
     if (!self->shard && !self->busy)
         reading_destroy(&self);
@@ -410,7 +409,7 @@ static void reading_failed(fetch *self, weir_group_shard *shard)
         *reading->read.text ? reading->read.text : weir_err_name(reading->read.err);
     snprintf(shard->trouble, sizeof shard->trouble, "%s", why);
     shard->retry_us = self->now_us + read_retry_us;
-    shard->answered = false;
+    self->deadline_us = weir_earlier(self->deadline_us, shard->retry_us);
     weir_group_reading_reset(shard);
 }
 
@@ -445,7 +444,6 @@ static bool take_part(fetch *self, weir_group_shard *shard)
         return false;
     }
     *shard->trouble = 0;
-    shard->answered = true;
     enter_all(self, shard);
     if (is_exhausted(reading)) {
         weir_group_window_pass(shard->window, reading->read.reached, 0);
@@ -611,7 +609,15 @@ static void measure(fetch *self)
     }
 }
 
-static void note_trouble(fetch *self)
+/*  An answer that is still to come counts by the one before, as long as that one knew of
+    all that the store has.                                                         */
+static bool is_pending(const weir_group_shard *shard)
+{
+    return shard->fenced || !shard->dry ||
+           weir_position_order(shard->dry_end, shard->end) < 0;
+}
+
+static void note_trouble(fetch *self, bool found)
 {
     const weir_group *group = self->member->group;
     weir_delivered *to = self->delivered;
@@ -622,7 +628,7 @@ static void note_trouble(fetch *self)
             to->has_failed = true;
             to->failed_shard = shard->id;
             memcpy(to->trouble, shard->trouble, sizeof to->trouble);
-        } else if (!shard->answered) {
+        } else if (!found && !shard->fenced && is_pending(shard)) {
             to->is_late = true;
             to->late_shard = shard->id;
         }
@@ -655,14 +661,6 @@ static bool found_shards(fetch *self, bool idle)
     return more;
 }
 
-/*  An answer that is still to come counts by the one before, as long as that one knew of
-    all that the store has.                                                         */
-static bool is_pending(const weir_group_shard *shard)
-{
-    return shard->fenced || !shard->dry ||
-           weir_position_order(shard->dry_end, shard->end) < 0;
-}
-
 /*  Then it is looked again, though nobody wakes the member.                        */
 static bool some_is_pending(fetch *self)
 {
@@ -686,7 +684,7 @@ static void run(fetch *self)
     bool found = self->max_records > 0 && serve_all(self);
     bool more = found_shards(self, !found);
     if (more && !found) found = serve_all(self);
-    note_trouble(self);
+    note_trouble(self, found);
     member->idle = !found;
     self->delivered->pending = !found && some_is_pending(self);
     self->deadline_us = weir_earlier(self->deadline_us, group->next_us);

@@ -379,7 +379,9 @@ static void stopped_server_is_answered_for_in_time(void **state)
     weir_read read = {.max_records = 9, .max_bytes = 1 << 20};
     read_and_wait(store, &read);
     assert_int_equal(read.err, WEIR_ETIMEOUT);
+    assert_non_null(strstr(read.text, config.url)); // whoever reads that has to know
     assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
+    assert_non_null(strstr(batch->text, config.url));
     assert_int_equal(wait_answer(second), WEIR_STORE_RETRY);
     assert_true(seconds_now() - start < 5);
     for (int i = 0; i < 3; i++) { // while it connects, and waits to
