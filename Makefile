@@ -111,7 +111,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(HELP_OBJ) $(ARCHIVES)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LIBS) $(LUA_LIBS) -o $@
 
-$(BUILD)/tests/bench/bench_redis: $(BUILD)/tests/unit/help_server.o
+$(BUILD)/tests/bench/bench_redis $(BUILD)/tests/bench/bench_redis_sink: $(BUILD)/tests/unit/help_server.o
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 	$(CC) $(LDFLAGS) $^ $(LIBS) $(LUA_LIBS) -o $@
 
@@ -202,8 +202,9 @@ asan:
 
 # The programs that have threads; libzmq is not instrumented (runtime/handover.h).
 THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_shards \
-           bus_state clock engine groups_random help_store ledger link online poll poll_order \
-           realm redact sandbox sink_file source_file store_disk store_disk_keep store_jetstream \
+           bus_state clock engine groups_random help_store jetstream_actors ledger link \
+           online poll poll_order realm redact redis_actors sandbox sink_file \
+           source_file store_disk store_disk_keep store_jetstream \
            store_jetstream_access store_jetstream_faults store_redis \
            store_redis_cluster store_redis_fails store_redis_read tap uplink
 tsan:

@@ -318,11 +318,18 @@ static bool is_fenced(const member *m)
     return fenced;
 }
 
-/*  Moves whose fences are stored need not be known any more. Not while vnodes move: the
-    fences of that change are not known to their shards yet; nor while those of an earlier
-    one wait for the store.                                                         */
+/*  Whether the store keeps no fences: then the state does.                          */
+static bool is_unfenced(const weir_store *store)
+{
+    return store && store->class->set_fences;
+}
+
+/*  Moves whose fences are stored need not be known any more; the state's are as soon as
+    its moves are settled. Not while vnodes move: the fences of that change are not known
+    to their shards yet.                                                            */
 static void forget_moves(weir_bus_shards *self)
 {
+    if (is_unfenced(weir_hub_store(self->config.hub))) return;
     for (member *m = self->members; m; m = m->next)
         if (m->state == WEIR_SHARD_ACTIVE && weir_moves_lead_to(&self->table, m->id) &&
             is_fenced(m))
@@ -332,7 +339,7 @@ static void forget_moves(weir_bus_shards *self)
 static weir_err forget_stored_moves(weir_bus_shards *self, weir_report *report)
 {
     size_t before = self->table.move_count;
-    if (self->version || self->waiting || !before) return WEIR_OK;
+    if (self->version || !before) return WEIR_OK;
     forget_moves(self);
     return self->table.move_count == before ? WEIR_OK : store_table(self, report);
 }
@@ -367,10 +374,15 @@ static weir_err release(weir_bus_shards *self, member *m, const weir_store_shard
                                   "shard %" PRIu32 " cannot release", m->id);
 }
 
-/*  Whether the store keeps no fences: then the state does.                          */
-static bool is_unfenced(const weir_store *store)
+static bool is_away(const weir_store *store, weir_err err)
 {
-    return store && store->class->set_fences;
+    return is_unfenced(store) && weir_store_is_away(err);
+}
+
+static weir_err nothing_wrong(weir_report *report)
+{
+    *report = (weir_report){0};
+    return WEIR_OK;
 }
 
 /*  They are durable before a parked record goes on.                                 */
@@ -413,13 +425,13 @@ static weir_err settle_moves(weir_bus_shards *self, weir_report *report)
     if (!self->table.move_count) return WEIR_OK;
     if (store) err = store->class->shards(store, &list, &count, report);
     if (store && !err) err = store->class->fences(store, &fences, &fence_count, report);
-    self->waiting = is_unfenced(store) && weir_store_is_away(err);
+    self->waiting = is_away(store, err);
     if (!err)
         err = release_all(self, &(weir_moves_stored){list, count, fences, fence_count},
                           report);
     free(list);
     free(fences);
-    return self->waiting ? WEIR_OK : err;
+    return self->waiting ? nothing_wrong(report) : err;
 }
 
 /*  What they still hold, of outlets that have left, goes first.                     */
@@ -451,8 +463,8 @@ static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
     weir_err err = WEIR_OK;
     int64_t timeout_us = is_unfenced(store) ? 0 : self->options->flush_timeout_us;
     if (store && before) err = store->class->flush(store, timeout_us, report);
-    self->waiting = err == WEIR_ETIMEOUT && is_unfenced(store);
-    if (self->waiting) return WEIR_OK;
+    self->waiting = is_away(store, err);
+    if (self->waiting) return nothing_wrong(report);
     if (!err) err = settle_moves(self, report);
     return err || self->table.move_count == before ? err : store_table(self, report);
 }

@@ -72,7 +72,7 @@ bool weir_js_member(const weir_value *from, const char *name, weir_value *to)
     return weir_value_child(from, &step, to);
 }
 
-static int64_t integer(const weir_value *from, const char *name)
+int64_t weir_js_integer(const weir_value *from, const char *name)
 {
     weir_value value;
     weir_js_member(from, name, &value);
@@ -145,7 +145,7 @@ void weir_js_response_fini(weir_js_response *self)
 /* --- Times ------------------------------------------------------------------------- */
 
 /*  2026-01-31T12:34:56.123456789Z, in ms; 0: it is none, or before 1970.             */
-static int64_t read_time(const weir_value *from, const char *name)
+int64_t weir_js_time(const weir_value *from, const char *name)
 {
     char text[64], *fraction;
     struct tm t = {0};
@@ -161,7 +161,7 @@ static int64_t read_time(const weir_value *from, const char *name)
     return ms > 0 ? ms : 0;
 }
 
-static void put_time(weir_buffer *out, int64_t ms)
+void weir_js_put_time(weir_buffer *out, int64_t ms)
 {
     char text[32];
     if (ms > TIME_MAX_MS) ms = TIME_MAX_MS;
@@ -187,8 +187,8 @@ void weir_js_state_read(weir_js_state *self, const weir_value *info)
     if (!self->messages) {
         self->first = self->last + 1;
     } else {
-        self->first_ms = read_time(&state, "first_ts");
-        self->last_ms = read_time(&state, "last_ts");
+        self->first_ms = weir_js_time(&state, "first_ts");
+        self->last_ms = weir_js_time(&state, "last_ts");
     }
 }
 
@@ -275,14 +275,14 @@ static bool is_plain(const weir_value *config, char why[200])
         snprintf(why, 200, "it has %s", none[i]);
         return false;
     }
-    if (integer(config, "max_msgs_per_subject") <= 0) return true;
+    if (weir_js_integer(config, "max_msgs_per_subject") <= 0) return true;
     snprintf(why, 200, "it has max_msgs_per_subject");
     return false;
 }
 
 static bool differs(const weir_value *config, const bound *wanted)
 {
-    int64_t is = integer(config, wanted->name);
+    int64_t is = weir_js_integer(config, wanted->name);
     if (is == wanted->value) return false;
     return is > 0 || wanted->value > 0; // 0 and less: none
 }
@@ -384,7 +384,7 @@ void weir_js_put_consumer(weir_buffer *out, const char *stream, uint64_t sequenc
     if (since_ms) {
         weir_buffer_put_text(out,
                              ",\"deliver_policy\":\"by_start_time\",\"opt_start_time\":");
-        put_time(out, since_ms);
+        weir_js_put_time(out, since_ms);
     } else {
         weir_buffer_printf(out,
                            ",\"deliver_policy\":\"by_start_sequence\","
@@ -403,22 +403,43 @@ void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes, int64_t 
     weir_buffer_put_byte(out, '}');
 }
 
-/*  $JS.ACK.[domain.account.]stream.consumer.delivered.sequence.number.time.pending[.x] */
+/*  Splits $JS.ACK.[domain.account.]stream.consumer.delivered.sequence.number.time.pending
+    [.x], whose parts are dots apart, and gives the index of the consumer; 0: it is none.
+ */
+static size_t split_reply(const char *reply, const char *parts[16])
+{
+    size_t count = 0;
+    if (!reply || strncmp(reply, "$JS.ACK.", 8)) return 0;
+    for (const char *at = reply; at && count < 16; at = strchr(at, '.'))
+        parts[count++] = at += at != reply;
+    if (count != 9 && count < 11) return 0;
+    return count == 9 ? 3 : 5;
+}
+
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)
 {
     const char *parts[16];
-    size_t count = 0;
-    if (!reply || strncmp(reply, "$JS.ACK.", 8)) return false;
-    for (const char *at = reply; at && count < 16; at = strchr(at, '.'))
-        parts[count++] = at += at != reply;
-    size_t skip = count == 9 ? 3 : 5; // to the consumer
-    if (count != 9 && count < 11) return false;
+    size_t skip = split_reply(reply, parts);
+    if (!skip) return false;
     size_t size = strcspn(parts[skip], ".");
     if (size >= sizeof self->consumer) return false;
     memcpy(self->consumer, parts[skip], size);
     self->consumer[size] = '\0';
+    self->delivered = strtoull(parts[skip + 1], NULL, 10);
     self->sequence = strtoull(parts[skip + 2], NULL, 10);
     self->stored_ms = strtoll(parts[skip + 4], NULL, 10) / 1000000;
     self->pending = strtoull(parts[skip + 5], NULL, 10);
     return self->sequence > 0;
+}
+
+/*  The server finds the message by its sequence, and has the rest itself.            */
+bool weir_js_ack_subject(char *to, size_t size, const char *reply, uint64_t sequence)
+{
+    const char *parts[16];
+    size_t skip = split_reply(reply, parts);
+    if (!skip) return false;
+    int length =
+        snprintf(to, size, "%.*s1.%" PRIu64 ".0.%s", (int)(parts[skip + 1] - reply),
+                 reply, sequence, parts[skip + 4]);
+    return length > 0 && (size_t)length < size;
 }

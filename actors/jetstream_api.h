@@ -9,15 +9,21 @@
 
 #define WEIR_JS_ID "Nats-Msg-Id"
 #define WEIR_JS_EXPECTED_LAST "Nats-Expected-Last-Sequence"
+#define WEIR_JS_EXPECTED_STREAM "Nats-Expected-Stream"
 
 /*  Errors of the server that decide what is done.                                   */
 enum {
     WEIR_JS_NO_CONSUMER = 10012, // it could not be made
+    WEIR_JS_NO_CONSUMER_THERE = 10014,
     WEIR_JS_NO_MESSAGE = 10037,
     WEIR_JS_TOO_LARGE = 10054,
     WEIR_JS_NO_STREAM = 10059,
+    WEIR_JS_OTHER_STREAM = 10060,
     WEIR_JS_OTHER_SEQUENCE = 10063,
+    WEIR_JS_WRONG_LAST_ID = 10070,
     WEIR_JS_WRONG_LAST = 10071,
+    WEIR_JS_HEADERS_TOO_LARGE = 10097,
+    WEIR_JS_ROLLUP = 10111,
     WEIR_JS_IN_PROGRESS = 10158, // a duplicate of what is being stored
     WEIR_JS_WRONG_LAST_CONSTANT = 10164,
 };
@@ -61,10 +67,16 @@ void weir_js_response_fini(weir_js_response *self);
 /*  Members of a map; false, 0 or "": there is none of the kind.                     */
 bool weir_js_member(const weir_value *from, const char *name, weir_value *to);
 uint64_t weir_js_number(const weir_value *from, const char *name);
+int64_t weir_js_integer(const weir_value *from, const char *name);
 void weir_js_text(const weir_value *from, const char *name, char *to, size_t size);
 
 /*  The status of a message without a body: 404, 408, 409, 503; 0: it has none.      */
 int weir_js_status(natsMsg *msg);
+
+/*  A member that is a time, in ms; 0: it is none, or before 1970.                   */
+int64_t weir_js_time(const weir_value *from, const char *name);
+/*  A time in JSON, with its quotes.                                                */
+void weir_js_put_time(weir_buffer *out, int64_t ms);
 
 /* --- Streams ----------------------------------------------------------------------- */
 
@@ -110,9 +122,14 @@ void weir_js_put_next(weir_buffer *out, uint32_t records, size_t bytes, int64_t 
 
 /*  What a message of a consumer says of itself.                                     */
 typedef struct {
-    char consumer[64];
+    char consumer[WEIR_JS_NAME];
     uint64_t sequence, pending; // in the stream; behind it
+    uint64_t delivered;         // how often it was, this time included
     int64_t stored_ms;
 } weir_js_delivery;
 
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply);
+
+/*  Where another message of the same consumer is acknowledged, made of the reply of one.
+    False: there is no room.                                                        */
+bool weir_js_ack_subject(char *to, size_t size, const char *reply, uint64_t sequence);

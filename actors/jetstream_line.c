@@ -2,7 +2,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "actors/batcher.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
@@ -12,8 +11,6 @@ enum {
     release_us = 200000,
 };
 
-static const weir_retry_wait backoff = {.first_us = 100000, .max_us = 5000000};
-
 struct weir_js_call {
     weir_js_call *next;
     uint64_t token;
@@ -22,6 +19,7 @@ struct weir_js_call {
     weir_buffer body;
     weir_js_answered *answered;
     void *arg;
+    bool pulls;
 };
 
 /* --- Calls ------------------------------------------------------------------------- */
@@ -78,8 +76,8 @@ static void fail_calls(weir_js_line *self, const char *text)
         }
 }
 
-uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer *body,
-                           weir_js_answered *answered, void *arg)
+static weir_js_call *add_call(weir_js_line *self, const char *subject, weir_buffer *body,
+                              weir_js_answered *answered, void *arg)
 {
     weir_js_call *call = calloc(1, sizeof *call);
     if (!call || !(call->subject = strdup(subject))) abort();
@@ -92,6 +90,20 @@ uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer 
     push(&self->asked, call);
     weir_js_line_wake(self);
     self->config.wake(self->config.keeper, call->deadline_us);
+    return call;
+}
+
+uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer *body,
+                           weir_js_answered *answered, void *arg)
+{
+    return add_call(self, subject, body, answered, arg)->token;
+}
+
+uint64_t weir_js_line_pull(weir_js_line *self, const char *subject, weir_buffer *body,
+                           weir_js_answered *answered, void *arg)
+{
+    weir_js_call *call = add_call(self, subject, body, answered, arg);
+    call->pulls = true;
     return call->token;
 }
 
@@ -106,7 +118,7 @@ bool weir_js_line_send_calls(weir_js_line *self)
 {
     while (self->asked.first) {
         weir_js_call *call = self->asked.first;
-        natsStatus s = weir_nats_session_request(
+        natsStatus s = (call->pulls ? weir_nats_session_pull : weir_nats_session_request)(
             self->session, call->subject, call->token, call->body.data, call->body.size);
         if (s) {
             weir_js_line_cut(self, natsStatus_GetText(s));
@@ -176,9 +188,10 @@ static void fall(weir_js_line *self, bool fatal, const char *text)
     self->fatal = fatal;
     snprintf(self->error, sizeof self->error, "%s", text);
     self->failures = was_good && !fatal ? 0 : self->failures + 1;
-    int64_t wait_us = self->failures ? weir_retry_wait_us(&backoff, self->config.nonce, 0,
-                                                          0, self->failures)
-                                     : at_once_us;
+    int64_t wait_us = self->failures
+                          ? weir_retry_wait_us(&self->config.backoff, self->config.nonce,
+                                               0, 0, self->failures)
+                          : at_once_us;
     self->again_us = weir_clock_now_us() + wait_us;
     if (!self->closing && (was_up || self->failures == 1))
         weir_log(WEIR_WARN, "jetstream connection %s for=%s url=%s error=\"%s\"",
@@ -204,16 +217,16 @@ static void on_acked(void *owner, natsMsg *msg, const jsPubAck *ack,
     leave(self);
 }
 
-static void on_message(void *owner, uint64_t token, natsMsg *msg)
+static void on_message(void *owner, uint64_t token, natsMsg **msg_p)
 {
     weir_js_line *self = enter(owner);
     hear(self);
     bool is_up = self->state == WEIR_LINE_UP;
     weir_js_call *call = token && is_up ? take(&self->sent, token) : NULL;
     if (call)
-        answer(self, call, &(weir_js_answer){.msg = msg});
+        answer(self, call, &(weir_js_answer){.msg = *msg_p});
     else if (!token && is_up)
-        self->class->data(self, msg);
+        self->class->data(self, msg_p);
     leave(self);
 }
 
@@ -359,7 +372,7 @@ void weir_js_line_close(weir_js_line *self)
     self->closing = true;
     self->state = WEIR_LINE_DOWN;
     if (self->session) release(self, release_us);
-    fail_calls(self, "the store is being closed");
+    fail_calls(self, "it is being closed");
     leave(self);
 }
 

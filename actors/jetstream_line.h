@@ -1,16 +1,18 @@
 /*  jetstream_line: keeps one connection to the server alive, for the writer or the reader
-    of a JetStream store, and asks JetStream's questions over it.
+    of a JetStream store, for source.jetstream or sink.jetstream, and asks JetStream's
+    questions over it.
 
         down --> trying --> up --lost--> down, and at once trying
                     '----> down, for a while that grows
 
     A line is a base struct. Its mutex guards it and all of who embeds it; the functions
     of its class are called under it, but for `tell`, which follows each time. What is due
-    by time is done by the store's keeper, who calls weir_js_line_run.
+    by time is done by the line's keeper, who calls weir_js_line_run.
 
-    Private to the JetStream store.                                                 */
+    Private to what speaks with JetStream. */
 #pragma once
 #include <pthread.h>
+#include "actors/batcher.h"
 #include "actors/jetstream_session.h"
 #include "runtime/buffer.h"
 
@@ -44,7 +46,8 @@ typedef struct {
     bool (*pump)(weir_js_line *self);
     void (*acked)(weir_js_line *self, const natsMsg *msg, const jsPubAck *ack,
                   const jsPubAckErr *error);
-    void (*data)(weir_js_line *self, natsMsg *msg); // with the subject of its own
+    /*  With a subject of its own; who keeps it makes *msg_p NULL.                     */
+    void (*data)(weir_js_line *self, natsMsg **msg_p);
     void (*denied)(weir_js_line *self, const char *subject, const char *text);
     void (*tell)(weir_js_line *self); // without the mutex: answers what is to be
 } weir_js_line_class;
@@ -54,7 +57,8 @@ typedef struct {
     const char *actor;        // in log lines; lent
     const char *shown;        // the url without secrets; lent
     int64_t timeout_us;
-    uint64_t nonce; // of the backoff
+    weir_retry_wait backoff; // between attempts to connect
+    uint64_t nonce;          // of that
     bool plaintext, tls;
     void (*wake)(void *keeper, int64_t due_us); // run is to be called by then; 0: now
     void *keeper;
@@ -117,6 +121,9 @@ void weir_js_line_is_late(weir_js_line *self, int64_t now_us);
 
 /*  Asks; answered by the deadline. The body is the call's from now on.              */
 uint64_t weir_js_line_call(weir_js_line *self, const char *subject, weir_buffer *body,
+                           weir_js_answered *answered, void *arg);
+/*  The same for a request whose answers are messages.                               */
+uint64_t weir_js_line_pull(weir_js_line *self, const char *subject, weir_buffer *body,
                            weir_js_answered *answered, void *arg);
 /*  The call is not answered any more.                                               */
 void weir_js_line_cancel(weir_js_line *self, uint64_t token);

@@ -401,8 +401,9 @@ static weir_js_job *find_fetching(const weir_js_reader *self, const char *consum
     return job;
 }
 
-static void data(weir_js_line *line, natsMsg *msg)
+static void data(weir_js_line *line, natsMsg **msg_p)
 {
+    natsMsg *msg = *msg_p;
     weir_js_reader *self = reader_of(line);
     weir_js_delivery is;
     if (!weir_js_delivery_read(&is, natsMsg_GetReply(msg))) return;

@@ -49,8 +49,8 @@ struct weir_nats_session {
     /*  The thread's alone.                                                         */
     natsConnection *connection;
     jsCtx *js;
-    natsSubscription *answers;
-    char inbox[64];
+    natsSubscription *answers, *pulled; // pulled: NULL until something is pulled
+    char inbox[64];                     // with its dot
     size_t inbox_size;
     int64_t max_payload;
 };
@@ -149,7 +149,7 @@ static uint64_t token_of(const weir_nats_session *self, const natsMsg *msg)
 {
     const char *subject = natsMsg_GetSubject(msg);
     if (strncmp(subject, self->inbox, self->inbox_size)) return 0;
-    return strtoull(subject + self->inbox_size, NULL, 10);
+    return strtoull(strrchr(subject, '.') + 1, NULL, 10);
 }
 
 static void on_message(natsConnection *connection, natsSubscription *subscription,
@@ -158,7 +158,7 @@ static void on_message(natsConnection *connection, natsSubscription *subscriptio
     (void)connection, (void)subscription;
     weir_nats_session *self = enter_by_id(closure);
     if (self) {
-        self->handlers->message(self->config.owner, token_of(self, msg), msg);
+        self->handlers->message(self->config.owner, token_of(self, msg), &msg);
         leave_by_id(self);
     }
     natsMsg_Destroy(msg);
@@ -232,6 +232,11 @@ static void open_library(void)
     sigaction(SIGPIPE, &before, NULL);
 }
 
+void weir_nats_open(void)
+{
+    pthread_once(&opened, open_library);
+}
+
 static natsStatus set_options(weir_nats_session *self, natsOptions *options,
                               const weir_nats_server *server,
                               const weir_nats_probe_result *probe)
@@ -298,9 +303,10 @@ static void close_connection(weir_nats_session *self)
         natsConnection_ProcessReadEvent(self->connection);
     jsCtx_Destroy(self->js);
     natsSubscription_Destroy(self->answers);
+    natsSubscription_Destroy(self->pulled);
     natsConnection_Destroy(self->connection);
     self->js = NULL;
-    self->answers = NULL;
+    self->answers = self->pulled = NULL;
     self->connection = NULL;
 }
 
@@ -442,7 +448,7 @@ static void *run(void *arg)
     char text[256] = "";
     bool fatal;
     weir_log_actor(self->actor);
-    pthread_once(&opened, open_library);
+    weir_nats_open();
     if (connect_any(self, &fatal, text)) {
         if (enter(self)) {
             self->handlers->up(self->config.owner);
@@ -611,4 +617,36 @@ natsStatus weir_nats_session_request(weir_nats_session *self, const char *subjec
     snprintf(reply, sizeof reply, "%s%llu", self->inbox, (unsigned long long)token);
     return natsConnection_PublishRequest(self->connection, subject, reply, data,
                                          (int)size);
+}
+
+static natsStatus subscribe_pulled(weir_nats_session *self)
+{
+    char subject[72];
+    if (self->pulled) return NATS_OK;
+    snprintf(subject, sizeof subject, "%spull.*", self->inbox);
+    natsStatus s = natsConnection_Subscribe(&self->pulled, self->connection, subject,
+                                            on_message, (void *)self->id);
+    return s ? s : natsSubscription_SetPendingLimits(self->pulled, -1, -1);
+}
+
+natsStatus weir_nats_session_pull(weir_nats_session *self, const char *subject,
+                                  uint64_t token, const void *data, size_t size)
+{
+    char reply[96];
+    natsStatus s = subscribe_pulled(self);
+    snprintf(reply, sizeof reply, "%spull.%llu", self->inbox, (unsigned long long)token);
+    return s ? s
+             : natsConnection_PublishRequest(self->connection, subject, reply, data,
+                                             (int)size);
+}
+
+natsStatus weir_nats_session_stop_pulls(weir_nats_session *self)
+{
+    return self->pulled ? natsSubscription_Unsubscribe(self->pulled) : NATS_OK;
+}
+
+natsStatus weir_nats_session_send(weir_nats_session *self, const char *subject,
+                                  const void *data, size_t size)
+{
+    return natsConnection_Publish(self->connection, subject, data, (int)size);
 }

@@ -11,7 +11,7 @@
     Connected, the thread is libnats' event loop: publishing only fills a buffer, nothing
     waits for the server, and the socket can be shut down from any thread.
 
-    Private to the JetStream store.                                                 */
+    Private to what speaks with JetStream.                                           */
 #pragma once
 #include <nats/nats.h>
 #include "actors/jetstream_url.h"
@@ -33,8 +33,8 @@ typedef struct {
     void (*acked)(void *owner, natsMsg *msg, const jsPubAck *ack,
                   const jsPubAckErr *error);
     /*  A message for an inbox of ours: token is the request's; 0: it has the subject that
-        it was published with.                                                      */
-    void (*message)(void *owner, uint64_t token, natsMsg *msg);
+        it was published with. Who keeps it makes *msg_p NULL.                       */
+    void (*message)(void *owner, uint64_t token, natsMsg **msg_p);
     /*  The server does not allow something, which text names.                      */
     void (*denied)(void *owner, const char *text);
 } weir_nats_handlers;
@@ -50,6 +50,10 @@ typedef struct {
     const weir_nats_handlers *handlers;
     void *owner;
 } weir_nats_session_config;
+
+/*  Opens the library, unless that was done: before a message is made or destroyed. Any
+    thread.                                                                         */
+void weir_nats_open(void);
 
 /*  Begins to connect. NULL: there are too many attempts that do not end, or no thread or
     descriptor; text says so.                                                       */
@@ -84,3 +88,14 @@ natsStatus weir_nats_session_publish(weir_nats_session *self, natsMsg **msg_p);
 /*  Publishes a request whose answers come as messages with this token, from 1.       */
 natsStatus weir_nats_session_request(weir_nats_session *self, const char *subject,
                                      uint64_t token, const void *data, size_t size);
+
+/*  The same for what has messages of a stream as its answers, which come to an inbox of
+    their own, until it is closed. What is delivered to it by then has come before the
+    answer to the next request.                                                     */
+natsStatus weir_nats_session_pull(weir_nats_session *self, const char *subject,
+                                  uint64_t token, const void *data, size_t size);
+natsStatus weir_nats_session_stop_pulls(weir_nats_session *self);
+
+/*  Publishes, and nobody answers.                                                   */
+natsStatus weir_nats_session_send(weir_nats_session *self, const char *subject,
+                                  const void *data, size_t size);

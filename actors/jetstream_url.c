@@ -202,3 +202,17 @@ weir_err weir_nats_servers_parse(weir_nats_servers *self, const char *url,
     weir_nats_servers_fini(self);
     return weir_report_set(report, WEIR_EINVAL, NULL, "url, server %zu: %s", number, why);
 }
+
+weir_err weir_nats_servers_check(const weir_nats_servers *self, bool tls, bool plaintext,
+                                 weir_report *report)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        const weir_nats_server *server = &self->items[i];
+        if (server->is_loopback || server->tls || tls || plaintext) continue;
+        return weir_report_set(report, WEIR_EINVAL, self->text,
+                               "%s is not this host: it needs tls = true, or plaintext = "
+                               "true when its network is safe",
+                               server->host);
+    }
+    return WEIR_OK;
+}

@@ -26,5 +26,10 @@ weir_err weir_nats_servers_parse(weir_nats_servers *self, const char *url,
                                  weir_report *report);
 void weir_nats_servers_fini(weir_nats_servers *self);
 
+/*  Each of them is this host, or has TLS, or plaintext lets it be without; else
+    WEIR_EINVAL with a report. tls: as if each said tls://.                         */
+weir_err weir_nats_servers_check(const weir_nats_servers *self, bool tls, bool plaintext,
+                                 weir_report *report);
+
 /*  An address that is this machine's own, in digits.                               */
 bool weir_nats_is_loopback(const char *address);

@@ -7,7 +7,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
-#include "actors/batcher.h"
 #include "actors/redis_lookup.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
@@ -116,8 +115,8 @@ static void finish(weir_redis_conn *self)
 {
     int64_t now = weir_clock_now_us(), wait = 0;
     if (self->state != READY)
-        wait =
-            weir_retry_wait_us(&wait_between, self->config.nonce, 0, 1, ++self->failures);
+        wait = weir_retry_wait_us(&self->config.wait, self->config.nonce, 0, 1,
+                                  ++self->failures);
     self->due_us = now + wait;
     if (self->due_us < self->began_us + apart_us && !self->too_large)
         self->due_us = self->began_us + apart_us;
@@ -442,6 +441,7 @@ weir_redis_conn *weir_redis_conn_new(const weir_redis_conn_config *config)
     weir_redis_conn *self = calloc(1, sizeof *self);
     if (!self) abort();
     self->config = *config;
+    if (!config->wait.first_us) self->config.wait = wait_between;
     self->fd = -1;
     self->due_us = weir_clock_now_us();
     self->began_us = self->due_us - apart_us;

@@ -8,6 +8,7 @@
     Belongs to one thread and never blocks it; who owns it polls its descriptor. A ready
     one that is silent for 5 s is asked by PING whether it is still there.          */
 #pragma once
+#include "actors/batcher.h"
 #include "actors/redis_resp.h"
 #include "actors/redis_url.h"
 
@@ -22,6 +23,7 @@ typedef struct {
     const char *name;          // what it is for, in messages; lent
     int64_t timeout_us;
     uint64_t nonce;            // spreads the waits between attempts
+    weir_retry_wait wait;      // between them; zeroed: 100 ms to 2 s
     void (*opened)(void *arg); // it is ready
     void (*ended)(void *arg);  // an attempt has failed, or it was lost: after the answers
                                // of its requests

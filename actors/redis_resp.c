@@ -118,6 +118,18 @@ weir_redis_verdict weir_redis_judge(const char *error)
     return verdicts[i].verdict;
 }
 
+static bool begins(const char *text, const char *start)
+{
+    return !strncmp(text, start, strlen(start));
+}
+
+bool weir_redis_is_locked_out(const char *error)
+{
+    if (begins(error, "NOPERM")) return !strstr(error, " key");
+    return begins(error, "NOAUTH") || begins(error, "WRONGPASS") ||
+           begins(error, "ERR AUTH") || begins(error, "ERR invalid password");
+}
+
 /*  MOVED 3999 127.0.0.1:6381; an IPv6 address has no brackets.                      */
 bool weir_redis_moved(const char *error, char *host, uint16_t *port)
 {

@@ -39,6 +39,9 @@ typedef enum {
 /*  Of the text of an error.                                                        */
 weir_redis_verdict weir_redis_judge(const char *error);
 
+/*  Whether it says that this user is not let in, or may not do this to any key.     */
+bool weir_redis_is_locked_out(const char *error);
+
 /*  Where MOVED leads, in host[256]; an empty host is the one that said it. False: it does
     not say.                                                                        */
 bool weir_redis_moved(const char *error, char *host, uint16_t *port);

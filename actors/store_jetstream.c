@@ -34,7 +34,6 @@ static bool is_within(int64_t value, int64_t least, int64_t most)
     return value >= least && value <= most;
 }
 
-/*  The reason why it cannot be used; NULL: it can.                                  */
 static weir_err wrong(weir_report *report, const char *option, const char *text)
 {
     return weir_report_set(report, WEIR_EINVAL, option, "%s", text);
@@ -48,21 +47,6 @@ static weir_err check_bounds(const weir_jetstream_config *c, weir_report *report
         return wrong(report, "keep.age", "is too long");
     if (c->keep_bytes < 1) return wrong(report, "keep.bytes", "is not above 0");
     if (c->keep_records < 1) return wrong(report, "keep.records", "is not above 0");
-    return WEIR_OK;
-}
-
-static weir_err check_servers(const weir_nats_servers *servers,
-                              const weir_jetstream_config *config, weir_report *report)
-{
-    for (size_t i = 0; i < servers->count; i++) {
-        const weir_nats_server *server = &servers->items[i];
-        if (server->is_loopback || server->tls || config->tls || config->plaintext)
-            continue;
-        return weir_report_set(report, WEIR_EINVAL, "url",
-                               "%s: %s is not this host: it needs tls = true, or "
-                               "plaintext = true when its network is safe",
-                               servers->text, server->host);
-    }
     return WEIR_OK;
 }
 
@@ -82,9 +66,10 @@ static weir_err check(const weir_jetstream_config *c, weir_nats_servers *servers
         return wrong(report, "dedup", "is not from 100ms to 1h");
     weir_report cause = {0};
     if (check_bounds(c, report)) return report->err;
-    if (weir_nats_servers_parse(servers, c->url, &cause))
+    if (weir_nats_servers_parse(servers, c->url, &cause) ||
+        weir_nats_servers_check(servers, c->tls, c->plaintext, &cause))
         return wrong(report, "url", cause.text);
-    return check_servers(servers, c, report);
+    return WEIR_OK;
 }
 
 weir_err weir_jetstream_config_check(const weir_jetstream_config *config,
@@ -215,6 +200,7 @@ void weir_js_configure_line(weir_js_line_config *config, weir_js_store *store)
         .actor = store->config.bus,
         .shown = store->servers.text,
         .timeout_us = store->config.timeout_us,
+        .backoff = {.first_us = 100000, .max_us = 5000000},
         .nonce = store->config.nonce,
         .plaintext = store->config.plaintext,
         .tls = store->config.tls,

@@ -1,5 +1,18 @@
 #include "actors/template.h"
+#include <inttypes.h>
 #include <stdio.h>
+#include "runtime/json.h"
+
+/*  What begins with a dollar; `headers.` is followed by a name.                  */
+static const struct {
+    const char *name;
+    weir_template_kind kind;
+} words[] = {
+    {"raw", WEIR_TEMPLATE_RAW},   {"key", WEIR_TEMPLATE_KEY},
+    {"ts", WEIR_TEMPLATE_TS},     {"source", WEIR_TEMPLATE_SOURCE},
+    {"peer", WEIR_TEMPLATE_PEER}, {"id", WEIR_TEMPLATE_ID},
+    {NULL, WEIR_TEMPLATE_TEXT},
+};
 
 static weir_template_part *add_part(weir_template *self)
 {
@@ -22,20 +35,43 @@ static const char *read_text(weir_template_part *part, const char *at)
     return at;
 }
 
-static weir_err read_field(weir_template_part *part, const char **at, weir_report *report)
+static weir_err read_word(weir_template_part *part, const char *name)
+{
+    static const char headers[] = "headers.";
+    size_t i = 0, size = sizeof headers - 1;
+    if (!strncmp(name, headers, size) && name[size]) {
+        part->kind = WEIR_TEMPLATE_HEADER;
+        part->header = strdup(name + size);
+        if (!part->header) abort();
+        return WEIR_OK;
+    }
+    while (words[i].name && strcmp(words[i].name, name))
+        i++;
+    part->kind = words[i].kind;
+    return words[i].name ? WEIR_OK : WEIR_EINVAL;
+}
+
+static weir_err read_name(weir_template_part *part, const char *name)
 {
     size_t error_at;
+    if (*name == '$') return read_word(part, name + 1);
+    part->kind = WEIR_TEMPLATE_FIELD;
+    return weir_path_parse(&part->path, name, &error_at);
+}
+
+static weir_err read_field(weir_template_part *part, const char **at, weir_report *report)
+{
     const char *end = strchr(*at, '}');
     if (!end)
         return weir_report_set(report, WEIR_EINVAL, NULL,
                                "a '{' without '}' (write {{ for a brace)");
-    char *path = strndup(*at + 1, (size_t)(end - *at - 1));
-    if (!path) abort();
-    weir_err err = weir_path_parse(&part->path, path, &error_at);
+    char *name = strndup(*at + 1, (size_t)(end - *at - 1));
+    if (!name) abort();
+    weir_err err = read_name(part, name);
     if (err)
         weir_report_set(report, err, NULL, "'%.60s' between braces is no field path",
-                        path);
-    free(path);
+                        name);
+    free(name);
     *at = end + 1;
     return err;
 }
@@ -56,27 +92,114 @@ void weir_template_fini(weir_template *self)
 {
     for (size_t i = 0; i < self->count; i++) {
         free(self->parts[i].text);
+        free(self->parts[i].header);
         weir_path_fini(&self->parts[i].path);
     }
     free(self->parts);
     *self = (weir_template){0};
 }
 
-static const char *put_field(const weir_path *path, weir_subject *subject,
-                             weir_buffer *out)
+/* --- Values ------------------------------------------------------------------------ */
+
+/*  What a record lacks is not put; any: also values that are no key, as JSON.     */
+static const char *put_value(const weir_value *value, bool any, weir_buffer *out)
 {
-    weir_value value;
     weir_buffer scratch = {0};
     char number[24];
     const uint8_t *data;
     size_t size;
+    if (value->type == WEIR_MISSING) return "a field of the text is missing";
+    bool good = weir_key_bytes(value, number, &scratch, &data, &size);
+    if (good) weir_buffer_put(out, data, size);
+    weir_buffer_fini(&scratch);
+    if (good) return NULL;
+    if (any)
+        return weir_json_put_value(out, value)
+                   ? "a field of the text is what JSON cannot say"
+                   : NULL;
+    return "a field of the text is neither text, integer nor boolean";
+}
+
+static const char *put_field(const weir_path *path, weir_subject *subject, bool any,
+                             weir_buffer *out)
+{
+    weir_value value;
     if (!weir_subject_parse(subject)) return "the payload cannot be decoded";
     if (!weir_doc_get(subject->doc, path, &value))
         return "a field of the text is missing";
-    bool good = weir_key_bytes(&value, number, &scratch, &data, &size);
-    if (good) weir_buffer_put(out, data, size);
-    weir_buffer_fini(&scratch);
-    return good ? NULL : "a field of the text is neither text, integer nor boolean";
+    return put_value(&value, any, out);
+}
+
+static const char *put_raw(const weir_record *record, weir_buffer *out)
+{
+    const weir_value map = {.type = WEIR_MAP,
+                            .format = WEIR_MSGPACK,
+                            .data = record->data,
+                            .size = record->size};
+    if (record->format == WEIR_MSGPACK)
+        return weir_json_put_value(out, &map) ? "the payload holds what JSON cannot say"
+                                              : NULL;
+    weir_buffer_put(out, record->data, record->size);
+    return NULL;
+}
+
+static const char *put_text(const char *text, weir_buffer *out)
+{
+    if (!text) return "the record has no source or peer";
+    weir_buffer_put_text(out, text);
+    return NULL;
+}
+
+void weir_template_put_place(const weir_place *place, weir_buffer *out)
+{
+    weir_buffer_printf(out, "%016" PRIx64 ":%" PRIu64 ":%" PRIu32 ":%" PRIu64,
+                       place->nonce, place->epoch, place->shard, place->sequence);
+}
+
+static const char *put_id(const weir_subject *subject, weir_buffer *out)
+{
+    weir_place place;
+    if (!weir_subject_place(subject, &place))
+        return "the record has no id: it does not come straight from a bus with a store";
+    weir_template_put_place(&place, out);
+    return NULL;
+}
+
+static const char *put_header(const weir_record *record, const char *name, bool any,
+                              weir_buffer *out)
+{
+    weir_value value;
+    weir_record_header(record, name, strlen(name), &value);
+    return put_value(&value, any, out);
+}
+
+static const char *put_part(const weir_template_part *part, weir_subject *subject,
+                            bool any, weir_buffer *out)
+{
+    const weir_record *record = &subject->record;
+    switch (part->kind) {
+    case WEIR_TEMPLATE_FIELD:
+        return put_field(&part->path, subject, any, out);
+    case WEIR_TEMPLATE_RAW:
+        return put_raw(record, out);
+    case WEIR_TEMPLATE_KEY:
+        return put_value(&record->key, any, out);
+    case WEIR_TEMPLATE_TS:
+        if (!record->has_ts) return "the record has no timestamp";
+        weir_buffer_printf(out, "%" PRId64, record->ts_ms);
+        return NULL;
+    case WEIR_TEMPLATE_SOURCE:
+        return put_text(subject->source, out);
+    case WEIR_TEMPLATE_PEER:
+        return put_text(subject->peer, out);
+    case WEIR_TEMPLATE_ID:
+        return put_id(subject, out);
+    case WEIR_TEMPLATE_HEADER:
+        return put_header(record, part->header, any, out);
+    case WEIR_TEMPLATE_TEXT:
+        break;
+    }
+    return NULL;
 }
 
 const char *weir_template_put(const weir_template *self, weir_subject *subject,
@@ -85,8 +208,11 @@ const char *weir_template_put(const weir_template *self, weir_subject *subject,
     const char *error = NULL;
     for (size_t i = 0; i < self->count && !error; i++) {
         weir_buffer_put(out, self->parts[i].text, self->parts[i].size);
-        if (self->parts[i].path.count)
-            error = put_field(&self->parts[i].path, subject, out);
+        size_t before = out->size;
+        weir_buffer_reserve(out, 1); // so that there are bytes to look at
+        error = put_part(&self->parts[i], subject, self->any, out);
+        if (!error && self->check && self->parts[i].kind != WEIR_TEMPLATE_TEXT)
+            error = self->check(out->data + before, out->size - before);
     }
     return error;
 }

@@ -396,9 +396,7 @@ static weir_err open_actor(weir_actor *self, const void *config, weir_report *re
                                strerror(errno));
     self->self = self->loop.arg = calloc(1, self->class->size);
     if (!self->self) abort();
-    err = self->class->init(self->self, self, config, report);
-    if (!err) *report = (weir_report){0}; // it may have got over what it met
-    return err;
+    return self->class->init(self->self, self, config, report);
 }
 
 static void close_actor(weir_actor *self)

@@ -169,6 +169,7 @@ bool weir_intake_ready(weir_intake *self, int64_t *wait_us)
 static weir_format payload_format(const weir_intake *self, const uint8_t *data,
                                   size_t size)
 {
+    if (self->envelope && self->envelope->whole) return self->envelope->format;
     switch ((weir_intake_format)self->config->format) {
     case WEIR_INTAKE_JSON:
         return WEIR_JSON;
@@ -201,6 +202,8 @@ static weir_record record_of(const weir_intake *self, weir_format format,
     record.key = self->envelope->key;
     record.headers = self->envelope->headers;
     record.headers_size = self->envelope->headers_size;
+    record.has_ts = self->envelope->has_ts;
+    record.ts_ms = self->envelope->ts_ms;
     return record;
 }
 
@@ -298,6 +301,10 @@ void weir_intake_envelope(weir_intake *self, const weir_envelope *envelope)
 
 void weir_intake_mark(weir_intake *self, weir_lane *lane, int token, uint64_t position)
 {
+    if (self->records && self->lane == lane && self->token == token) {
+        self->position = position; // with the block that is open
+        return;
+    }
     weir_intake_flush(self);
     weir_actor_done(self->kit, weir_actor_open(self->kit, lane, 0, position, token));
 }

@@ -125,6 +125,10 @@ typedef struct {
     const uint8_t *headers; // an encoded map, or NULL
     size_t headers_size;
     const char *peer; // authenticated name; NULL: none. Lent until the intake ends
+    bool whole;       // a record as Weir has it: of this format, whatever the config says
+    weir_format format;
+    bool has_ts;
+    int64_t ts_ms;
 } weir_envelope;
 
 /*  Of the pieces that follow; lent until it is set anew. NULL, as at first: nothing. */

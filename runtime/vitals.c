@@ -32,7 +32,8 @@ const weir_count_info weir_count_infos[WEIR_COUNTS] = {
     [WEIR_COUNT_HOLDS] = {"holds", "times that the node paused for lack of room"},
     [WEIR_COUNT_REPLAYED] = {"replayed", "blocks sent again"},
     [WEIR_COUNT_RESTARTS] = {"restarts", "times that the node was started again"},
-    [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came"},
+    [WEIR_COUNT_GAPS] = {"gaps", "numbers of the senders' sequences that never came, "
+                                 "entries that were deleted unread"},
     [WEIR_COUNT_MALFORMED] =
         {"malformed", "messages that could not be read, or of a peer that was revoked"},
     [WEIR_COUNT_GIVEN_UP] = {"given_up",

@@ -1,11 +1,11 @@
-/*  The JetStream store against a bare libnats client that pipelines: records of 200
-    bytes, in batches of 1,000 for the store, with the same bytes, the same headers and at
-    most 1,000 of them unanswered for both; in turn, each round into a new stream of the
-    same server.
+/*  The JetStream store, or sink.jetstream, against a bare libnats client that pipelines:
+    records of 200 bytes, in batches of 1,000 for the store and in blocks of 64 KB for the
+    sink, with the same bytes, the same headers and at most 1,000 of them unanswered for
+    both; in turn, each round into a new stream of the same server.
 
-    bench_jetstream [URL [RECORDS]]    prints both rates, records/s, and the median ratio;
-                                       without a URL, or with "-", on a server of its own
-                                       on a free loopback port                       */
+    bench_jetstream [URL [RECORDS [sink]]]    prints both rates, records/s, and the median
+                                              ratio; without a URL, or with "-", on a
+                                              server of its own on a free loopback port */
 #include <arpa/inet.h>
 #include <ftw.h>
 #include <inttypes.h>
@@ -21,13 +21,16 @@
 #include <time.h>
 #include <unistd.h>
 #include "actors/dedup.h"
+#include "actors/sink_jetstream.h"
 #include "actors/store_jetstream.h"
+#include "runtime/handover.h"
 #include "runtime/log.h"
 
 enum { batch_records = 1000, record_bytes = 200, rounds = 5, in_flight = 4 };
 
 static const char *url;
 static long records = 200000;
+static bool is_sink;
 static const uint64_t nonce = 0xbe7c;
 
 static double now(void)
@@ -137,17 +140,19 @@ static void acked(jsCtx *js, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error,
     natsMsg_Destroy(msg);
 }
 
-static void publish(jsCtx *js, const char *subject, long i)
+static void publish(jsCtx *js, const char *stream, const char *subject, long i)
 {
     char id[WEIR_ID_TEXT], last[24];
     natsMsg *msg = NULL;
     const weir_record *record = &list[i % batch_records];
     weir_id_print(&(weir_id){nonce, 1, 0, (uint64_t)i + 1}, id);
     snprintf(last, sizeof last, "%ld", i);
-    natsStatus s = natsMsg_Create(&msg, subject, NULL, (const char *)record->encoded,
-                                  (int)record->encoded_size);
+    const uint8_t *data = is_sink ? record->data : record->encoded;
+    size_t size = is_sink ? record->size : record->encoded_size;
+    natsStatus s = natsMsg_Create(&msg, subject, NULL, (const char *)data, (int)size);
     if (!s) s = natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
-    if (!s) s = natsMsgHeader_Set(msg, "Nats-Expected-Last-Sequence", last);
+    if (!s && is_sink) s = natsMsgHeader_Set(msg, "Nats-Expected-Stream", stream);
+    if (!s && !is_sink) s = natsMsgHeader_Set(msg, "Nats-Expected-Last-Sequence", last);
     if (!s) s = js_PublishMsgAsync(js, &msg, NULL);
     if (s) give_up(natsStatus_GetText(s));
 }
@@ -178,7 +183,7 @@ static double bare(int round)
         give_up("the bare client cannot make its stream");
     double start = now();
     for (long i = 0; i < records; i++)
-        publish(js, subject, i);
+        publish(js, name, subject, i);
     if (js_PublishAsyncComplete(js, NULL)) give_up("the bare client has no answer");
     double seconds = now() - start;
     js_DeleteStream(js, name, NULL, NULL);
@@ -237,6 +242,132 @@ static double through_store(int round)
     return (double)records / seconds;
 }
 
+/* --- The sink ---------------------------------------------------------------------- */
+
+/*  Sends blocks whose records have the places that a bus would give them.             */
+typedef struct {
+    weir_node node;
+} feed_config;
+
+typedef struct {
+    weir_actor *kit;
+    weir_lane lane;
+    int port;
+    long sent;
+} feed;
+
+static weir_err feed_init(void *arg, weir_actor *kit, const void *config,
+                          weir_report *report)
+{
+    (void)config, (void)report;
+    feed *self = arg;
+    self->kit = kit;
+    self->port = weir_actor_port(kit, "feed");
+    return WEIR_OK;
+}
+
+static void feed_fini(void *arg)
+{
+    weir_actor_lane_fini(((feed *)arg)->kit, &((feed *)arg)->lane);
+}
+
+static bool feed_turn(void *arg)
+{
+    feed *self = arg;
+    if (self->sent == records || !weir_actor_has_room(self->kit)) return false;
+    weir_builder builder = {.target = weir_actor_node(self->kit)->block_bytes};
+    uint32_t count = 0;
+    while (!weir_builder_full(&builder) && self->sent + count < records)
+        weir_builder_add(&builder, &list[(self->sent + count++) % batch_records], NULL);
+    weir_block *next = weir_builder_seal(&builder);
+    weir_run run = {.records = count,
+                    .place = {.nonce = nonce,
+                              .epoch = 1,
+                              .sequence = (uint64_t)self->sent + 1,
+                              .offset = (uint64_t)self->sent + 1}};
+    weir_block_set_places(next, &run, 1);
+    weir_builder_fini(&builder);
+    self->sent += count;
+    weir_entry *entry =
+        weir_actor_open(self->kit, &self->lane, count, (uint64_t)self->sent, 0);
+    entry->fates.done = count;
+    weir_actor_send(self->kit, self->port, &next, entry);
+    weir_actor_done(self->kit, entry);
+    return true;
+}
+
+static weir_err feed_commit(void *arg, const weir_entry *entry, weir_report *report)
+{
+    (void)arg, (void)entry, (void)report;
+    return WEIR_OK;
+}
+
+static void feed_drain(void *arg)
+{
+    weir_actor_end(((feed *)arg)->kit);
+}
+
+static void feed_actor(zsock_t *pipe, void *config);
+static const weir_option no_options[] = {{.name = NULL}};
+static const weir_class feed_class = {
+    .name = "feed",
+    .help = "sends what is measured",
+    .actor = feed_actor,
+    .size = sizeof(feed),
+    .config_size = sizeof(feed_config),
+    .options = no_options,
+    .source = true,
+    .placed = true,
+    .init = feed_init,
+    .fini = feed_fini,
+    .turn = feed_turn,
+    .commit = feed_commit,
+    .drain = feed_drain,
+};
+
+static void feed_actor(zsock_t *pipe, void *config)
+{
+    weir_actor_run(&feed_class, pipe, config);
+}
+
+static void ask(zactor_t *actor, const char *command, const char *a, const char *b)
+{
+    if (weir_actor_ask(actor, NULL, command, a, b, NULL)) give_up(command);
+}
+
+static double through_sink(int round)
+{
+    char name[32], endpoint[32];
+    weir_vitals vitals = WEIR_VITALS_INIT;
+    weir_report report = {0};
+    weir_sink_jetstream_config config = weir_sink_jetstream_defaults;
+    feed_config from = {.node = {.name = "feed"}};
+    snprintf(name, sizeof name, "weir_bench%d_0", round);
+    snprintf(endpoint, sizeof endpoint, "inproc://bench%d", round);
+    config.node = (weir_node){.name = "out", .vitals = &vitals, .report = &report};
+    config.port.url = (char *)url;
+    config.port.plaintext = true;
+    config.subject = config.stream = name;
+    config.dedup_us = 3600000000;
+    zactor_t *sink = zactor_new(weir_sink_jetstream, &config);
+    zactor_t *source = zactor_new(feed_actor, &from);
+    weir_handover_take(&report);
+    if (!sink || !source || report.err) give_up(report.text);
+    ask(sink, "LISTEN", endpoint, NULL);
+    ask(source, "CONNECT", "feed", endpoint);
+    ask(sink, "START", NULL, NULL);
+    double start = now();
+    ask(source, "START", NULL, NULL);
+    while (weir_count_get(&vitals, WEIR_COUNT_DONE) < (uint64_t)records)
+        usleep(500);
+    double seconds = now() - start;
+    zactor_destroy(&source);
+    zactor_destroy(&sink);
+    return (double)records / seconds;
+}
+
+/* --- All --------------------------------------------------------------------------- */
+
 static void remove_stream(int round)
 {
     natsConnection *connection = NULL;
@@ -263,14 +394,15 @@ int main(int argc, char **argv)
     weir_log_configure(WEIR_ERROR, false, STDERR_FILENO);
     if (argc > 1 && argv[1][0] != '-') url = argv[1];
     if (argc > 2) records = atol(argv[2]) / batch_records * batch_records;
+    is_sink = argc > 3 && !strcmp(argv[3], "sink");
     if (!url) start_server();
     make_records();
     for (int i = 0; i < rounds; i++) {
-        double limit = bare(i), ours = through_store(i);
+        double limit = bare(i), ours = (is_sink ? through_sink : through_store)(i);
         remove_stream(i);
         ratios[i] = ours / limit;
-        printf("%.0f records/s (store), %.0f records/s (bare client): %.2f\n", ours,
-               limit, ratios[i]);
+        printf("%.0f records/s (%s), %.0f records/s (bare client): %.2f\n", ours,
+               is_sink ? "sink" : "store", limit, ratios[i]);
         fflush(stdout);
     }
     free(list);

@@ -29,7 +29,9 @@ OPEN = [str(ROOT / "build/release/tests/bench/bench_open"), str(BUILD), "2000000
 CURSOR = [str(ROOT / "build/release/tests/bench/bench_cursor"), str(BUILD), "10", "400"]
 ACK = [str(ROOT / "build/release/tests/bench/bench_ack"), str(BUILD)]
 REDIS = [str(ROOT / "build/release/tests/bench/bench_redis")]
+REDIS_SINK = [str(ROOT / "build/release/tests/bench/bench_redis_sink")]
 JETSTREAM = [str(ROOT / "build/release/tests/bench/bench_jetstream")]
+JETSTREAM_SINK = [*JETSTREAM, "-", "200000", "sink"]
 REAL = ROOT.parent / "shared/data/access.ndjson"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
@@ -320,9 +322,18 @@ def rows_of_stores(table):
     ratio, detail = row_of(REDIS)
     table.row("Redis store, batches of 1,000 records of 200 bytes, against a bare client that "
               "pipelines the same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
+    ratio, detail = row_of(REDIS_SINK)
+    table.row("sink.redis, payloads of 200 bytes without ids, against a bare client that "
+              "pipelines 1,000 of the same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
+    ratio, detail = row_of([*REDIS_SINK, "ids"])
+    table.row("the same with ids, each of which the server remembers", "%.2f" % ratio, "-",
+              True, detail)
     ratio, detail = row_of(JETSTREAM)
     table.row("JetStream store, batches of 1,000 records of 200 bytes, against a bare client "
               "that pipelines the same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
+    ratio, detail = row_of(JETSTREAM_SINK)
+    table.row("sink.jetstream, records of 200 bytes, against a bare client that pipelines the "
+              "same", "%.2f" % ratio, "0.8", ratio >= 0.8, detail)
 
 
 def rows_of_idleness(table):

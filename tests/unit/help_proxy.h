@@ -19,6 +19,13 @@ void help_proxy_cut_up(help_proxy *self, size_t bytes);
 void help_proxy_cut_down(help_proxy *self, size_t bytes);
 unsigned help_proxy_cuts(help_proxy *self);
 
+/*  Resets all connections, and returns when that is done. What was on its way is lost;
+   with `late_ms` what clients have sent still reaches the server, so much later. */
+void help_proxy_reset(help_proxy *self, int late_ms);
+
+/*  Resets each connection once so many more bytes have come from its client; 0: none. */
+void help_proxy_reset_each(help_proxy *self, uint64_t bytes);
+
 /*  Looks at each part that goes up, in the proxy's thread, and may change its bytes.
     NULL: nobody does. */
 typedef void(help_proxy_edit)(void *arg, char *bytes, size_t size);
@@ -27,4 +34,11 @@ void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg);
 /*  Held, nothing goes through and nobody is let in; connections stay.              */
 void help_proxy_hold(help_proxy *self, bool on);
 
-unsigned help_proxy_connections(help_proxy *self); // that were ever made
+/*  Holds all once the connection with this number, from now on and from 1, has brought so
+    many bytes of the server's; 0: never.                                            */
+void help_proxy_hold_after(help_proxy *self, unsigned connection, uint64_t bytes);
+
+/*  New connections are ended at once.                                              */
+void help_proxy_refuse(help_proxy *self, bool on);
+
+unsigned help_proxy_connections(help_proxy *self); // that were ever accepted

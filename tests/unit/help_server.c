@@ -63,6 +63,7 @@ static void become(const help_server *self, int log, pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent || dup2(log, 1) < 0 || dup2(log, 2) < 0) _exit(126);
+    close_range(3, ~0u, 0); // it keeps no connection of ours open
     execvp(self->argv[0], self->argv);
     _exit(127);
 }

@@ -39,7 +39,7 @@ typedef struct {
     pthread_mutex_t lock; // of all that follows
     pthread_cond_t changed;
     pthread_t thread;
-    bool threaded, ending;
+    bool threaded, ending, away;
     jobs queue;
     uint32_t open_writes; // not answered
     shard *shards[SHARDS_MAX];
@@ -159,7 +159,8 @@ static void store_batch(help_store *self, shard *to, weir_batch *batch)
         to->sequence = sequence;
     }
     batch->last_offset = to->last;
-    for (uint32_t i = 0; i < batch->fence_count && to->last > before; i++) {
+    bool keeps = !self->base.class->set_fences;
+    for (uint32_t i = 0; keeps && i < batch->fence_count && to->last > before; i++) {
         assert(self->fence_count < FENCES_MAX);
         batch->fences[i].first.a = before + 1;
         self->fences[self->fence_count++] = batch->fences[i];
@@ -410,14 +411,18 @@ static void describe(const shard *one, weir_store_shard *row)
 static weir_err store_shards(weir_store *store, weir_store_shard **list, size_t *count,
                              weir_report *report)
 {
-    (void)report;
     help_store *self = enter(store);
+    bool away = self->away;
     *list = allocate(NULL, (self->shard_count + 1) * sizeof **list);
     *count = 0;
     for (size_t i = 0; i < self->shard_count; i++)
         if (self->shards[i]->last) describe(self->shards[i], &(*list)[(*count)++]);
     leave(self);
-    return WEIR_OK;
+    if (!away) return WEIR_OK;
+    free(*list);
+    *list = NULL;
+    *count = 0;
+    return weir_report_set(report, WEIR_ETIMEOUT, "help", "the server is away");
 }
 
 static weir_err store_fences(weir_store *store, weir_fence **list, size_t *count,
@@ -430,6 +435,15 @@ static weir_err store_fences(weir_store *store, weir_fence **list, size_t *count
     memcpy(*list, self->fences, self->fence_count * sizeof **list);
     leave(self);
     return WEIR_OK;
+}
+
+static void store_set_fences(weir_store *store, const weir_fence *list, size_t count)
+{
+    help_store *self = enter(store);
+    assert(count <= FENCES_MAX);
+    self->fence_count = count;
+    if (count) memcpy(self->fences, list, count * sizeof *list);
+    leave(self);
 }
 
 static void store_watch(weir_store *store, int eventfd)
@@ -523,6 +537,26 @@ static const weir_store_class class = {
     .flush = store_flush,
     .close = store_close,
 };
+
+static const weir_store_class class_without_fences = {
+    .name = "help",
+    .write = store_write,
+    .read = store_read,
+    .shards = store_shards,
+    .fences = store_fences,
+    .set_fences = store_set_fences,
+    .watch = store_watch,
+    .unwatch = store_unwatch,
+    .commit = store_commit,
+    .forget = store_forget,
+    .flush = store_flush,
+    .close = store_close,
+};
+
+void help_store_keep_no_fences(weir_store *self)
+{
+    self->class = &class_without_fences;
+}
 
 weir_store *help_store_new(bool threaded, help_store_counts *counts)
 {
@@ -632,6 +666,13 @@ void help_store_forget_fences(weir_store *store)
 }
 
 /* --- Switches ---------------------------------------------------------------------- */
+
+void help_store_be_away(weir_store *store, bool on)
+{
+    help_store *self = enter(store);
+    self->away = on;
+    leave(self);
+}
 
 void help_store_watch_writes(weir_store *store, help_store_spy *spy, void *arg)
 {

@@ -56,6 +56,9 @@ void help_store_remove(weir_store *self, uint32_t shard, uint64_t first, uint64_
 void help_store_fence(weir_store *self, const weir_fence *fence);
 void help_store_forget_fences(weir_store *self); // all of them
 
+/*  It keeps no fences that batches bring: set_fences does, as for a store on a server. */
+void help_store_keep_no_fences(weir_store *self);
+
 /* --- Switches ---------------------------------------------------------------------- */
 
 /*  Wedged it neither takes nor answers writes of the shard; hanging it does not answer
@@ -67,6 +70,8 @@ void help_store_hang(weir_store *self, uint32_t shard, bool on);
     that are queued behind: what is stored is always a prefix.                      */
 void help_store_fail(weir_store *self, uint32_t shard, int times,
                      weir_store_result result, const char *text);
+/*  Its shards cannot be told: its server is away.                                   */
+void help_store_be_away(weir_store *self, bool on);
 /*  Reads are answered with an error; NULL: they are not.                           */
 void help_store_fail_reads(weir_store *self, uint32_t shard, const char *text);
 

@@ -188,6 +188,77 @@ static void a_move_is_forgotten_when_its_fence_is_stored(void **state)
     close_bus();
 }
 
+/* --- A store on a server ----------------------------------------------------------- */
+
+static weir_store *open_server(void)
+{
+    weir_store *store = help_store_new(true, NULL);
+    help_store_keep_no_fences(store);
+    return store;
+}
+
+/*  They are there before any record stands behind them, and after a restart.       */
+static void fences_of_a_store_that_keeps_none_are_in_the_state(void **state)
+{
+    (void)state;
+    weir_store *store = open_server();
+    open_bus_on(store, 2);
+    send_blocks(4);
+    scale_to("3");
+    assert_true(has_fence(0, 2) && has_fence(1, 2));
+    assert_int_equal(count_moves(), 0);
+    scale_to("2"); // 2 has stored nothing: who takes its vnodes stands where it stood
+    assert_true(has_fence(0, 1) && has_fence(1, 0));
+    send_blocks(2);
+    close_bus();
+    store->class->set_fences(store, NULL, 0);
+    open_bus_on(store, 2);
+    assert_true(has_fence(0, 1) && has_fence(1, 0));
+    close_bus();
+    store->class->close(&store);
+}
+
+static void a_change_waits_while_the_server_is_away(void **state)
+{
+    (void)state;
+    weir_store *store = open_server();
+    open_bus_on(store, 2);
+    send_blocks(4);
+    help_store_be_away(store, true);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "SCALE", "3", NULL), WEIR_OK);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "MOVED", NULL), WEIR_EFULL);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "SCALE", "4", NULL), WEIR_EFULL);
+    help_store_be_away(store, false);
+    wait_until(weir_actor_ask(b.node.actor, NULL, "MOVED", NULL) == WEIR_OK);
+    assert_true(has_fence(0, 2) && has_fence(1, 2));
+    send_blocks(3);
+    close_bus();
+    store->class->close(&store);
+}
+
+/*  The bus ended while a change waited; until it is known how far shards had come nothing
+    is taken.                                                                       */
+static void a_start_waits_while_the_server_is_away(void **state)
+{
+    (void)state;
+    weir_store *store = open_server();
+    open_bus_on(store, 2);
+    send_blocks(4);
+    help_store_be_away(store, true);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "SCALE", "3", NULL), WEIR_OK);
+    close_bus();
+    open_bus_on(store, 3);
+    assert_int_equal(weir_actor_ask(b.node.actor, NULL, "MOVED", NULL), WEIR_EFULL);
+    atomic_fetch_add(&b.feed.allowed, 3);
+    weir_actor_ask(b.in.actor, NULL, "LOOK", NULL);
+    assert_int_equal(b.feed.committed, 0);
+    help_store_be_away(store, false);
+    wait_until(b.feed.committed == 3);
+    assert_true(has_fence(0, 2) && has_fence(1, 2));
+    close_bus();
+    store->class->close(&store);
+}
+
 static void moves_from_shards_without_records_are_forgotten_at_once(void **state)
 {
     (void)state;
@@ -634,6 +705,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_bus_that_closes_is_not_scaled, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(a_fence_that_is_stored_is_not_stored_again,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(
+            fences_of_a_store_that_keeps_none_are_in_the_state, make_folder,
+            remove_folder),
+        cmocka_unit_test_setup_teardown(a_change_waits_while_the_server_is_away,
+                                        make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_start_waits_while_the_server_is_away,
                                         make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_move_is_forgotten_when_its_fence_is_stored,
                                         make_folder, remove_folder),

@@ -337,18 +337,18 @@ static void stopped_tls_server_holds_up_nobody(void **state)
     NEEDS_OPENSSL();
     start_with_tls();
     trust("ca.pem");
-    nats_proxy *proxy = nats_proxy_new(server.port);
+    help_proxy *proxy = help_proxy_start(NULL, server.port);
     weir_jetstream_config config = config_with("bob:" PASSWORD);
     char url[128];
-    config.url = help_nats_url(nats_proxy_port(proxy), "bob:" PASSWORD, url);
+    config.url = help_nats_url(help_proxy_port(proxy), "bob:" PASSWORD, url);
     config.tls = true;
     config.timeout_us = 800000;
     uint64_t greeting = help_nats_greeting(&server);
     for (int i = 0; i < 2; i++) {
-        if (i == 0) nats_proxy_hold_after(proxy, 2, greeting + 100);
+        if (i == 0) help_proxy_hold_after(proxy, 2, greeting + 100);
         weir_store *store = new_store(&config);
         if (i == 1) put(store, 0, 1, 1, 10, 20);
-        if (i == 1) nats_proxy_hold(proxy, true);
+        if (i == 1) help_proxy_hold(proxy, true);
         weir_batch *batch = make_batch(0, 1, 11, 900, 20000);
         double start = seconds_now();
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
@@ -356,11 +356,11 @@ static void stopped_tls_server_holds_up_nobody(void **state)
         start = seconds_now();
         close_store(&store);
         assert_true(seconds_now() - start < 1);
-        nats_proxy_hold_after(proxy, 0, 0);
-        nats_proxy_hold(proxy, false);
+        help_proxy_hold_after(proxy, 0, 0);
+        help_proxy_hold(proxy, false);
         free_batch(&batch);
     }
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
 }
 
 /* --- Checks ------------------------------------------------------------------------ */

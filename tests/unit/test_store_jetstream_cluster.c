@@ -16,7 +16,7 @@ static int start_cluster(void **state)
     urls[0] = '\0';
     for (int i = 0; i < nodes; i++) {
         help_nats_init(&node[i], NULL);
-        ports[i] = help_nats_free_port();
+        ports[i] = help_server_port();
         sprintf(routes + strlen(routes), "%s \"nats://127.0.0.1:%u\"", i ? "," : "",
                 ports[i]);
         sprintf(urls + strlen(urls), "%s127.0.0.1:%u", i ? "," : "nats://", node[i].port);

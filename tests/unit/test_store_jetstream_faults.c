@@ -2,25 +2,25 @@
     a prefix, and each record is stored once.                                        */
 #include "help_jetstream.h"
 
-static nats_proxy *proxy;
+static help_proxy *proxy;
 static unsigned seed;
 
 static int start_proxied(void **state)
 {
     start_server(state);
-    if (server.pid) proxy = nats_proxy_new(server.port);
+    if (server.server) proxy = help_proxy_start(NULL, server.port);
     return 0;
 }
 
 static int end_proxied(void **state)
 {
-    nats_proxy_destroy(&proxy);
+    help_proxy_destroy(&proxy);
     return end_server(state);
 }
 
 static weir_jetstream_config config_through_proxy(int64_t timeout_us)
 {
-    weir_jetstream_config config = config_at(nats_proxy_port(proxy));
+    weir_jetstream_config config = config_at(help_proxy_port(proxy));
     config.timeout_us = timeout_us;
     return config;
 }
@@ -81,23 +81,23 @@ static void cut_once(sender *is, int number)
 {
     switch (number % 5) {
     case 0:
-        nats_proxy_cut(proxy, 0);
+        help_proxy_reset(proxy, 0);
         break;
     case 1:
-        nats_proxy_cut(proxy, 1 + (int)below(250));
+        help_proxy_reset(proxy, 1 + (int)below(250));
         break;
     case 2:
     case 3:
-        nats_proxy_cut_after(proxy, 1 + below(60000));
+        help_proxy_reset_each(proxy, 1 + below(60000));
         send_for(is, 20, 200, 300);
-        nats_proxy_cut(proxy, number % 5 == 2 ? 0 : 1 + (int)below(50));
-        nats_proxy_cut_after(proxy, 0);
+        help_proxy_reset(proxy, number % 5 == 2 ? 0 : 1 + (int)below(50));
+        help_proxy_reset_each(proxy, 0);
         break;
     default:
-        nats_proxy_refuse(proxy, true);
-        nats_proxy_cut(proxy, 1 + (int)below(30));
+        help_proxy_refuse(proxy, true);
+        help_proxy_reset(proxy, 1 + (int)below(30));
         send_for(is, 200, 100, 100);
-        nats_proxy_refuse(proxy, false);
+        help_proxy_refuse(proxy, false);
     }
 }
 
@@ -139,18 +139,18 @@ static void what_was_stored_before_a_long_cut_is_found_in_the_stream(void **stat
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 5, 20);
     weir_batch *batch = make_batch(0, 1, 6, records, 200);
-    nats_proxy_hold(proxy, true);
+    help_proxy_hold(proxy, true);
     store->class->write(store, batch);
     EVENTUALLY(stats_of(store).published == 5 + records);
-    nats_proxy_refuse(proxy, true);
-    nats_proxy_cut(proxy, 1); // what it has sent is all delivered
-    nats_proxy_hold(proxy, false);
+    help_proxy_refuse(proxy, true);
+    help_proxy_reset(proxy, 1); // what it has sent is all delivered
+    help_proxy_hold(proxy, false);
     assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
     client other = client_at(server.port, NULL);
     EVENTUALLY(last_of(&other, "weir_test_0") == 5 + records);
     double until = seconds_now() + 0.3; // beyond the duplicate window
     EVENTUALLY(seconds_now() > until);
-    nats_proxy_refuse(proxy, false);
+    help_proxy_refuse(proxy, false);
     EVENTUALLY(stats_of(store).connected);
     uint64_t before = stats_of(store).published;
     batch->again = true;
@@ -177,13 +177,13 @@ static void what_is_stored_is_a_prefix_of_what_was_written(void **state)
         weir_batch *list[batches];
         uint64_t safe = next - 1;
         EVENTUALLY(stats_of(store).connected);
-        nats_proxy_cut_after(proxy, 1 + below(batches * records * 330));
+        help_proxy_reset_each(proxy, 1 + below(batches * records * 330));
         for (uint32_t i = 0; i < batches; i++) {
             list[i] = make_batch(0, 1, next + i * records, records, 200);
             list[i]->again = i == 0;
             store->class->write(store, list[i]);
         }
-        if (below(2)) nats_proxy_refuse(proxy, true);
+        if (below(2)) help_proxy_refuse(proxy, true);
         bool failed = false;
         for (int i = 0; i < batches; i++) {
             weir_store_result result = wait_answer(list[i]);
@@ -194,8 +194,8 @@ static void what_is_stored_is_a_prefix_of_what_was_written(void **state)
             free_batch(&list[i]);
         }
         failures += failed;
-        nats_proxy_refuse(proxy, false);
-        nats_proxy_cut_after(proxy, 0);
+        help_proxy_refuse(proxy, false);
+        help_proxy_reset_each(proxy, 0);
         tally is = count_stream(reader, 0, 5000);
         assert_int_equal(is.records, is.sequence);
         assert_in_range(is.records, safe, next - 1 + batches * records);
@@ -237,12 +237,12 @@ static void late_records_of_an_earlier_start_are_no_other_writer_s(void **state)
     for (uint32_t shard = 0; shard < 30; shard++) {
         weir_store *store = new_store(&config);
         put(store, shard, 1, 1, 5, 20);
-        nats_proxy_hold(proxy, true);
+        help_proxy_hold(proxy, true);
         weir_batch *batch = make_batch(shard, 1, 6, 300, 100);
         store->class->write(store, batch);
         EVENTUALLY(stats_of(store).published == 5 + 300);
-        nats_proxy_cut(proxy, 1 + (int)below(12));
-        nats_proxy_hold(proxy, false);
+        help_proxy_reset(proxy, 1 + (int)below(12));
+        help_proxy_hold(proxy, false);
         close_store(&store);
         free_batch(&batch);
         store = new_store(&config);
@@ -266,14 +266,14 @@ static void connections_that_never_last_do_not_hold_up_an_answer(void **state)
     put(store, 0, 1, 1, 5, 20);
     weir_batch *batch = make_batch(0, 1, 6, 50, 200);
     for (uint64_t bytes = 200; bytes <= 1000; bytes += 100) {
-        nats_proxy_cut_after(proxy, bytes);
-        nats_proxy_cut(proxy, 0);
+        help_proxy_reset_each(proxy, bytes);
+        help_proxy_reset(proxy, 0);
         batch->again = true;
         double start = seconds_now();
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
         assert_true(seconds_now() - start < 5);
     }
-    nats_proxy_cut_after(proxy, 0);
+    help_proxy_reset_each(proxy, 0);
     while (write_batch(store, batch) == WEIR_STORE_RETRY)
         continue;
     assert_int_equal(batch->result, WEIR_STORE_SAFE);
@@ -369,7 +369,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 10, 20);
     assert_int_equal(count_stream(store, 0, 100).records, 10);
-    help_nats_signal(&server, SIGSTOP);
+    help_server_pause(server.server);
     weir_batch *batch = make_batch(0, 1, 11, 1000, 2000),
                *second = make_batch(0, 1, 1011, 10, 20);
     double start = seconds_now();
@@ -391,7 +391,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
         assert_int_not_equal(read.err, WEIR_OK);
         assert_true(seconds_now() - start < 5);
     }
-    help_nats_signal(&server, SIGCONT);
+    help_server_resume(server.server);
     EVENTUALLY(stats_of(store).connected);
     while (write_batch(store, batch) == WEIR_STORE_RETRY)
         continue;
@@ -415,9 +415,9 @@ static void all_records_arrive_once_a_stopped_server_goes_on(void **state)
     sender_begin(&is, store, 0, 1);
     for (int round = 0; round < 3; round++) {
         send_for(&is, 30, 300, 500);
-        help_nats_signal(&server, SIGSTOP);
+        help_server_pause(server.server);
         send_for(&is, 500, 300, 500);
-        help_nats_signal(&server, SIGCONT);
+        help_server_resume(server.server);
     }
     sender_finish(&is);
     assert_int_equal(is.safe, is.next - 1);
@@ -433,7 +433,7 @@ static void close_does_not_wait_for_a_stopped_server(void **state)
     for (int i = 0; i < 2; i++) {
         weir_store *store = store_at(server.port);
         if (i == 0) put(store, 0, 1, 1, 10, 20);
-        help_nats_signal(&server, SIGSTOP);
+        help_server_pause(server.server);
         weir_batch *batch = make_batch(0, 1, 11, 900, 20000);
         store->class->write(store, batch);
         weir_read read = {.max_records = 9, .max_bytes = 1 << 20};
@@ -450,7 +450,7 @@ static void close_does_not_wait_for_a_stopped_server(void **state)
         assert_int_equal(batch->result, WEIR_STORE_RETRY);
         assert_int_equal(sem_trywait(&done), 0);
         assert_int_equal(read.err, WEIR_ECLOSED);
-        help_nats_signal(&server, SIGCONT);
+        help_server_resume(server.server);
         free_batch(&batch);
         sem_destroy(&done);
     }
@@ -465,22 +465,22 @@ static void server_that_stops_amid_the_handshake_is_left_alone(void **state)
     const uint64_t places[] = {1, greeting / 2, greeting, greeting + 3};
     weir_jetstream_config config = config_through_proxy(400000);
     for (uint64_t i = 0; i < 4; i++) {
-        nats_proxy_hold_after(proxy, 2, places[i]); // the first one is the probe
+        help_proxy_hold_after(proxy, 2, places[i]); // the first one is the probe
         weir_store *store = new_store(&config);
         weir_batch *batch = make_batch(0, 1, 1 + i * 10, 10, 20);
         batch->again = true;
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
         if (i % 2) { // it heals
-            nats_proxy_hold_after(proxy, 0, 0);
-            nats_proxy_hold(proxy, false);
+            help_proxy_hold_after(proxy, 0, 0);
+            help_proxy_hold(proxy, false);
             EVENTUALLY(stats_of(store).connected);
             assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
         }
         double start = seconds_now();
         close_store(&store);
         assert_true(seconds_now() - start < 1);
-        nats_proxy_hold_after(proxy, 0, 0);
-        nats_proxy_hold(proxy, false);
+        help_proxy_hold_after(proxy, 0, 0);
+        help_proxy_hold(proxy, false);
         free_batch(&batch);
     }
 }
@@ -494,7 +494,7 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
     weir_jetstream_config config = config_through_proxy(400000);
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1000, 1000);
-    nats_proxy_hold_after(proxy, 2, 300000); // the probe of the reading connection is 1
+    help_proxy_hold_after(proxy, 2, 300000); // the probe of the reading connection is 1
     weir_read read = {.max_records = 1000, .max_bytes = 8 << 20};
     tally is = {0};
     double start = seconds_now();
@@ -504,8 +504,8 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
     assert_in_range(is.records, 1, 400);
     assert_true(read.more);
     weir_read_fini(&read);
-    nats_proxy_hold_after(proxy, 0, 0);
-    nats_proxy_hold(proxy, false);
+    help_proxy_hold_after(proxy, 0, 0);
+    help_proxy_hold(proxy, false);
     for (double end = seconds_now() + patience_s; is.records < 1000;) {
         read =
             (weir_read){.after = {is.last, 0}, .max_records = 99, .max_bytes = 1 << 20};
@@ -535,7 +535,7 @@ static void reads_go_on_over_cuts(void **state)
         read.done = post;
         read.owner = &done;
         store->class->read(store, &read);
-        if (i % 3 == 0) nats_proxy_cut(proxy, 0);
+        if (i % 3 == 0) help_proxy_reset(proxy, 0);
         assert_int_equal(sem_wait(&done), 0);
         sem_destroy(&done);
         errors += read.err != WEIR_OK;
@@ -557,12 +557,12 @@ static void no_more_than_a_window_is_unanswered(void **state)
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1, 20);
     put(store, 1, 1, 1, 1, 20);
-    nats_proxy_hold(proxy, true);
+    help_proxy_hold(proxy, true);
     weir_batch *zero = make_batch(0, 1, 2, 500, 20), *one = make_batch(1, 1, 2, 30, 20);
     store->class->write(store, zero);
     store->class->write(store, one);
     EVENTUALLY(stats_of(store).published >= 2 + 50 + 30);
-    nats_proxy_hold(proxy, false);
+    help_proxy_hold(proxy, false);
     assert_int_equal(wait_answer(zero), WEIR_STORE_SAFE);
     assert_int_equal(wait_answer(one), WEIR_STORE_SAFE);
     assert_int_equal(stats_of(store).published, 2 + 500 + 30);
@@ -578,11 +578,11 @@ static void nothing_is_published_beyond_a_held_window(void **state)
     config.window = 50;
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1, 20);
-    nats_proxy_hold(proxy, true);
+    help_proxy_hold(proxy, true);
     weir_batch *batch = make_batch(0, 1, 2, 500, 20);
     assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
     assert_int_equal(stats_of(store).published, 1 + 50);
-    nats_proxy_hold(proxy, false);
+    help_proxy_hold(proxy, false);
     free_batch(&batch);
     close_store(&store);
 }

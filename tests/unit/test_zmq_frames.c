@@ -312,7 +312,8 @@ static void a_template_puts_fields_into_text(void **state)
 static void a_template_without_its_brace_or_path_is_refused(void **state)
 {
     (void)state;
-    const char *const bad[] = {"a{", "{}", "{a b}", "x{a", "{a}{"};
+    const char *const bad[] = {"a{",   "{}",  "{a b}",    "x{a",
+                               "{a}{", "{$}", "{$rawer}", "{$headers.}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         weir_template t;
         weir_report report = {0};
@@ -320,6 +321,61 @@ static void a_template_without_its_brace_or_path_is_refused(void **state)
         assert_true(*report.text);
         weir_template_fini(&t);
     }
+}
+
+/*  Words beside fields, of a record that has all of it, and of one that has nothing. */
+static void a_template_knows_more_of_a_record_than_its_fields(void **state)
+{
+    (void)state;
+    static const uint8_t map[] = {0x81, 0xa1, 'a', 0x92, 0x01, 0xc0};
+    static const uint8_t headers[] = {0x81, 0xa1, 'h', 0x07};
+    const weir_place place = {.nonce = 1, .epoch = 2, .sequence = 3, .shard = 4};
+    weir_template t;
+    weir_report report = {0};
+    weir_buffer out = {0};
+    weir_doc doc = {0};
+    weir_subject full = {.doc = &doc,
+                         .source = "in",
+                         .peer = "joe",
+                         .place = &place,
+                         .record = {.format = WEIR_MSGPACK,
+                                    .data = map,
+                                    .size = sizeof map,
+                                    .has_ts = true,
+                                    .ts_ms = 9,
+                                    .key = {.type = WEIR_BOOL, .boolean = true},
+                                    .headers = headers,
+                                    .headers_size = sizeof headers}};
+    weir_subject bare = {.doc = &doc, .record = full.record};
+    bare.record.has_ts = false;
+    bare.record.headers = NULL;
+    bare.record.key.type = WEIR_MISSING;
+    assert_int_equal(weir_template_parse(&t,
+                                         "{$raw}|{$key}|{$ts}|{$source}|{$peer}|{$id}|"
+                                         "{$headers.h}",
+                                         &report),
+                     WEIR_OK);
+    assert_null(weir_template_put(&t, &full, &out));
+    weir_buffer_put_byte(&out, 0);
+    assert_string_equal((char *)out.data,
+                        "{\"a\":[1,null]}|true|9|in|joe|0000000000000001:2:4:3|7");
+    weir_template_fini(&t);
+    const char *const lacking[] = {"{$key}",  "{$ts}", "{$source}",
+                                   "{$peer}", "{$id}", "{$headers.h}"};
+    for (size_t i = 0; i < sizeof lacking / sizeof *lacking; i++) {
+        assert_int_equal(weir_template_parse(&t, lacking[i], &report), WEIR_OK);
+        assert_non_null(weir_template_put(&t, &bare, &out));
+        weir_template_fini(&t);
+    }
+    assert_int_equal(weir_template_parse(&t, "{a}", &report), WEIR_OK);
+    assert_non_null(weir_template_put(&t, &full, &out));
+    t.any = true;
+    out.size = 0;
+    assert_null(weir_template_put(&t, &full, &out));
+    assert_memory_equal(out.data, "[1,null]", out.size);
+    weir_template_fini(&t);
+    weir_doc_fini(&doc);
+    weir_buffer_fini(&out);
 }
 
 int main(void)
@@ -337,6 +393,7 @@ int main(void)
         cmocka_unit_test(gaps_are_counted_for_each_sender),
         cmocka_unit_test(many_senders_forget_the_silent_ones_only),
         cmocka_unit_test(a_template_puts_fields_into_text),
+        cmocka_unit_test(a_template_knows_more_of_a_record_than_its_fields),
         cmocka_unit_test(a_template_without_its_brace_or_path_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

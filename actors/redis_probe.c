@@ -1,0 +1,162 @@
+#include "actors/redis_probe.h"
+#include <stdio.h>
+#include <sys/time.h>
+#include "runtime/clock.h"
+
+/*  One look, with what it needs.                                                     */
+typedef struct {
+    const weir_redis_probe *what;
+    weir_redis_url url;
+    redisContext *server;
+    int64_t until_us;
+    weir_report *report;
+} look;
+
+static weir_err fail(look *self, weir_err err, const char *said)
+{
+    char *text = weir_redis_url_hide(&self->url, said);
+    weir_report_set(self->report, err, "url", "%s: %s", self->url.shown, text);
+    free(text);
+    return err;
+}
+
+static struct timeval time_left(const look *self)
+{
+    int64_t left = self->until_us - weir_clock_now_us();
+    if (left < 1000) left = 1000;
+    return (struct timeval){.tv_sec = left / 1000000, .tv_usec = left % 1000000};
+}
+
+static weir_err connect_to(look *self)
+{
+    const weir_redis_url *url = &self->url;
+    self->server = url->port
+                       ? redisConnectWithTimeout(url->host, url->port, time_left(self))
+                       : redisConnectUnixWithTimeout(url->host, time_left(self));
+    if (!self->server) abort();
+    return self->server->err ? fail(self, WEIR_ETIMEOUT, self->server->errstr) : WEIR_OK;
+}
+
+/*  The answer is the caller's; NULL: none, or an error that is a failure of the look. */
+static redisReply *ask(look *self, weir_err *err, int count, const char **words)
+{
+    size_t sizes[4];
+    for (int i = 0; i < count; i++)
+        sizes[i] = strlen(words[i]);
+    redisSetTimeout(self->server, time_left(self));
+    redisReply *reply = redisCommandArgv(self->server, count, words, sizes);
+    *err = reply ? WEIR_OK : fail(self, WEIR_ETIMEOUT, self->server->errstr);
+    if (!reply || reply->type != REDIS_REPLY_ERROR) return reply;
+    *err = fail(self, WEIR_EREFUSED, reply->str);
+    freeReplyObject(reply);
+    return NULL;
+}
+
+static weir_err say(look *self, int count, const char **words)
+{
+    weir_err err;
+    redisReply *reply = ask(self, &err, count, words);
+    if (reply) freeReplyObject(reply);
+    return err;
+}
+
+static weir_err greet(look *self)
+{
+    const weir_redis_url *url = &self->url;
+    const char *password = url->password ? url->password : "";
+    char db[16];
+    weir_err err = WEIR_OK;
+    snprintf(db, sizeof db, "%u", url->db);
+    if (url->user)
+        err = say(self, 3, (const char *[]){"AUTH", url->user, password});
+    else if (url->password)
+        err = say(self, 2, (const char *[]){"AUTH", password});
+    if (!err && url->db) err = say(self, 2, (const char *[]){"SELECT", db});
+    return err ? err : say(self, 1, (const char *[]){"PING"});
+}
+
+/*  A replica takes no entries, and no group.                                           */
+static weir_err look_at_role(look *self)
+{
+    weir_err err;
+    redisReply *reply = ask(self, &err, 1, (const char *[]){"ROLE"});
+    bool replica = reply && reply->type == REDIS_REPLY_ARRAY && reply->elements &&
+                   weir_redis_says(reply->element[0], "slave");
+    if (reply) freeReplyObject(reply);
+    if (!replica && err != WEIR_EREFUSED) return err;
+    if (!replica) return WEIR_OK; // it may not be asked
+    return fail(self, WEIR_EREFUSED,
+                "it is a replica, which is written to by its master");
+}
+
+/*  Whether one of [["name", NAME, ..], ..] is the group.                               */
+static bool has_group(const redisReply *groups, const char *name)
+{
+    for (size_t i = 0; i < groups->elements; i++) {
+        const redisReply *g = groups->element[i];
+        for (size_t k = 0; k + 1 < g->elements; k += 2)
+            if (weir_redis_says(g->element[k], "name") &&
+                weir_redis_says(g->element[k + 1], name))
+                return true;
+    }
+    return false;
+}
+
+static weir_err look_at_group(look *self, const char *stream)
+{
+    weir_err err;
+    const char *group = self->what->group;
+    redisReply *reply = ask(self, &err, 3, (const char *[]){"XINFO", "GROUPS", stream});
+    if (!reply) return err;
+    weir_report_set(self->report, WEIR_OK, "url",
+                    has_group(reply, group)
+                        ? "%s: '%s' is a stream with the group '%s'"
+                        : "%s: '%s' is a stream; the group '%s' is new",
+                    self->url.shown, stream, group);
+    freeReplyObject(reply);
+    return WEIR_OK;
+}
+
+static weir_err look_at_stream(look *self)
+{
+    weir_err err;
+    char stream[512], text[640];
+    snprintf(stream, sizeof stream, "%.*s", (int)self->what->stream_size,
+             self->what->stream);
+    redisReply *reply = ask(self, &err, 2, (const char *[]){"TYPE", stream});
+    if (!reply) return err;
+    bool is = weir_redis_says(reply, "stream"), none = weir_redis_says(reply, "none");
+    snprintf(text, sizeof text, "'%s' is no stream but a %.40s", stream,
+             reply->str ? reply->str : "");
+    freeReplyObject(reply);
+    if (!is && !none) return fail(self, WEIR_EREFUSED, text);
+    if (is && self->what->group) return look_at_group(self, stream);
+    weir_report_set(self->report, WEIR_OK, "url", "%s: '%s' is %s", self->url.shown,
+                    stream, is ? "a stream" : "not there yet");
+    return WEIR_OK;
+}
+
+static weir_err run(look *self)
+{
+    weir_err err = connect_to(self);
+    if (!err) err = greet(self);
+    if (!err) err = look_at_role(self);
+    if (!err)
+        weir_report_set(self->report, WEIR_OK, "url", "%s: it is there", self->url.shown);
+    if (!err && self->what->stream) err = look_at_stream(self);
+    return err;
+}
+
+weir_err weir_redis_probe_run(const weir_redis_probe *what, weir_report *report)
+{
+    look self = {.what = what,
+                 .until_us = weir_clock_now_us() + what->timeout_us,
+                 .report = report};
+    weir_err err = weir_redis_server_check(what->server, report);
+    if (!err) err = weir_redis_url_parse(&self.url, what->server->url, report);
+    if (err) return err;
+    err = run(&self);
+    if (self.server) redisFree(self.server);
+    weir_redis_url_fini(&self.url);
+    return err;
+}

@@ -1,0 +1,629 @@
+#include "actors/redis_writer.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <xxhash.h>
+#include "runtime/clock.h"
+#include "runtime/log.h"
+
+/*  chunk: what goes to the server at once, which does nothing else meanwhile; the first
+    entry goes in any case. streams_max: of which nothing is under way, and which are
+    kept all the same, since they know their server. rounds_max: of MOVED, before it is a
+    failure.                                                                          */
+enum { buckets = 1024, streams_max = 1024, chunk_entries = 1000, rounds_max = 5 };
+static const size_t chunk_bytes = 256 << 10;
+
+/*  A server.                                                                         */
+typedef struct node {
+    struct node *next;
+    weir_redis_writer *writer;
+    weir_redis_line *line;
+    char host[256]; // "": the one that the url names
+    uint16_t port;
+    char sha[41]; // of the script; "": not known
+    bool loading; // the script is on its way
+    bool away;
+    bool failing; // an attempt has failed, and none went well since
+} node;
+
+typedef struct stream {
+    struct stream *chain; // of its bucket
+    struct stream *next;  // of those that have entries
+    weir_redis_writer *writer;
+    node *node;
+    weir_redis_item *first, **end; // not settled
+    size_t out;                    // of them, from the first on, in the chunk
+    size_t alone;                  // of them, to be sent one by one
+    bool listed;                   // it is in the list of those that have
+    uint64_t attempts;             // that have failed
+    unsigned rounds;               // of MOVED
+    int64_t due_us;                // of the next attempt
+    uint64_t hash;
+    char error[256]; // of the first entry that was not queued; "": none
+    size_t name_size;
+    uint8_t name[];
+} stream;
+
+struct weir_redis_writer {
+    weir_redis_writer_config config;
+    node *nodes;
+    stream *streams[buckets];
+    size_t stream_count;
+    stream *active, **active_end;
+    size_t entries, bytes;
+    weir_buffer scratch;
+    char maxlen[24];
+};
+
+/*  KEYS: the stream, the set of ids. ARGV: ms that ids are remembered, entries that the
+    stream keeps (0: all), words of an entry; then id and words of each.
+
+    Only the first write can find the server unwilling. What is asked for `err` is a table
+    or a number, and an error is a table. Entries that were added before one that fails
+    have their ids remembered, so that they are not added twice.                      */
+const char weir_redis_add_script[] =
+    "local call, add, unpack = redis.pcall, {}, unpack\n"
+    "local stream, ids, words = KEYS[1], KEYS[2], tonumber(ARGV[3])\n"
+    "local time = redis.call('TIME')\n"
+    "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
+    "local count, names = 0, {}\n"
+    "for n = 4, #ARGV, words + 1 do count = count + 1; names[count] = ARGV[n] end\n"
+    "local known = call('ZMSCORE', ids, unpack(names))\n"
+    "if known.err then return known end\n"
+    "local trims, added, failed = ARGV[2] ~= '0', {}, nil\n"
+    "local seen, size, at = {}, 0, 5\n"
+    "for n = 1, count do\n"
+    "  local id = names[n]\n"
+    "  if not known[n] and not seen[id] then\n"
+    "    local r\n"
+    "    if trims then\n"
+    "      r = call('XADD', stream, 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, at, at + "
+    "words - 1))\n"
+    "    else\n"
+    "      r = call('XADD', stream, '*', unpack(ARGV, at, at + words - 1))\n"
+    "    end\n"
+    "    if r.err then failed = r break end\n"
+    "    seen[id] = true\n"
+    "    added[size + 1], added[size + 2], size = now, id, size + 2\n"
+    "  end\n"
+    "  at = at + words + 1\n"
+    "end\n"
+    "if size > 0 then redis.call('ZADD', ids, unpack(added)) end\n"
+    "if size > 0 then\n"
+    "  redis.call('ZREMRANGEBYSCORE', ids, '-inf', '(' .. now - ARGV[1])\n"
+    "  redis.call('PEXPIRE', ids, ARGV[1])\n"
+    "end\n"
+    "return failed or size / 2\n";
+
+/* --- Streams ----------------------------------------------------------------------- */
+
+static stream **find_stream(weir_redis_writer *self, uint64_t hash, const uint8_t *name,
+                            size_t size)
+{
+    stream **at = &self->streams[hash % buckets];
+    while (*at && ((*at)->hash != hash || (*at)->name_size != size ||
+                   memcmp((*at)->name, name, size) != 0))
+        at = &(*at)->chain;
+    return at;
+}
+
+static stream *stream_of(weir_redis_writer *self, const uint8_t *name, size_t size)
+{
+    uint64_t hash = XXH3_64bits(name, size);
+    stream **at = find_stream(self, hash, name, size);
+    if (*at) return *at;
+    stream *s = calloc(1, sizeof *s + size);
+    if (!s) abort();
+    s->writer = self;
+    s->node = self->nodes;
+    s->end = &s->first;
+    s->hash = hash;
+    s->name_size = size;
+    memcpy(s->name, name, size);
+    self->stream_count++;
+    return *at = s;
+}
+
+static void forget_stream(weir_redis_writer *self, stream *s)
+{
+    stream **at = find_stream(self, s->hash, s->name, s->name_size);
+    *at = s->chain;
+    self->stream_count--;
+    free(s);
+}
+
+void weir_redis_writer_add(weir_redis_writer *self, const uint8_t *name, size_t size,
+                           weir_redis_item **item_p)
+{
+    weir_redis_item *item = *item_p;
+    stream *s = stream_of(self, name, size);
+    *item_p = NULL;
+    if (!s->listed) {
+        s->listed = true;
+        s->next = NULL;
+        *self->active_end = s;
+        self->active_end = &s->next;
+    }
+    item->next = NULL;
+    *s->end = item;
+    s->end = &item->next;
+    self->entries++;
+    self->bytes += item->size;
+}
+
+/*  Takes the first entry of the chunk off. The owner may fail the actor then.          */
+static void settle_first(stream *s, const char *refused)
+{
+    weir_redis_writer *self = s->writer;
+    weir_redis_item *item = s->first;
+    s->first = item->next;
+    if (!s->first) s->end = &s->first;
+    s->out--;
+    if (s->alone) s->alone--;
+    self->entries--;
+    self->bytes -= item->size;
+    self->config.settled(self->config.arg, item, refused);
+    free(item);
+}
+
+static void settle_chunk(stream *s, const char *refused)
+{
+    while (s->out)
+        settle_first(s, refused);
+}
+
+/* --- Failures ---------------------------------------------------------------------- */
+
+static weir_actor *kit_of(const weir_redis_writer *self)
+{
+    return self->config.port->kit;
+}
+
+static void say_waiting(const node *n, const char *cause)
+{
+    weir_vitals_wait(weir_actor_vitals(kit_of(n->writer)), WEIR_WAIT_WRITE,
+                     n->line->url.shown, "%s", cause);
+}
+
+static void say_flowing(const node *n)
+{
+    weir_vitals_flow(weir_actor_vitals(kit_of(n->writer)), WEIR_WAIT_WRITE,
+                     n->line->url.shown);
+}
+
+/*  Another attempt, later.                                                             */
+static void hold(stream *s, const char *cause)
+{
+    weir_redis_writer *self = s->writer;
+    const weir_redis_server *server = self->config.port->config;
+    int64_t now = weir_clock_now_us();
+    s->out = 0;
+    s->rounds = 0;
+    s->attempts++;
+    if (server->attempts != WEIR_FOREVER && s->attempts >= (uint64_t)server->attempts) {
+        weir_actor_fail(kit_of(self), WEIR_ETIMEOUT, s->node->line->url.shown,
+                        "%" PRIu64 " attempts: %s", s->attempts, cause);
+        return;
+    }
+    s->due_us = now + weir_retry_wait_us(&server->wait, self->config.port->nonce, s->hash,
+                                         0, s->attempts);
+    weir_count_add(weir_actor_vitals(kit_of(self)), WEIR_COUNT_RETRIES, 1);
+    if (!s->node->failing)
+        weir_log(WEIR_WARN,
+                 "redis does not take records, trying again server=%s "
+                 "cause=\"%s\"",
+                 s->node->line->url.shown, cause);
+    s->node->failing = true;
+    say_waiting(s->node, cause);
+}
+
+static void note_success(stream *s)
+{
+    s->attempts = 0;
+    s->rounds = 0;
+    if (!s->node->failing) return;
+    s->node->failing = false;
+    say_flowing(s->node);
+    weir_log(WEIR_INFO, "redis takes records again server=%s", s->node->line->url.shown);
+}
+
+static node *node_at(weir_redis_writer *self, const char *host, uint16_t port);
+
+static void follow(stream *s, const char *error, const char *text)
+{
+    char host[256];
+    uint16_t port;
+    node *to = NULL;
+    if (weir_redis_moved(error, host, &port))
+        to = node_at(s->writer, host[0] ? host : s->node->line->url.host, port);
+    if (!to) {
+        weir_actor_fail(kit_of(s->writer), WEIR_EREFUSED, s->node->line->url.shown,
+                        "cannot follow it (another host needs plaintext): %s", text);
+    } else if (++s->rounds > rounds_max) {
+        hold(s, text);
+    } else {
+        s->node = to;
+        s->out = 0;
+    }
+}
+
+/*  Of a script, entries before the one that is meant may have been added, and it tells
+    not which: each has to show by itself.                                              */
+static void refuse(stream *s, const char *text)
+{
+    if (s->out > 1 && s->first->has_id) {
+        s->alone = s->out;
+        s->out = 0;
+    } else {
+        settle_chunk(s, text);
+    }
+}
+
+static void take_error(stream *s, const char *error)
+{
+    char *text = weir_redis_url_hide(&s->node->line->url, error);
+    switch (weir_redis_judge(error)) {
+    case WEIR_REDIS_NO_SCRIPT:
+        s->node->sha[0] = 0;
+        hold(s, text);
+        break;
+    case WEIR_REDIS_MOVED:
+        follow(s, error, text);
+        break;
+    case WEIR_REDIS_LATER:
+        hold(s, text);
+        /*  Another server may have the address by now.                                 */
+        if (!strncmp(error, "READONLY", 8))
+            weir_redis_conn_drop(s->node->line->conn, false, text);
+        break;
+    case WEIR_REDIS_NEVER:
+        if (weir_redis_is_locked_out(error))
+            weir_actor_fail(kit_of(s->writer), WEIR_EREFUSED, s->node->line->url.shown,
+                            "%s", text);
+        else
+            refuse(s, text);
+        break;
+    }
+    free(text);
+}
+
+/* --- Answers ----------------------------------------------------------------------- */
+
+/*  To a single XADD, or to a script.                                                   */
+static void added(void *arg, const redisReply *reply)
+{
+    stream *s = arg;
+    if (!reply) {
+        s->out = 0;
+    } else if (reply->type == REDIS_REPLY_ERROR) {
+        take_error(s, reply->str);
+    } else {
+        note_success(s);
+        settle_chunk(s, NULL);
+    }
+}
+
+static void queued(void *arg, const redisReply *reply)
+{
+    stream *s = arg;
+    if (reply && reply->type == REDIS_REPLY_ERROR && !s->error[0])
+        snprintf(s->error, sizeof s->error, "%.250s", reply->str);
+}
+
+/*  What the key is, all of its entries are told; so of the first that was not added the
+    rest is sent again, unless it is of no use.                                         */
+static void take_results(stream *s, const redisReply *reply)
+{
+    for (size_t i = 0; i < reply->elements && s->out; i++) {
+        const redisReply *one = reply->element[i];
+        if (one->type != REDIS_REPLY_ERROR) {
+            note_success(s);
+            settle_first(s, NULL);
+        } else if (weir_redis_judge(one->str) != WEIR_REDIS_NEVER ||
+                   weir_redis_is_locked_out(one->str)) {
+            take_error(s, one->str);
+            return;
+        } else {
+            char *text = weir_redis_url_hide(&s->node->line->url, one->str);
+            settle_first(s, text);
+            free(text);
+        }
+    }
+    s->out = 0;
+}
+
+static void executed(void *arg, const redisReply *reply)
+{
+    stream *s = arg;
+    if (!reply)
+        s->out = 0;
+    else if (s->error[0])
+        take_error(s, s->error);
+    else if (reply->type == REDIS_REPLY_ERROR)
+        take_error(s, reply->str);
+    else if (reply->type == REDIS_REPLY_ARRAY)
+        take_results(s, reply);
+    else
+        hold(s, "the server's answer makes no sense");
+}
+
+/* --- Chunks ------------------------------------------------------------------------ */
+
+/*  How many of the first entries go at once.                                           */
+static size_t count_chunk(const stream *s)
+{
+    size_t count = 0, bytes = 0;
+    size_t most = s->alone ? 1 : chunk_entries;
+    for (const weir_redis_item *item = s->first; item && count < most;
+         item = item->next) {
+        bytes += item->size;
+        if (count && (bytes > chunk_bytes || item->has_id != s->first->has_id)) break;
+        count++;
+    }
+    return count;
+}
+
+/*  What the XADDs of a stream begin with.                                              */
+static const weir_buffer *begin_add(const stream *s)
+{
+    weir_redis_writer *self = s->writer;
+    weir_buffer *start = &self->scratch;
+    bool trims = self->config.maxlen != WEIR_FOREVER;
+    start->size = 0;
+    weir_redis_put_head(start, 3 + self->config.words + (trims ? 3 : 0));
+    weir_redis_put_text(start, "XADD");
+    weir_redis_put_word(start, s->name, s->name_size);
+    if (trims) {
+        weir_redis_put_text(start, "MAXLEN");
+        weir_redis_put_text(start, "~");
+        weir_redis_put_text(start, self->maxlen);
+    }
+    weir_redis_put_text(start, "*");
+    return start;
+}
+
+static void send_plain(stream *s, size_t count)
+{
+    weir_redis_conn *conn = s->node->line->conn;
+    weir_buffer *out = weir_redis_conn_out(conn);
+    const weir_buffer *start = begin_add(s);
+    const weir_redis_item *item = s->first;
+    s->error[0] = 0;
+    if (count > 1) {
+        weir_redis_put_command(out, (const char *const[]){"MULTI", NULL});
+        weir_redis_conn_expect(conn, queued, s, 0);
+    }
+    for (size_t i = 0; i < count; i++, item = item->next) {
+        weir_buffer_put(out, start->data, start->size);
+        weir_buffer_put(out, item->words, item->size);
+        weir_redis_conn_expect(conn, count > 1 ? queued : added, s, 0);
+    }
+    if (count == 1) return;
+    weir_redis_put_command(out, (const char *const[]){"EXEC", NULL});
+    weir_redis_conn_expect(conn, executed, s, 0);
+}
+
+/*  The set lies in the stream's own slot of a cluster, unless the name has braces in a
+    way that leaves no name for it; then a cluster refuses the script.                  */
+static void put_keys(stream *s, weir_buffer *out)
+{
+    weir_buffer *key = &s->writer->scratch;
+    const uint8_t *open = memchr(s->name, '{', s->name_size);
+    const uint8_t *end = s->name + s->name_size;
+    const uint8_t *close = open ? memchr(open, '}', (size_t)(end - open)) : NULL;
+    bool tagged = close && close > open + 1;
+    key->size = 0;
+    if (!tagged) weir_buffer_put_byte(key, '{');
+    weir_buffer_put(key, s->name, s->name_size);
+    if (!tagged) weir_buffer_put_byte(key, '}');
+    weir_buffer_put_text(key, ":weir-ids");
+    weir_redis_put_text(out, "2");
+    weir_redis_put_word(out, s->name, s->name_size);
+    weir_redis_put_word(out, key->data, key->size);
+}
+
+static void send_script(stream *s, size_t count)
+{
+    const weir_redis_writer_config *c = &s->writer->config;
+    weir_redis_conn *conn = s->node->line->conn;
+    weir_buffer *out = weir_redis_conn_out(conn);
+    const weir_redis_item *item = s->first;
+    weir_redis_put_head(out, 8 + count * (c->words + 1));
+    weir_redis_put_text(out, "EVALSHA");
+    weir_redis_put_text(out, s->node->sha);
+    put_keys(s, out);
+    weir_redis_put_number(out, (uint64_t)(c->dedup_us + 999) / 1000);
+    weir_redis_put_text(out, s->writer->maxlen);
+    weir_redis_put_number(out, c->words);
+    for (size_t i = 0; i < count; i++, item = item->next)
+        weir_buffer_put(out, item->words, item->size);
+    weir_redis_conn_expect(conn, added, s, 0);
+}
+
+/* --- The script -------------------------------------------------------------------- */
+
+static void loaded(void *arg, const redisReply *reply)
+{
+    node *n = arg;
+    n->loading = false;
+    if (!reply) return;
+    if (weir_redis_is_text(reply) && reply->len == sizeof n->sha - 1)
+        memcpy(n->sha, reply->str, sizeof n->sha);
+    else if (reply->type == REDIS_REPLY_ERROR &&
+             weir_redis_judge(reply->str) == WEIR_REDIS_NEVER)
+        weir_actor_fail(kit_of(n->writer), WEIR_EREFUSED, n->line->url.shown,
+                        "cannot load the script that keeps records from being doubled "
+                        "(dedup = none goes without): %s",
+                        reply->str);
+    else
+        weir_redis_conn_drop(n->line->conn, false,
+                             reply->type == REDIS_REPLY_ERROR ? reply->str : "no script");
+}
+
+static void load_script(node *n)
+{
+    weir_redis_conn *conn = n->line->conn;
+    if (n->loading) return;
+    n->loading = true;
+    weir_redis_put_command(
+        weir_redis_conn_out(conn),
+        (const char *const[]){"SCRIPT", "LOAD", weir_redis_add_script, NULL});
+    weir_redis_conn_expect(conn, loaded, n, 0);
+}
+
+/* --- Servers ----------------------------------------------------------------------- */
+
+static void opened(void *arg)
+{
+    node *n = arg;
+    if (n->away) say_flowing(n);
+    n->away = false;
+}
+
+static node *next_ready(const node *n)
+{
+    for (node *to = n->writer->nodes; to; to = to->next)
+        if (weir_redis_conn_is_ready(to->line->conn)) return to;
+    return NULL;
+}
+
+/*  The others know who has its streams by now, or will.                                */
+static void leave_node(node *n)
+{
+    weir_redis_writer *self = n->writer;
+    node *to = next_ready(n);
+    for (size_t i = 0; to && i < buckets; i++)
+        for (stream *s = self->streams[i]; s; s = s->chain)
+            if (s->node == n) s->node = to;
+}
+
+/*  One that was lost is made again at once; only when that fails it is away.           */
+static void ended(void *arg)
+{
+    bool fatal;
+    node *n = arg;
+    n->loading = false;
+    if (!weir_redis_conn_failures(n->line->conn)) return;
+    if (weir_redis_port_gives_up(n->writer->config.port, n->line)) return;
+    n->away = true;
+    weir_count_add(weir_actor_vitals(kit_of(n->writer)), WEIR_COUNT_RETRIES, 1);
+    say_waiting(n, weir_redis_conn_error(n->line->conn, &fatal));
+    leave_node(n);
+}
+
+static node *add_node(weir_redis_writer *self, const char *host, uint16_t port)
+{
+    node *n = calloc(1, sizeof *n), **end = &self->nodes;
+    if (!n) abort();
+    n->writer = self;
+    n->port = port;
+    snprintf(n->host, sizeof n->host, "%s", host ? host : "");
+    n->line = weir_redis_port_dial(self->config.port, host, port,
+                                   &(weir_redis_call_back){"writes", opened, ended, n});
+    if (!n->line) {
+        free(n);
+        return NULL;
+    }
+    while (*end)
+        end = &(*end)->next;
+    return *end = n;
+}
+
+static node *node_at(weir_redis_writer *self, const char *host, uint16_t port)
+{
+    for (node *n = self->nodes; n; n = n->next)
+        if (n->line->url.port == port && !strcmp(n->line->url.host, host)) return n;
+    return add_node(self, host, port);
+}
+
+/* --- Running ----------------------------------------------------------------------- */
+
+static void send_chunk(stream *s)
+{
+    node *n = s->node;
+    if (!weir_redis_conn_is_ready(n->line->conn)) return;
+    if (s->first->has_id && !n->sha[0]) {
+        load_script(n);
+        return;
+    }
+    s->out = count_chunk(s);
+    if (s->first->has_id)
+        send_script(s, s->out);
+    else
+        send_plain(s, s->out);
+}
+
+static void leave(weir_redis_writer *self, stream **at)
+{
+    stream *s = *at;
+    *at = s->next;
+    if (!*at) self->active_end = at;
+    s->listed = false;
+    if (self->stream_count > streams_max) forget_stream(self, s);
+}
+
+int64_t weir_redis_writer_run(weir_redis_writer *self)
+{
+    int64_t now = weir_clock_now_us(), due = -1;
+    for (stream **at = &self->active; *at;) {
+        stream *s = *at;
+        if (!s->first) {
+            leave(self, at);
+            continue;
+        }
+        if (!s->out && s->due_us > now)
+            due = weir_earlier(due, s->due_us);
+        else if (!s->out)
+            send_chunk(s);
+        at = &s->next;
+    }
+    return due < 0 ? -1 : due - now;
+}
+
+size_t weir_redis_writer_entries(const weir_redis_writer *self)
+{
+    return self->entries;
+}
+
+size_t weir_redis_writer_bytes(const weir_redis_writer *self)
+{
+    return self->bytes;
+}
+
+/* --- Life -------------------------------------------------------------------------- */
+
+weir_redis_writer *weir_redis_writer_new(const weir_redis_writer_config *config)
+{
+    weir_redis_writer *self = calloc(1, sizeof *self);
+    if (!self) abort();
+    self->config = *config;
+    self->active_end = &self->active;
+    snprintf(self->maxlen, sizeof self->maxlen, "%" PRId64,
+             config->maxlen == WEIR_FOREVER ? 0 : config->maxlen);
+    if (add_node(self, NULL, 0)) return self;
+    free(self);
+    return NULL;
+}
+
+static void free_stream(stream *s)
+{
+    for (weir_redis_item *item; (item = s->first); free(item))
+        s->first = item->next;
+    free(s);
+}
+
+void weir_redis_writer_destroy(weir_redis_writer **self_p)
+{
+    weir_redis_writer *self = *self_p;
+    *self_p = NULL;
+    if (!self) return;
+    for (node *n; (n = self->nodes); free(n)) {
+        self->nodes = n->next;
+        weir_redis_port_hang_up(self->config.port, &n->line);
+    }
+    for (size_t i = 0; i < buckets; i++)
+        for (stream *s; (s = self->streams[i]); free_stream(s))
+            self->streams[i] = s->chain;
+    weir_buffer_fini(&self->scratch);
+    free(self);
+}

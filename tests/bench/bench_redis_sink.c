@@ -1,0 +1,283 @@
+/*  sink.redis against a bare client of hiredis that sends the same entries as XADDs,
+    1,000 in a pipeline: records whose payload has 200 bytes, into one stream of one
+    server, which keeps them in memory only. The records reach the sink over a link, from
+   a source that has them ready.
+
+    bench_redis_sink [ids [RECORDS]]    prints both rates, records/s, and the ratio
+                                        ids: each record has one, and the server
+                                        remembers it; else `none`
+ */
+#include <czmq.h>
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "actors/sink_redis.h"
+#include "runtime/handover.h"
+#include "tests/unit/help_server.h"
+
+enum { batch_records = 1000, payload_bytes = 200, rounds = 15 };
+
+static uint64_t records = 200000;
+static bool with_ids;
+static char folder[] = "/tmp/bench_redis_sink.XXXXXX", local[64];
+static redisContext *client;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void give_up(const char *what)
+{
+    fprintf(stderr, "bench_redis_sink: %s\n", what);
+    exit(1);
+}
+
+static void flush_all(void)
+{
+    redisReply *reply = redisCommand(client, "FLUSHALL");
+    if (!reply || reply->type == REDIS_REPLY_ERROR) give_up("FLUSHALL fails");
+    freeReplyObject(reply);
+}
+
+/*  {"n":0000000012,"x":"xxx.."}                                                      */
+static void fill_payload(char *payload, uint64_t n)
+{
+    memset(payload, 'x', payload_bytes);
+    char start[32];
+    int size = snprintf(start, sizeof start, "{\"n\":1%010" PRIu64 ",\"x\":\"", n);
+    memcpy(payload, start, (size_t)size);
+    memcpy(payload + payload_bytes - 2, "\"}", 2);
+}
+
+/* --- The limit --------------------------------------------------------------------- */
+
+static double write_bare(void)
+{
+    char payload[payload_bytes];
+    const char *words[] = {"XADD", "bench", "*", "data", payload};
+    const size_t sizes[] = {4, 5, 1, 4, payload_bytes};
+    flush_all();
+    double start = now();
+    for (uint64_t done = 0; done < records; done += batch_records) {
+        for (int n = 0; n < batch_records; n++) {
+            fill_payload(payload, done + (uint64_t)n);
+            redisAppendCommandArgv(client, 5, words, sizes);
+        }
+        for (int n = 0; n < batch_records; n++) {
+            redisReply *reply;
+            if (redisGetReply(client, (void **)&reply) != REDIS_OK ||
+                reply->type == REDIS_REPLY_ERROR)
+                give_up("XADD fails");
+            freeReplyObject(reply);
+        }
+    }
+    return (double)records / (now() - start);
+}
+
+/* --- A source that has them ready -------------------------------------------------- */
+
+typedef struct {
+    weir_node node;
+} feed_config;
+
+typedef struct {
+    weir_actor *kit;
+    int port;
+    weir_lane lane;
+    uint64_t sent, blocks;
+} feed;
+
+static weir_err feed_init(void *arg, weir_actor *kit, const void *config,
+                          weir_report *report)
+{
+    feed *self = arg;
+    (void)config, (void)report;
+    self->kit = kit;
+    self->port = weir_actor_port(kit, weir_actor_node(kit)->name);
+    return WEIR_OK;
+}
+
+static void feed_fini(void *arg)
+{
+    feed *self = arg;
+    weir_actor_lane_fini(self->kit, &self->lane);
+}
+
+static bool feed_turn(void *arg)
+{
+    feed *self = arg;
+    char payload[payload_bytes];
+    weir_builder builder = {.target = 64 << 10};
+    weir_run origin = {.source = "feed"};
+    if (self->sent == records) {
+        weir_actor_end(self->kit);
+        return false;
+    }
+    if (!weir_actor_has_room(self->kit)) return false;
+    while (self->sent < records && !weir_builder_full(&builder)) {
+        fill_payload(payload, self->sent++);
+        weir_builder_add_payload(&builder, WEIR_JSON, (const uint8_t *)payload,
+                                 payload_bytes, &origin);
+    }
+    weir_block *block = weir_builder_seal(&builder);
+    weir_entry *entry = weir_actor_open(self->kit, &self->lane, weir_block_records(block),
+                                        ++self->blocks, 0);
+    entry->fates.done = entry->records;
+    weir_actor_send(self->kit, self->port, &block, entry);
+    weir_actor_done(self->kit, entry);
+    weir_builder_fini(&builder);
+    return true;
+}
+
+static weir_err feed_commit(void *arg, const weir_entry *entry, weir_report *report)
+{
+    (void)arg, (void)entry, (void)report;
+    return WEIR_OK;
+}
+
+static void feed_actor(zsock_t *pipe, void *config);
+static const weir_option no_options[] = {{.name = NULL}};
+static const weir_class feed_class = {
+    .name = "bench.feed",
+    .help = "sends what the bench makes",
+    .actor = feed_actor,
+    .size = sizeof(feed),
+    .config_size = sizeof(feed_config),
+    .options = no_options,
+    .source = true,
+    .init = feed_init,
+    .fini = feed_fini,
+    .turn = feed_turn,
+    .commit = feed_commit,
+};
+
+static void feed_actor(zsock_t *pipe, void *config)
+{
+    weir_actor_run(&feed_class, pipe, config);
+}
+
+/* --- The sink ---------------------------------------------------------------------- */
+
+typedef struct {
+    zactor_t *actor;
+    weir_vitals vitals;
+    weir_report report;
+    sem_t ended;
+} member;
+
+static void open_member(member *self, weir_node *node, const char *name, zactor_fn *actor,
+                        void *config)
+{
+    *self = (member){.vitals = WEIR_VITALS_INIT};
+    sem_init(&self->ended, 0, 0);
+    node->name = name;
+    node->vitals = &self->vitals;
+    node->report = &self->report;
+    node->ended = &self->ended;
+    self->actor = zactor_new(actor, config);
+    weir_handover_take(&self->report);
+    if (self->report.err) give_up(self->report.text);
+}
+
+static void stop(member *self)
+{
+    if (weir_actor_stop(&self->actor, &self->ended, 10000)) give_up("an actor hangs");
+    sem_destroy(&self->ended);
+}
+
+static void ask(member *self, const char *a, const char *b, const char *c)
+{
+    if (weir_actor_ask(self->actor, NULL, a, b, c, NULL)) give_up(a);
+}
+
+static double write_sink(void)
+{
+    static const char endpoint[] = "inproc://bench-sink";
+    weir_sink_redis_config config = weir_sink_redis_defaults;
+    feed_config source = {.node.name = "feed"};
+    member in, out;
+    char url[96];
+    flush_all();
+    snprintf(url, sizeof url, "unix://%s", local);
+    config.server.url = url;
+    config.stream = (char *)"bench";
+    if (with_ids) config.id = (char *)"{n}";
+    open_member(&out, &config.node, "out", weir_sink_redis, &config);
+    open_member(&in, &source.node, "feed", feed_actor, &source);
+    ask(&out, "LISTEN", endpoint, NULL);
+    ask(&in, "CONNECT", "feed", endpoint);
+    ask(&out, "START", NULL, NULL);
+    double start = now();
+    ask(&in, "START", NULL, NULL);
+    while (in.vitals.state != WEIR_STATE_ENDED)
+        zclock_sleep(1);
+    double seconds = now() - start;
+    if (weir_count_get(&out.vitals, WEIR_COUNT_DONE) != records)
+        give_up("not all is done");
+    stop(&in);
+    stop(&out);
+    return (double)records / seconds;
+}
+
+/* --- Both -------------------------------------------------------------------------- */
+
+static bool answers(void *arg)
+{
+    (void)arg;
+    if (client) redisFree(client);
+    client = redisConnectUnix(local);
+    return !client->err;
+}
+
+static help_server *start_server(void)
+{
+    char log[64];
+    if (!mkdtemp(folder)) give_up("no folder");
+    snprintf(local, sizeof local, "%s/redis.sock", folder);
+    snprintf(log, sizeof log, "%s/log", folder);
+    const char *argv[] = {"redis-server", "--port", "0", "--unixsocket", local, "--dir",
+                          folder,         "--save", "",  "--daemonize",  "no",  NULL};
+    help_server *server = help_server_start(argv, log);
+    if (!server || !help_server_wait(server, answers, NULL)) give_up("no redis-server");
+    return server;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+    double ratios[rounds];
+    char file[128];
+    with_ids = argc > 1 && !strcmp(argv[1], "ids");
+    if (argc > 2) records = strtoull(argv[2], NULL, 10) / batch_records * batch_records;
+    zsys_init();
+    help_server *server = start_server();
+    for (int i = 0; i < rounds; i++) {
+        double ours = write_sink(), limit = write_bare();
+        ratios[i] = ours / limit;
+        printf("%.0f records/s (sink), %.0f records/s (client): %.2f\n", ours, limit,
+               ratios[i]);
+        fflush(stdout);
+    }
+    redisFree(client);
+    help_server_destroy(&server);
+    snprintf(file, sizeof file, "%s/log", folder);
+    unlink(file);
+    unlink(local);
+    rmdir(folder);
+    qsort(ratios, rounds, sizeof *ratios, by_size);
+    printf("%.2f\n", ratios[rounds / 2]);
+    return 0;
+}
