@@ -155,6 +155,7 @@ static weir_err cmd_start(weir_actor *self, zmsg_t *args, zmsg_t *reply)
         return WEIR_EINVAL;
     }
     self->started = true;
+    if (self->failed) return WEIR_OK; // before it was started: its owner sees the state
     weir_vitals_set_state(self->node.vitals, WEIR_STATE_RUNNING);
     if (self->class->start) self->class->start(self->self);
     return WEIR_OK;

@@ -471,6 +471,16 @@ static void a_failed_actor_is_still_and_still_answers(void **state)
     assert_int_equal(config.turns, turns);
 }
 
+static void a_failure_before_the_start_is_still_one_after_it(void **state)
+{
+    (void)state;
+    assert_int_equal(ask("FAIL", NULL), WEIR_OK);
+    eventfd_write(config.fd, 1);
+    wait_until(owner.vitals.state == WEIR_STATE_FAILED);
+    assert_int_equal(ask("START", NULL), WEIR_OK);
+    assert_int_equal(owner.vitals.state, WEIR_STATE_FAILED);
+}
+
 /* --- Links ------------------------------------------------------------------------- */
 
 static uint64_t made;
@@ -665,6 +675,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(descriptors_are_watched_until_they_are_not,
                                         open_probe, close_probe),
         cmocka_unit_test_setup_teardown(a_failed_actor_is_still_and_still_answers,
+                                        open_probe, close_probe),
+        cmocka_unit_test_setup_teardown(a_failure_before_the_start_is_still_one_after_it,
                                         open_probe, close_probe),
         cmocka_unit_test(an_outlet_that_nobody_reads_cannot_start),
         cmocka_unit_test(commits_follow_acknowledgements),
