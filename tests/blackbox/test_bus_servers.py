@@ -291,8 +291,7 @@ def test_another_writer_stops_the_path_with_a_clear_text(bench, kind):
         # Nothing behind it is acknowledged: it is read again, and all is there in the end.
         live = started(bench, TOPOLOGY % (10**6, place.store()))
         wait_for(lambda: set(numbers(bench)) == set(range(RECORDS)), "all records")
-        if kind == "redis":  # to JetStream those behind the intruder may fit again
-            stores.assert_in_order(bench.path("out.ndjson"), lines)
+        stores.assert_in_order(bench.path("out.ndjson"), lines)
         live.stop()
 
 
