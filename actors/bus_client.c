@@ -1,6 +1,7 @@
 #include "actors/bus_client.h"
 #include "runtime/clock.h"
 #include "runtime/options.h"
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <zmq.h>
@@ -128,6 +129,26 @@ static void put_worded(weir_buffer *out, const char *name, int64_t number,
         put_number(out, name, (uint64_t)number);
 }
 
+static void put_from(weir_buffer *out, const weir_bus_poll *poll)
+{
+    if (poll->cursor)
+        put_named(out, "cursor", poll->cursor);
+    else if (poll->from)
+        put_named(out, "from", poll->from);
+    else
+        put_number(out, "from", (uint64_t)poll->from_ms);
+}
+
+uint64_t weir_bus_client_poll(weir_bus_client *self, const weir_bus_poll *poll)
+{
+    weir_buffer *out = begin(self, WEIR_BUS_POLL, poll->where ? 4 : 3);
+    put_from(out, poll);
+    put_number(out, "limit", poll->limit);
+    put_number(out, "timeout_ms", poll->timeout_ms);
+    if (poll->where) put_named(out, "where", poll->where);
+    return end(self);
+}
+
 uint64_t weir_bus_client_join(weir_bus_client *self, const weir_bus_join *join)
 {
     weir_buffer *out = begin(self, WEIR_BUS_JOIN, join->where ? 10 : 9);
@@ -206,6 +227,29 @@ static weir_err read_text(weir_reader *reader, char *to, size_t room)
     return err;
 }
 
+/*  The first of a list of shards with their sentences, if there is one.                */
+static weir_err read_trouble(weir_reader reader, char to[320])
+{
+    uint32_t count, members;
+    uint64_t shard;
+    char why[256];
+    if (weir_read_array(&reader, &count)) return WEIR_EMALFORMED;
+    if (count == 0) return WEIR_OK;
+    if (weir_read_array(&reader, &members) || members != 2 ||
+        weir_read_uint(&reader, &shard) || read_text(&reader, why, sizeof why))
+        return WEIR_EMALFORMED;
+    snprintf(to, 320, "shard %" PRIu64 ": %s", shard, why);
+    return WEIR_OK;
+}
+
+static weir_err read_late(weir_reader reader, bool *is_late)
+{
+    uint32_t count;
+    if (weir_read_array(&reader, &count)) return WEIR_EMALFORMED;
+    *is_late = count > 0;
+    return WEIR_OK;
+}
+
 /*  The fields that somebody here wants; others are passed over.                        */
 static weir_err read_field(weir_bus_answer *answer, weir_reader *reader)
 {
@@ -219,7 +263,11 @@ static weir_err read_field(weir_bus_answer *answer, weir_reader *reader)
     if (strcmp(name, "nonce") == 0) return weir_read_uint(reader, &answer->nonce);
     weir_reader before = *reader;
     err = weir_read_skip(reader);
-    if (err || strcmp(name, "records")) return err;
+    if (err) return err;
+    before.end = reader->at;
+    if (strcmp(name, "failed") == 0) return read_trouble(before, answer->trouble);
+    if (strcmp(name, "slow") == 0) return read_late(before, &answer->is_late);
+    if (strcmp(name, "records")) return WEIR_OK;
     answer->records = (weir_reader){before.at, reader->at};
     return weir_read_array(&answer->records, &answer->count);
 }
@@ -233,6 +281,7 @@ weir_err weir_bus_answer_read(weir_bus_answer *answer, const void *data, size_t 
     if (weir_read_uint(&reader, &answer->id) && weir_read_nil(&reader))
         return WEIR_EMALFORMED;
     weir_err err = read_text(&reader, answer->code, sizeof answer->code);
+    answer->fields = reader;
     if (!err) err = weir_read_map(&reader, &count);
     while (count-- && !err)
         err = read_field(answer, &reader);

@@ -29,8 +29,19 @@ typedef struct {
 
 extern const weir_bus_join weir_bus_join_defaults;
 
+/*  What a poll asks for; texts are lent.                                               */
+typedef struct {
+    const char *cursor;  // NULL: from there
+    const char *from;    // "start", "end"; NULL: the time from_ms
+    int64_t from_ms;     // since 1970
+    const char *where;   // NULL: none
+    uint32_t limit;      // records
+    uint64_t timeout_ms; // until the answer, at most
+} weir_bus_poll;
+
 /*  Each sends one request and gives its id.                                            */
 uint64_t weir_bus_client_hello(weir_bus_client *self);
+uint64_t weir_bus_client_poll(weir_bus_client *self, const weir_bus_poll *poll);
 uint64_t weir_bus_client_join(weir_bus_client *self, const weir_bus_join *join);
 uint64_t weir_bus_client_fetch(weir_bus_client *self, uint32_t limit, size_t bytes,
                                int64_t timeout_ms);
@@ -45,10 +56,15 @@ uint64_t weir_bus_client_leave(weir_bus_client *self);
 typedef struct {
     uint64_t id;
     char code[32];
-    char text[512];      // of what is not ok
-    char bus[64];        // of hello; ""
-    uint64_t nonce;      // of hello; 0
-    weir_reader records; // of fetch: those not taken yet
+    char text[512]; // of what is not ok
+    char bus[64];   // of hello; ""
+    uint64_t nonce; // of hello; 0
+    /*  Of fetch and poll: a shard has not answered; the first that cannot be read, as
+        "shard 3: why", else "".                                                        */
+    bool is_late;
+    char trouble[320];
+    weir_reader fields;  // all of them, a map
+    weir_reader records; // of fetch and poll: those not taken yet
     uint32_t count;
 } weir_bus_answer;
 

@@ -177,6 +177,31 @@ static void put_store(const weir_class_metric *self, const void *config, weir_sa
     put_number(to, store_number(&stats, self->which));
 }
 
+enum { LINK_CONNECTED, LINK_CONNECTIONS };
+
+/*  Of a store on a server: what it writes by.                                       */
+static void put_link(const weir_class_metric *self, const void *config, weir_samples *to)
+{
+    weir_redis_stats redis;
+    weir_jetstream_stats jetstream;
+    const weir_bus_node_config *c = config;
+    weir_store *store = store_of(config);
+    bool connected;
+    uint64_t connections;
+    if (store && c->bus.store == WEIR_BUS_REDIS) {
+        weir_redis_look(store, &redis);
+        connected = redis.connected;
+        connections = redis.connections;
+    } else if (store && c->bus.store == WEIR_BUS_JETSTREAM) {
+        weir_jetstream_look(store, &jetstream);
+        connected = jetstream.connected;
+        connections = jetstream.connects;
+    } else {
+        return;
+    }
+    put_number(to, self->which == LINK_CONNECTED ? connected : (int64_t)connections);
+}
+
 enum { STORED_RECORDS, STORED_BYTES, STORED_TRIMMED };
 
 static void put_stored(const weir_class_metric *self, const void *config,
@@ -294,6 +319,13 @@ const weir_class_metric weir_bus_metrics[] = {
      put_store, STORE_HELD},
     {"weir_store_full", "", "1 while the disk, or disk.map_max, is full", GAUGE,
      put_store, STORE_FULL},
+    {"weir_store_connected", "",
+     "1 while there is a connection to the server of the store (redis, jetstream)", GAUGE,
+     put_link, LINK_CONNECTED},
+    {"weir_store_connections_total", "",
+     "connections that were made to write to that server; all but the first are "
+     "reconnects",
+     COUNTER, put_link, LINK_CONNECTIONS},
     {"weir_group_lag", "shard, group", "records that the group has not committed", GAUGE,
      put_groups, GROUP_LAG},
     {"weir_group_commit", "shard, group", "offset up to which the group has committed",

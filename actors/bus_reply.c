@@ -83,6 +83,16 @@ static void put_record(weir_buffer *out, const place *p, const weir_record *reco
     weir_put_bin(out, data, size);
 }
 
+static void put_trouble_of(weir_buffer *out, const char *name, uint32_t shard,
+                           const char *text)
+{
+    put_text(out, name);
+    weir_put_array(out, 1);
+    weir_put_array(out, 2);
+    weir_put_uint(out, shard);
+    put_text(out, text);
+}
+
 void weir_bus_reply_delivered(weir_buffer *out, const weir_bus_request *request,
                               const weir_delivered *delivered)
 {
@@ -91,7 +101,11 @@ void weir_bus_reply_delivered(weir_buffer *out, const weir_bus_request *request,
     weir_record record;
     uint32_t count = delivered->block ? delivered->records : 0;
     begin(out, request, "ok");
-    weir_put_map(out, 1);
+    weir_put_map(out, 1 + (uint32_t)delivered->is_late + (uint32_t)delivered->has_failed);
+    if (delivered->is_late)
+        put_trouble_of(out, "slow", delivered->late_shard, "no answer yet");
+    if (delivered->has_failed)
+        put_trouble_of(out, "failed", delivered->failed_shard, delivered->trouble);
     put_text(out, "records");
     weir_put_array(out, count);
     for (uint32_t i = 0; i < count && weir_iterator_next(&walk, &record, NULL); i++) {

@@ -339,7 +339,7 @@ static void forget_moves(weir_bus_shards *self)
 static weir_err forget_stored_moves(weir_bus_shards *self, weir_report *report)
 {
     size_t before = self->table.move_count;
-    if (self->version || !before) return WEIR_OK;
+    if (self->version || self->waiting || !before) return WEIR_OK;
     forget_moves(self);
     return self->table.move_count == before ? WEIR_OK : store_table(self, report);
 }
@@ -372,11 +372,6 @@ static weir_err release(weir_bus_shards *self, member *m, const weir_store_shard
     return good ? WEIR_OK
                 : weir_report_set(report, WEIR_ECLOSED, NULL,
                                   "shard %" PRIu32 " cannot release", m->id);
-}
-
-static bool is_away(const weir_store *store, weir_err err)
-{
-    return is_unfenced(store) && weir_store_is_away(err);
 }
 
 static weir_err nothing_wrong(weir_report *report)
@@ -425,7 +420,7 @@ static weir_err settle_moves(weir_bus_shards *self, weir_report *report)
     if (!self->table.move_count) return WEIR_OK;
     if (store) err = store->class->shards(store, &list, &count, report);
     if (store && !err) err = store->class->fences(store, &fences, &fence_count, report);
-    self->waiting = is_away(store, err);
+    self->waiting = is_unfenced(store) && weir_store_is_away(err);
     if (!err)
         err = release_all(self, &(weir_moves_stored){list, count, fences, fence_count},
                           report);
@@ -463,7 +458,7 @@ static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
     weir_err err = WEIR_OK;
     int64_t timeout_us = is_unfenced(store) ? 0 : self->options->flush_timeout_us;
     if (store && before) err = store->class->flush(store, timeout_us, report);
-    self->waiting = is_away(store, err);
+    self->waiting = is_unfenced(store) && weir_store_is_away(err);
     if (self->waiting) return nothing_wrong(report);
     if (!err) err = settle_moves(self, report);
     return err || self->table.move_count == before ? err : store_table(self, report);

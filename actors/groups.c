@@ -1,5 +1,6 @@
 #include "actors/groups_private.h"
 #include "runtime/clock.h"
+#include "runtime/log.h"
 #include <assert.h>
 
 const weir_group_config weir_group_defaults = {
@@ -182,20 +183,34 @@ static void enroll(weir_group *group, weir_member_of *member,
     weir_group_share(group);
 }
 
+/*  A server that is away is no reason to turn away a member: the group has its places,
+   and new shards are looked for again while it fetches. Gives up the lock.            */
+static weir_err look_for_shards(weir_groups *self, weir_group *group, weir_report *report)
+{
+    bool more;
+    weir_report cause = {0};
+    weir_err err = weir_group_refresh(self, group, &more, &cause);
+    if (weir_store_is_away(err)) {
+        weir_log(WEIR_WARN, "new shards are not known yet group=%s error=\"%s\"",
+                 group->name, cause.text);
+        return WEIR_OK;
+    }
+    return err ? weir_report_set(report, err, cause.where, "%s", cause.text) : WEIR_OK;
+}
+
 weir_err weir_groups_join(weir_groups *self, const char *group_name, const char *name,
                           const weir_group_config *config, weir_screen *screen,
                           int wake_fd, weir_member_of **member_p, weir_report *report)
 {
-    bool more;
     weir_err err = WEIR_OK;
     *member_p = NULL;
     pthread_mutex_lock(&self->changing);
     weir_groups_enter(self);
     weir_group *group = weir_groups_find(self, group_name);
-    if (group) err = weir_group_refresh(self, group, &more, report);
-    if (group && weir_store_is_away(err))
-        err = WEIR_OK; // what the group knows is enough until it is there again
-    if (!group) err = weir_group_make(self, group_name, config, &group, report);
+    if (group)
+        err = look_for_shards(self, group, report);
+    else
+        err = weir_group_make(self, group_name, config, &group, report);
     if (!err) {
         *member_p = member_new(name, screen, wake_fd);
         enroll(group, *member_p, config);

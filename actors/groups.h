@@ -63,6 +63,11 @@ typedef struct {
     bool failing; // records of its shards have failed before and are not done with: more
                   // comes, though none does now
     bool starved; // the ledger is full: nothing more is read before an ack
+    /*  There may be more though nothing comes: one shard each whose first read since the
+        member has it was not answered yet, and that cannot be read (trouble: why). */
+    bool is_late, has_failed;
+    uint32_t late_shard, failed_shard;
+    char trouble[256];
     bool pending; // its shards may have more that cannot be given now: the store has not
                   // answered, or cannot, or records stand behind a fence
 } weir_delivered;

@@ -2,6 +2,7 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include <inttypes.h>
+#include <stdio.h>
 
 /*  Bytes that a member keeps of what is read and not acknowledged, beside one read.  */
 static const size_t kept_bytes_max = 64 << 20;
@@ -58,11 +59,12 @@ void weir_group_reading_reset(weir_group_shard *shard)
     if (reading->answered && !reading->busy) reading_destroy(&reading);
 }
 
-/*  An empty answer wakes nobody, or a member would ask again and again.            */
+/*  An empty answer wakes nobody, or a member would ask again and again; but that there is
+    an answer at all may be news.                                                   */
 static bool is_news(const weir_group_reading *self)
 {
     return self->read.err || self->read.chunk_count || self->read.gap_count ||
-           self->asked_again;
+           self->asked_again || !self->shard->answered;
 }
 
 static void note_dry(const weir_group_reading *self)
@@ -404,7 +406,11 @@ static void reading_failed(fetch *self, weir_group_shard *shard)
     weir_group_reading *reading = shard->reading;
     weir_log(WEIR_WARN, "shard cannot be read group=%s shard=%u error=\"%s\"",
              shard->group->name, shard->id, reading->read.text);
+    const char *why =
+        *reading->read.text ? reading->read.text : weir_err_name(reading->read.err);
+    snprintf(shard->trouble, sizeof shard->trouble, "%s", why);
     shard->retry_us = self->now_us + read_retry_us;
+    shard->answered = false;
     weir_group_reading_reset(shard);
 }
 
@@ -438,6 +444,8 @@ static bool take_part(fetch *self, weir_group_shard *shard)
         reading_failed(self, shard);
         return false;
     }
+    *shard->trouble = 0;
+    shard->answered = true;
     enter_all(self, shard);
     if (is_exhausted(reading)) {
         weir_group_window_pass(shard->window, reading->read.reached, 0);
@@ -603,6 +611,24 @@ static void measure(fetch *self)
     }
 }
 
+static void note_trouble(fetch *self)
+{
+    const weir_group *group = self->member->group;
+    weir_delivered *to = self->delivered;
+    for (size_t i = 0; i < group->shard_count; i++) {
+        const weir_group_shard *shard = group->shards[i];
+        if (shard->owner != self->member) continue;
+        if (*shard->trouble) {
+            to->has_failed = true;
+            to->failed_shard = shard->id;
+            memcpy(to->trouble, shard->trouble, sizeof to->trouble);
+        } else if (!shard->answered) {
+            to->is_late = true;
+            to->late_shard = shard->id;
+        }
+    }
+}
+
 /*  The shards take turns.                                                          */
 static bool serve_all(fetch *self)
 {
@@ -660,6 +686,7 @@ static void run(fetch *self)
     bool found = self->max_records > 0 && serve_all(self);
     bool more = found_shards(self, !found);
     if (more && !found) found = serve_all(self);
+    note_trouble(self);
     member->idle = !found;
     self->delivered->pending = !found && some_is_pending(self);
     self->deadline_us = weir_earlier(self->deadline_us, group->next_us);

@@ -56,6 +56,8 @@ static void begin_at(weir_groups *groups, weir_group_shard *shard,
     shard->noted = row->commit;
     shard->ruling = 0;
     shard->retry_us = 0;
+    *shard->trouble = 0;
+    shard->answered = false;
     shard->fenced = shard->dry = false;
 }
 

@@ -56,9 +56,11 @@ struct weir_group_shard {
     weir_member_of *owner;       // NULL: nobody
     weir_group_reading *reading; // NULL: none
     int64_t retry_us;            // it could not be read: not before then
-    bool fenced;                 // it waits for another shard's commit
-    weir_position end;           // as the store told it last
-    bool dry;                    // the last read found nothing, and knew this end:
+    char trouble[256];           // why it could not, until it can; "": it can
+    bool answered;     // a read was, since it has its owner or could not be read
+    bool fenced;       // it waits for another shard's commit
+    weir_position end; // as the store told it last
+    bool dry;          // the last read found nothing, and knew this end:
     weir_position dry_end;
     uint64_t version, durable; // changes of the row, and how many are stored
     weir_position noted;       // commit, and

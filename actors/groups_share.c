@@ -27,7 +27,8 @@ static void release(weir_group_shard *shard)
 {
     shard->owner->owned--;
     shard->owner = NULL;
-    shard->fenced = shard->dry = false;
+    shard->fenced = shard->answered = shard->dry = false;
+    *shard->trouble = 0;
     weir_group_reading_reset(shard);
     weir_group_window_release(shard->window);
 }

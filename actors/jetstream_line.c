@@ -304,8 +304,8 @@ static void look_after_attempt(weir_js_line *self, int64_t now_us)
 
 static void time_out_calls(weir_js_line *self, weir_js_calls *calls, int64_t now_us)
 {
-    char text[128];
-    snprintf(text, sizeof text, "no answer in %" PRId64 " ms",
+    char text[256];
+    snprintf(text, sizeof text, "%.200s: no answer in %" PRId64 " ms", self->config.shown,
              self->config.timeout_us / 1000);
     bool late = false;
     while (calls->first && calls->first->deadline_us <= now_us) {

@@ -524,9 +524,9 @@ static const weir_js_line_class class = {
 
 static void time_out(weir_js_reader *self, weir_js_job *job, int64_t now_us)
 {
-    char text[64];
-    snprintf(text, sizeof text, "no answer in %" PRId64 " ms",
-             self->store->config.timeout_us / 1000);
+    char text[256];
+    snprintf(text, sizeof text, "%.200s: no answer in %" PRId64 " ms",
+             self->store->servers.text, self->store->config.timeout_us / 1000);
     fail(self, job, WEIR_ETIMEOUT, text);
     weir_js_line_is_late(&self->line, now_us);
 }

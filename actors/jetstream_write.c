@@ -494,15 +494,16 @@ static int64_t run_shard(weir_js_writer *self, weir_js_shard *shard, int64_t now
     int64_t timeout_ms = self->store->config.timeout_us / 1000;
     if (answer_us >= 0 && answer_us <= now_us) {
         weir_js_fail(self, shard, WEIR_STORE_RETRY, false,
-                     "%s: no answer in %" PRId64 " ms", shard->names.stream, timeout_ms);
+                     "%.150s: %s: no answer in %" PRId64 " ms", self->store->servers.text,
+                     shard->names.stream, timeout_ms);
         weir_js_line_is_late(&self->line, now_us);
         return -1;
     }
     if (progress_us >= 0 && progress_us <= now_us) {
         weir_js_fail(self, shard, WEIR_STORE_RETRY, false,
-                     "%s: nothing was stored in %" PRId64 " ms%s%.100s",
-                     shard->names.stream, 2 * timeout_ms, *self->line.error ? ": " : "",
-                     self->line.error);
+                     "%.100s: %s: nothing was stored in %" PRId64 " ms%s%.100s",
+                     self->store->servers.text, shard->names.stream, 2 * timeout_ms,
+                     *self->line.error ? ": " : "", self->line.error);
         return -1;
     }
     return weir_earlier(answer_us, progress_us);

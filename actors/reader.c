@@ -1,6 +1,7 @@
 #include "actors/reader.h"
 #include "actors/outstanding.h"
 #include "runtime/clock.h"
+#include <inttypes.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@ typedef struct {
     int port;
     int wake_fd;  // eventfd
     bool starved; // told as a wait
+    bool blind;   // likewise: a shard cannot be read
     bool ending;
 } reader;
 
@@ -38,6 +40,18 @@ static void note_memory(reader *self, bool starved)
         weir_vitals_flow(vitals, WEIR_WAIT_LEDGER, "");
 }
 
+static void note_trouble(reader *self, const weir_delivered *delivered)
+{
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    const char *bus = weir_hub_name(self->config->hub);
+    if (delivered->has_failed)
+        weir_vitals_wait(vitals, WEIR_WAIT_READ, bus, "shard %" PRIu32 ": %s",
+                         delivered->failed_shard, delivered->trouble);
+    else if (self->blind)
+        weir_vitals_flow(vitals, WEIR_WAIT_READ, bus);
+    self->blind = delivered->has_failed;
+}
+
 /*  A record that the group gives alone, since it has failed before, comes so.       */
 static bool read_once(reader *self)
 {
@@ -60,6 +74,7 @@ static bool read_once(reader *self)
     weir_actor_vitals(self->kit)->at_end =
         !some && !delivered.failing && !delivered.starved && !delivered.pending;
     note_memory(self, !some && delivered.starved);
+    note_trouble(self, &delivered);
     weir_delivered_fini(&delivered);
     if (some) return true;
     int64_t wait = deadline < 0 ? -1 : deadline > now ? deadline - now : 0;

@@ -74,9 +74,12 @@ static void finish_late(weir_redis_reading *self)
         return;
     }
     const char *why = weir_redis_conn_error(self->shard->node->reader, &fatal);
-    snprintf(text, sizeof text, "no answer in %lld ms%s%.200s",
-             (long long)store_of(self)->config.timeout_us / 1000, why[0] ? ": " : "",
-             why);
+    if (why[0])
+        snprintf(text, sizeof text, "%s", why);
+    else
+        snprintf(text, sizeof text, "%.200s: no answer in %lld ms",
+                 self->shard->node->url.shown,
+                 (long long)store_of(self)->config.timeout_us / 1000);
     finish_badly(self, WEIR_ETIMEOUT, text);
 }
 

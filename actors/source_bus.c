@@ -31,6 +31,7 @@ typedef struct {
     weir_outstanding sent;
     int port;
     bool ending;
+    bool blind; // told as a wait: a shard cannot be read
 } source_bus;
 
 /* --- Connection -------------------------------------------------------------------- */
@@ -41,6 +42,17 @@ static void nothing(void *arg)
     (void)arg;
 }
 
+/*  What stands between the bus and its store; "": nothing.                             */
+static void note_trouble(source_bus *self, const char *trouble)
+{
+    weir_vitals *vitals = weir_actor_vitals(self->kit);
+    if (*trouble)
+        weir_vitals_wait(vitals, WEIR_WAIT_READ, self->endpoint, "%s", trouble);
+    else if (self->blind)
+        weir_vitals_flow(vitals, WEIR_WAIT_READ, self->endpoint);
+    self->blind = *trouble;
+}
+
 static void hang_up(source_bus *self)
 {
     if (!self->client) return;
@@ -48,6 +60,7 @@ static void hang_up(source_bus *self)
     weir_bus_client_destroy(&self->client);
     self->hello = self->join = self->fetch = 0;
     self->joined = false;
+    note_trouble(self, "");
 }
 
 /*  Waits longer each time, until records come.                                         */
@@ -179,7 +192,9 @@ static void take_records(source_bus *self, weir_bus_answer *answer)
                              size_of(self->endpoint)};
     weir_bus_record record;
     weir_err err = WEIR_OK;
-    weir_actor_vitals(self->kit)->at_end = answer->count == 0;
+    weir_actor_vitals(self->kit)->at_end =
+        answer->count == 0 && !answer->is_late && !*answer->trouble;
+    note_trouble(self, answer->trouble);
     bool first = true;
     while (!err && (err = weir_bus_answer_next(answer, &record)) == WEIR_OK) {
         if (!first && record.shard != t.shard) err = WEIR_EMALFORMED;

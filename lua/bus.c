@@ -8,7 +8,6 @@
 #include "actors/identity.h"
 #include "actors/store_disk.h"
 #include "lua/remote.h"
-#include "lua/state.h"
 
 const weir_flag weir_bus_json_flags[] = {
     {"--json", NULL, "as JSON"},
@@ -22,43 +21,46 @@ const weir_flag weir_bus_trim_flags[] = {
     {NULL, NULL, NULL},
 };
 
-/* --- Which store ------------------------------------------------------------------- */
+/* --- Which bus --------------------------------------------------------------------- */
 
-/*  Asks the weir for the bus's folder.                                             */
-static weir_err ask_folder(const weir_command_line *line, const char *operand,
-                           char folder[PATH_MAX], weir_report *report)
+/*  Names the folder where the store would lie beside a topology in this folder.     */
+static void suggest_folder(const char *operand, weir_report *report)
 {
-    weir_remote *remote = NULL;
-    weir_target target;
-    weir_value bus;
-    weir_err err = weir_remote_open(&remote, line, operand, &target, report);
-    if (!err && !*target.node)
-        err = weir_report_set(report, WEIR_EINVAL, target.name,
-                              "which bus? Write %s/BUS, or name the folder of its store",
-                              target.name);
-    if (!err) err = weir_remote_bus(remote, target.node, &bus, report);
-    bool is_none = err ? err == WEIR_EINVAL || err == WEIR_ENOTFOUND
-                       : !*weir_look_text(&bus, "path", folder, PATH_MAX);
-    if (is_none && *target.node)
-        err = weir_report_set(report, WEIR_ENOTFOUND, operand,
-                              "it is no bus that tells where its records are: name the "
-                              "folder of a bus's disk store");
-    weir_remote_close(&remote);
+    struct stat st;
+    char folder[200];
+    int name = (int)strcspn(operand, "/");
+    size_t size = strlen(report->text), room = sizeof report->text - size;
+    const char *bus = operand[name] ? operand + name + 1 : "BUS";
+    snprintf(folder, sizeof folder, "weir-%.*s/bus/%s", name, operand, bus);
+    snprintf(report->text + size, room,
+             stat(folder, &st) ? "; of one that does not run the folder of a disk store "
+                                 "can be named, such as %s"
+                               : "; name the folder of its disk store: %s",
+             folder);
+}
+
+weir_err weir_bus_open_remote(weir_remote **remote, const weir_command_line *line,
+                              weir_target *target, weir_report *report)
+{
+    const char *operand = weir_line_operand(line, 0);
+    *target = (weir_target){.name = ""};
+    weir_err err = weir_remote_open(remote, line, operand, target, report);
+    if (!err && !*target->node)
+        err = weir_report_set(report, WEIR_EINVAL, target->name,
+                              "which bus? Write %s/BUS", target->name);
+    if (err == WEIR_ENOTFOUND && !*target->name && !weir_line_flag(line, "--control"))
+        suggest_folder(operand, report);
     return err;
 }
 
-weir_err weir_bus_find(const weir_command_line *line, const char *operand,
-                       char folder[PATH_MAX], weir_report *report)
+weir_err weir_bus_check_folder(const char *folder, weir_report *report)
 {
     struct stat st;
-    if (!weir_state_is_file(operand)) return ask_folder(line, operand, folder, report);
-    if (stat(operand, &st))
-        return weir_report_set(report, WEIR_ENOTFOUND, operand,
-                               "there is no such folder");
+    if (stat(folder, &st))
+        return weir_report_set(report, WEIR_ENOTFOUND, folder, "there is no such folder");
     if (!S_ISDIR(st.st_mode))
-        return weir_report_set(report, WEIR_EINVAL, operand,
+        return weir_report_set(report, WEIR_EINVAL, folder,
                                "it is no folder: name that of a bus's disk store");
-    snprintf(folder, PATH_MAX, "%s", operand);
     return WEIR_OK;
 }
 

@@ -181,10 +181,12 @@ const weir_host_command weir_commands[] = {
     {"recv", "ENDPOINT | NAME/BUS",
      "takes what other weirs send, or what a bus has stored, and writes it to stdout",
      weir_recv_flags, 1, weir_cmd_recv},
-    {"cat", "FOLDER | NAME/BUS", "shows the records that a bus has stored",
+    {"cat", "NAME/BUS | FOLDER | ENDPOINT", "shows the records that a bus has stored",
      weir_cat_flags, 1, weir_cmd_cat},
-    {"bus ls", "FOLDER", "lists the shards, gaps and groups of a bus's disk store",
-     weir_bus_json_flags, 1, weir_cmd_bus_ls},
+    {"bus ls", "NAME/BUS | FOLDER",
+     "lists the shards, gaps and groups of a bus that runs, or of the folder of a disk "
+     "store",
+     weir_bus_ls_flags, 1, weir_cmd_bus_ls},
     {"bus verify", "FOLDER", "checks all that a disk store has; exit code 1: damage",
      weir_bus_json_flags, 1, weir_cmd_bus_verify},
     {"bus repair", "FOLDER NEW", "copies what is good of a disk store to a new folder",
@@ -260,6 +262,17 @@ const char *weir_line_operand(const weir_command_line *line, int i)
     for (size_t n = 0; n < line->count; n++)
         if (!line->items[n].flag && i-- == 0) return line->items[n].value;
     return NULL;
+}
+
+bool weir_line_misplaced(const weir_command_line *line, const weir_flag_place *places,
+                         int of)
+{
+    for (; places->flag; places++) {
+        if (places->of & of || !weir_line_flag(line, places->flag)) continue;
+        fprintf(stderr, "weir: %s: %s\n", places->flag, places->why);
+        return true;
+    }
+    return false;
 }
 
 /*  name=value pairs in place: the texts of the command line are ours to cut.   */

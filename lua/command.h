@@ -48,6 +48,26 @@ int weir_main(int argc, char **argv);
 const char *weir_line_flag(const weir_command_line *line, const char *name);
 const char *weir_line_operand(const weir_command_line *line, int i); // NULL: none
 
+/*  What a command reads from, as one bit.                                     */
+enum {
+    WEIR_OF_FOLDER = 1,    // of a disk store
+    WEIR_OF_ENDPOINT = 2,  // ipc://.., tcp://..
+    WEIR_OF_HERE = 4,      // NAME/BUS of a weir that runs here
+    WEIR_OF_ELSEWHERE = 8, // the same with --control
+    WEIR_OF_BUS = WEIR_OF_HERE | WEIR_OF_ELSEWHERE,
+};
+
+/*  A flag that makes sense only with some of them.                            */
+typedef struct {
+    const char *flag; // NULL: the end of a table
+    int of;
+    const char *why; // "only of .."
+} weir_flag_place;
+
+/*  True, and it was told: a flag was given that makes no sense there.         */
+bool weir_line_misplaced(const weir_command_line *line, const weir_flag_place *places,
+                         int of);
+
 /*  The values of --set; *params is the caller's to free, its texts are lent.    */
 void weir_line_params(const weir_command_line *line, weir_param **params, size_t *count);
 

@@ -24,7 +24,8 @@ const weir_flag weir_pos_ls_flags[] = {
 };
 
 const weir_flag weir_pos_flags[] = {
-    {"--to", "POSITION", "of a group: start, end, a time or a cursor"},
+    {"--to", "POSITION",
+     "of a group: start, end, a time (2027-01-31T12:00:00Z, or 10m ago), a cursor"},
     {"--node", "NODE", "of a file: the source.file, when there are several"},
     {"--timeout", "TIME", "how long to wait for a running weir; 3s unless told"},
     {NULL, NULL, NULL},

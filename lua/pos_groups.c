@@ -2,6 +2,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include "lua/from.h"
+#include "runtime/clock.h"
 
 /* --- ls ---------------------------------------------------------------------------- */
 
@@ -92,16 +95,34 @@ static void print_buses(const weir_value *body)
         printf("%s%s", first ? "" : ", ", weir_look_copy(&bus, text, sizeof text));
 }
 
+/*  A day, and how long ago, as the instant that the bus understands; all else as it is.
+ */
+static const char *instant_of(const char *position, char text[32])
+{
+    weir_from from;
+    struct tm tm;
+    if (strncmp(position, "w1", 2) == 0 ||
+        weir_from_read(&from, position, 0, weir_clock_wall_ms(), NULL) ||
+        from.kind != WEIR_FROM_TIME)
+        return position;
+    time_t seconds = (time_t)(from.ms / 1000);
+    char second[24];
+    strftime(second, sizeof second, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &tm));
+    snprintf(text, 32, "%s.%03dZ", second, (int)(from.ms % 1000));
+    return text;
+}
+
 int weir_pos_groups_set(const weir_command_line *line, const char *position)
 {
-    char name[64];
+    char name[64], text[32];
     const char *group;
     weir_remote *remote = NULL;
     weir_value body;
     weir_report report = {0};
     weir_err err = open_group(&remote, line, name, &group, &report);
     if (!err)
-        err = weir_remote_ask(remote, &body, &report, "pos-set", group, position, NULL);
+        err = weir_remote_ask(remote, &body, &report, "pos-set", group,
+                              instant_of(position, text), NULL);
     if (!err) {
         printf("%s/%s reads ", name, group);
         print_buses(&body);

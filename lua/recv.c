@@ -232,39 +232,25 @@ static int recv_link(const weir_command_line *line)
     return code;
 }
 
-/*  What is named: an endpoint to listen at, a bus here, or one by --control.   */
-enum { LINK = 1, HERE = 2, ELSEWHERE = 4, BUS = HERE | ELSEWHERE };
-
-static const struct {
-    const char *flag;
-    int of; // what
-    const char *why;
-} places[] = {
-    {"--plaintext", LINK, "only of an endpoint to listen at"},
-    {"--group", BUS, "only of a bus: weir recv NAME/BUS"},
-    {"--where", BUS, "only of a bus: weir recv NAME/BUS"},
-    {"--follow", BUS, "only of a bus: weir recv NAME/BUS"},
-    {"--timeout", BUS, "only of a bus: weir recv NAME/BUS"},
-    {"--control", ELSEWHERE, "only of a bus: weir recv NAME/BUS"},
-    {"--server", ELSEWHERE, "only with --control, for a bus elsewhere"},
-    {"--keys", LINK | ELSEWHERE, "only with --control, or of an endpoint to listen at"},
+static const weir_flag_place places[] = {
+    {"--plaintext", WEIR_OF_ENDPOINT, "only of an endpoint to listen at"},
+    {"--group", WEIR_OF_BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--where", WEIR_OF_BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--follow", WEIR_OF_BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--timeout", WEIR_OF_BUS, "only of a bus: weir recv NAME/BUS"},
+    {"--control", WEIR_OF_ELSEWHERE, "only of a bus: weir recv NAME/BUS"},
+    {"--server", WEIR_OF_ELSEWHERE, "only with --control, for a bus elsewhere"},
+    {"--keys", WEIR_OF_ENDPOINT | WEIR_OF_ELSEWHERE,
+     "only with --control, or of an endpoint to listen at"},
+    {NULL, 0, NULL},
 };
-
-static bool is_misplaced(const weir_command_line *line, int what)
-{
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        if (places[i].of & what || !weir_line_flag(line, places[i].flag)) continue;
-        fprintf(stderr, "weir: %s: %s\n", places[i].flag, places[i].why);
-        return true;
-    }
-    return false;
-}
 
 /*  An endpoint is listened at; anything else names a bus.                      */
 int weir_cmd_recv(const weir_command_line *line)
 {
     bool is_link = strstr(weir_line_operand(line, 0), "://");
-    int bus = weir_line_flag(line, "--control") ? ELSEWHERE : HERE;
-    if (is_misplaced(line, is_link ? LINK : bus)) return WEIR_EXIT_CHECK;
+    int bus = weir_line_flag(line, "--control") ? WEIR_OF_ELSEWHERE : WEIR_OF_HERE;
+    if (weir_line_misplaced(line, places, is_link ? WEIR_OF_ENDPOINT : bus))
+        return WEIR_EXIT_CHECK;
     return is_link ? recv_link(line) : weir_recv_bus(line);
 }

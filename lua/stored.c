@@ -20,14 +20,29 @@ static void put_headers(weir_buffer *out, const weir_record *record)
     weir_buffer_put_text(out, "null");
 }
 
-void weir_put_stored(weir_buffer *out, const weir_place *place, const weir_record *record)
+void weir_put_place(weir_buffer *out, weir_position at)
 {
+    weir_buffer_printf(out, "%" PRIu64, at.a);
+    if (at.b) weir_buffer_printf(out, "-%" PRIu64, at.b);
+}
+
+static void put_offset(weir_buffer *out, weir_position at)
+{
+    if (at.b) weir_buffer_put_byte(out, '"');
+    weir_put_place(out, at);
+    if (at.b) weir_buffer_put_byte(out, '"');
+}
+
+void weir_put_stored(weir_buffer *out, uint64_t nonce, const weir_polled *polled)
+{
+    const weir_record *record = &polled->record;
+    weir_buffer_printf(out, "{\"shard\":%" PRIu32 ",\"offset\":", polled->shard);
+    put_offset(out, polled->at);
     weir_buffer_printf(out,
-                       "{\"shard\":%" PRIu32 ",\"offset\":%" PRIu64
                        ",\"id\":\"%016" PRIx64 ":%" PRIu64 ":%" PRIu32 ":%" PRIu64
                        "\",\"ts\":%" PRId64 ",\"key\":",
-                       place->shard, place->offset, place->nonce, place->epoch,
-                       place->shard, place->sequence, record->ts_ms);
+                       nonce, polled->epoch, polled->shard, polled->sequence,
+                       record->ts_ms);
     if (record->key.type == WEIR_MISSING || weir_json_put_value(out, &record->key))
         weir_buffer_put_text(out, "null");
     put_headers(out, record);

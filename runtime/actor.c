@@ -155,7 +155,7 @@ static weir_err cmd_start(weir_actor *self, zmsg_t *args, zmsg_t *reply)
         return WEIR_EINVAL;
     }
     self->started = true;
-    if (self->failed) return WEIR_OK; // before it was started: its owner sees the state
+    if (self->failed) return WEIR_OK; // and stays so, for who restarts it
     weir_vitals_set_state(self->node.vitals, WEIR_STATE_RUNNING);
     if (self->class->start) self->class->start(self->self);
     return WEIR_OK;
@@ -397,7 +397,9 @@ static weir_err open_actor(weir_actor *self, const void *config, weir_report *re
                                strerror(errno));
     self->self = self->loop.arg = calloc(1, self->class->size);
     if (!self->self) abort();
-    return self->class->init(self->self, self, config, report);
+    err = self->class->init(self->self, self, config, report);
+    if (!err) *report = (weir_report){0}; // it may have got over what it met
+    return err;
 }
 
 static void close_actor(weir_actor *self)

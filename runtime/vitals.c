@@ -51,6 +51,7 @@ const weir_wait_info weir_wait_infos[WEIR_WAIT_KINDS] = {
     [WEIR_WAIT_LEDGER] = {"ledger", "the memory limit is reached", true},
     [WEIR_WAIT_RATE] = {"rate", "its own rate limit", false},
     [WEIR_WAIT_WRITE] = {"write", "what it writes to does not take it", true},
+    [WEIR_WAIT_READ] = {"read", "what it reads from cannot be read", true},
     [WEIR_WAIT_HELD] = {"held", "a consumer group holds a full store", true},
 };
 

@@ -56,6 +56,7 @@ typedef enum {
     WEIR_WAIT_LEDGER,     // the memory limit is reached
     WEIR_WAIT_RATE,       // its own rate limit
     WEIR_WAIT_WRITE,      // what it writes to does not take it; text: the cause
+    WEIR_WAIT_READ,       // what it reads from cannot be read; text: the cause
     WEIR_WAIT_HELD,       // a consumer group has not read what must go from its store
     WEIR_WAIT_KINDS,      // their number
 } weir_wait_kind;

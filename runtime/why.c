@@ -129,6 +129,9 @@ static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
                    ? tell(path, WEIR_WHY_HELD, node, since_us, "%s %s", name, wait->text)
                    : tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot write to %s",
                           name, wait->subject);
+    case WEIR_WAIT_READ:
+        return tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot read %s%s%s", name,
+                    wait->subject, COLON(wait->text));
     case WEIR_WAIT_LINK:
         return tell(path, WEIR_WHY_HELD, node, since_us, "%s has no link to %s%s%s", name,
                     wait->subject, COLON(wait->text));

@@ -373,7 +373,7 @@ def test_cat_of_a_node_that_is_no_bus(bench):
     live = Live(bench, [WEIR, "run", "--quiet", "t.lua"])
     live.wait_ready()
     run = weir(bench, "cat", "t/n", code=2)
-    assert "t/n: it is no bus that tells where its records are" in run.err
+    assert "t/n: it is no bus with a store" in run.err
     assert "which bus? Write t/BUS" in weir(bench, "cat", "t", code=2).err
     live.stop()
 
@@ -388,7 +388,7 @@ def test_cat_of_a_running_weir_finds_the_store(bench):
     wait_for(lambda: weir(bench, "cat", "t/b").out.count("\n") == 10, "ten records")
     assert weir(bench, "cat", "--limit", "2", "t/b").out == '{"n": 0}\n{"n": 1}\n'
     run = weir(bench, "cat", "t/m", code=2)
-    assert "t/m: it is no bus that tells where its records are" in run.err
+    assert "t/m: it is no bus with a store" in run.err
     live.stop()
 
 

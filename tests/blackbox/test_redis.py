@@ -460,10 +460,27 @@ def docs_block(start):
     return next(b for b in text.split("```")[1::2] if b.startswith(start)).removeprefix(start)
 
 
+def make_user(redis, number):
+    """The user of that block of the docs with ACL; gives its url."""
+    text = (ROOT / "docs/redis.md").read_text()
+    block = [b for b in text.split("```")[1::2] if b.startswith("\nACL SETUSER ")][number]
+    redis.do(*block.replace("\\\n", " ").split())
+    return "unix://weir:password@%s" % redis.path
+
+
+def test_a_bus_needs_no_more_than_the_user_of_the_docs_has(bench, redis):
+    url = make_user(redis, 0)
+    bench.write("in.ndjson", [{"n": n} for n in range(1000)])
+    live = start(bench, FILE + 'bus "events" { from = "in", shards = 2, store = redis { '
+                 'url = "%s", keep = { records = 100000 } } }\n'
+                 'sink.file "out" { from = "events", path = "out.ndjson" }' % url)
+    wait_rows(bench, 1000)
+    assert "weir:events" not in live.stop().err
+    assert not redis.do("ACL", "LOG")
+
+
 def test_the_user_of_the_docs_may_do_all_that_is_needed(bench, redis):
-    words = docs_block("\nACL SETUSER ").replace("\\\n", " ").split()
-    redis.do("ACL", "SETUSER", *words)
-    url = "unix://weir:password@%s" % redis.path
+    url = make_user(redis, 1)
     bench.write("in.ndjson", [{"n": n, "m": n % 2} for n in range(1000)])
     for more in (', id = "{n}"', ", dedup = none"):
         again(bench)

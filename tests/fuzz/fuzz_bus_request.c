@@ -1,6 +1,6 @@
 /*  bus_request: any bytes are a request within its limits, or are refused with a
     sentence; and what a client reads of any answer ends, and stays within the bytes. */
-#include "actors/bus_client.h"
+#include "actors/bus_page.h"
 #include "actors/bus_request.h"
 #include "runtime/options.h"
 
@@ -42,9 +42,12 @@ static void read_as_answer(const uint8_t *data, size_t size)
 {
     weir_bus_answer answer;
     weir_bus_record record;
+    weir_page page;
     if (weir_bus_answer_read(&answer, data, size)) return;
     require(strlen(answer.code) < sizeof answer.code);
     require(strlen(answer.text) < sizeof answer.text);
+    weir_bus_page_read(&page, &answer, 0);
+    weir_page_fini(&page);
     while (weir_bus_answer_next(&answer, &record) == WEIR_OK)
         require(record.record.data >= data &&
                 record.record.data + record.record.size <= data + size);

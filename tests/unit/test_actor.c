@@ -471,7 +471,8 @@ static void a_failed_actor_is_still_and_still_answers(void **state)
     assert_int_equal(config.turns, turns);
 }
 
-static void a_failure_before_the_start_is_still_one_after_it(void **state)
+/*  Else nobody would start it again.                                          */
+static void who_fails_before_the_start_has_failed_after_it(void **state)
 {
     (void)state;
     assert_int_equal(ask("FAIL", NULL), WEIR_OK);
@@ -674,9 +675,9 @@ int main(void)
                                         close_probe),
         cmocka_unit_test_setup_teardown(descriptors_are_watched_until_they_are_not,
                                         open_probe, close_probe),
-        cmocka_unit_test_setup_teardown(a_failed_actor_is_still_and_still_answers,
+        cmocka_unit_test_setup_teardown(who_fails_before_the_start_has_failed_after_it,
                                         open_probe, close_probe),
-        cmocka_unit_test_setup_teardown(a_failure_before_the_start_is_still_one_after_it,
+        cmocka_unit_test_setup_teardown(a_failed_actor_is_still_and_still_answers,
                                         open_probe, close_probe),
         cmocka_unit_test(an_outlet_that_nobody_reads_cannot_start),
         cmocka_unit_test(commits_follow_acknowledgements),

@@ -683,6 +683,77 @@ static void a_shard_that_cannot_be_read_is_tried_again(void **state)
     leave(&m);
 }
 
+/*  The delivery of a fetch, of which nobody keeps anything.                          */
+static weir_delivered look_by_fetch(weir_member_of *m)
+{
+    weir_delivered delivered;
+    int64_t deadline_us;
+    weir_groups_fetch(bench.groups, m, 10, 1 << 20, &delivered, &deadline_us);
+    weir_delivered copy = delivered;
+    weir_delivered_fini(&delivered);
+    return copy;
+}
+
+static void a_shard_that_cannot_be_read_is_told_until_it_can(void **state)
+{
+    (void)state;
+    put("a");
+    int fd = eventfd(0, EFD_NONBLOCK);
+    weir_member_of *m = join_with(NULL, fd);
+    help_store_fail_reads(bench.store, 0, "broken");
+    weir_delivered told = look_by_fetch(m);
+    assert_true(told.has_failed && !told.is_late && told.failed_shard == 0);
+    assert_string_equal(told.trouble, "broken");
+    weir_clock_advance(help_s);
+    assert_true(look_by_fetch(m).has_failed);
+    help_store_fail_reads(bench.store, 0, NULL);
+    weir_clock_advance(help_s);
+    help_expect(&bench, m, 1);
+    told = look_by_fetch(m);
+    assert_true(!told.has_failed && !told.is_late);
+    leave(&m);
+    close(fd);
+}
+
+static void an_empty_answer_after_trouble_is_news(void **state)
+{
+    (void)state;
+    put("a");
+    int fd = eventfd(0, EFD_NONBLOCK);
+    weir_member_of *m = join_with(NULL, fd);
+    help_expect(&bench, m, 1);
+    assert_int_equal(help_groups_ack_up_to(&bench, m, 0, 1), WEIR_OK);
+    help_store_fail_reads(bench.store, 0, "broken");
+    look_by_fetch(m);
+    assert_true(look_by_fetch(m).has_failed);
+    help_store_fail_reads(bench.store, 0, NULL);
+    weir_clock_advance(help_s);
+    help_store_hang(bench.store, 0, true);
+    assert_true(look_by_fetch(m).has_failed); // the read is under way
+    is_readable(fd);
+    help_store_hang(bench.store, 0, false);
+    assert_true(is_readable(fd));
+    assert_false(look_by_fetch(m).has_failed);
+    leave(&m);
+    close(fd);
+}
+
+static void a_first_read_without_answer_is_no_end(void **state)
+{
+    (void)state;
+    put("a");
+    int fd = eventfd(0, EFD_NONBLOCK);
+    weir_member_of *m = join_with(NULL, fd);
+    help_store_hang(bench.store, 0, true);
+    weir_delivered told = look_by_fetch(m);
+    assert_true(told.is_late && told.late_shard == 0 && !told.has_failed);
+    help_store_hang(bench.store, 0, false);
+    help_expect(&bench, m, 1);
+    assert_false(look_by_fetch(m).is_late);
+    leave(&m);
+    close(fd);
+}
+
 static void the_wake_fd_says_when_to_fetch(void **state)
 {
     (void)state;
@@ -757,6 +828,9 @@ int main(void)
         test(what_is_removed_is_shed_without_a_member_too),
         test(what_is_shed_behind_a_held_record_counts_when_the_commit_comes),
         test(a_shard_that_cannot_be_read_is_tried_again),
+        test(a_shard_that_cannot_be_read_is_told_until_it_can),
+        test(an_empty_answer_after_trouble_is_news),
+        test(a_first_read_without_answer_is_no_end),
         test(the_wake_fd_says_when_to_fetch),
         test(what_is_answered_too_late_is_thrown_away),
     };

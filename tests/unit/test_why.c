@@ -186,6 +186,16 @@ static void a_link_that_is_not_there_tells_its_cause(void **state)
     expect(t, OUT, WEIR_WHY_HELD, OUT, "out has no link to tcp://hub:7000, for 200 ms");
 }
 
+static void what_cannot_be_read_is_told_with_its_cause(void **state)
+{
+    stage *t = *state;
+    t->nodes[IN].at_end = false;
+    wait_for(t, IN, WEIR_WAIT_READ, "events", "shard 1: redis://h:6379: no answer",
+             5 * s);
+    expect(t, OUT, WEIR_WHY_HELD, IN,
+           "in cannot read events: shard 1: redis://h:6379: no answer, for 5 s");
+}
+
 static void a_part_that_starts_again_says_why(void **state)
 {
     stage *t = *state;
@@ -414,6 +424,7 @@ int main(void)
         STAGE(a_paused_node_is_named),
         STAGE(a_reader_elsewhere_is_named),
         STAGE(a_link_that_is_not_there_tells_its_cause),
+        STAGE(what_cannot_be_read_is_told_with_its_cause),
         STAGE(a_part_that_starts_again_says_why),
         STAGE(a_write_that_is_tried_again_is_told),
         STAGE(memory_and_rate_are_causes),
