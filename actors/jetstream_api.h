@@ -9,6 +9,7 @@
 
 #define WEIR_JS_ID "Nats-Msg-Id"
 #define WEIR_JS_EXPECTED_LAST "Nats-Expected-Last-Sequence"
+#define WEIR_JS_EXPECTED_ID "Nats-Expected-Last-Msg-Id"
 #define WEIR_JS_EXPECTED_STREAM "Nats-Expected-Stream"
 
 /*  Errors of the server that decide what is done.                                   */

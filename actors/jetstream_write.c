@@ -200,10 +200,32 @@ static bool next_record(weir_js_shard *shard, weir_record *record)
     return weir_batch_next(&shard->walk, record);
 }
 
+static void print_id(const weir_js_writer *self, const weir_js_shard *shard,
+                     uint64_t sequence, char text[WEIR_ID_TEXT])
+{
+    weir_id_print(
+        &(weir_id){self->store->config.nonce, shard->epoch, shard->id, sequence}, text);
+}
+
+/*  What follows one that is under way fits behind that one alone: with sequences only,
+   what an earlier start of the bus had under way would fit behind as many records of this
+    start, and would be in the stream before those that it had sent before them.     */
+static natsStatus put_conditions(const weir_js_writer *self, const weir_js_shard *shard,
+                                 natsMsg *msg)
+{
+    char id[WEIR_ID_TEXT], last[24];
+    print_id(self, shard, shard->at_next, id);
+    snprintf(last, sizeof last, "%" PRIu64, shard->position + shard->sent - 1);
+    natsStatus s = natsMsgHeader_Set(msg, WEIR_JS_ID, id);
+    if (!s) s = natsMsgHeader_Set(msg, WEIR_JS_EXPECTED_LAST, last);
+    if (s || !shard->sent) return s;
+    print_id(self, shard, shard->at_next - 1, id);
+    return natsMsgHeader_Set(msg, WEIR_JS_EXPECTED_ID, id);
+}
+
 static natsStatus make_message(weir_js_writer *self, const weir_js_shard *shard,
                                weir_record *record, natsMsg **msg)
 {
-    char id[WEIR_ID_TEXT], last[24];
     const uint8_t *data = record->encoded;
     size_t size = record->encoded_size;
     if (!record->has_ts) {
@@ -214,15 +236,9 @@ static natsStatus make_message(weir_js_writer *self, const weir_js_shard *shard,
         data = self->scratch.data;
         size = self->scratch.size;
     }
-    weir_id_print(
-        &(weir_id){self->store->config.nonce, shard->epoch, shard->id, shard->at_next},
-        id);
-    snprintf(last, sizeof last, "%" PRIu64, shard->position + shard->sent - 1);
     natsStatus s =
         natsMsg_Create(msg, shard->names.subject, NULL, (const char *)data, (int)size);
-    if (!s) s = natsMsgHeader_Set(*msg, WEIR_JS_ID, id);
-    if (!s) s = natsMsgHeader_Set(*msg, WEIR_JS_EXPECTED_LAST, last);
-    return s;
+    return s ? s : put_conditions(self, shard, *msg);
 }
 
 /*  False: it was not sent.                                                         */
@@ -351,8 +367,9 @@ static bool find_flight(const weir_js_writer *self, weir_js_shard *shard,
 
 static bool is_doubt(const jsPubAckErr *error)
 {
-    static const int doubts[] = {WEIR_JS_WRONG_LAST, WEIR_JS_WRONG_LAST_CONSTANT,
-                                 WEIR_JS_IN_PROGRESS, WEIR_JS_OTHER_SEQUENCE};
+    static const int doubts[] = {WEIR_JS_WRONG_LAST_ID, WEIR_JS_WRONG_LAST,
+                                 WEIR_JS_WRONG_LAST_CONSTANT, WEIR_JS_IN_PROGRESS,
+                                 WEIR_JS_OTHER_SEQUENCE};
     for (size_t i = 0; i < sizeof doubts / sizeof *doubts; i++)
         if ((int)error->ErrCode == doubts[i]) return true;
     return error->Err == NATS_NO_RESPONDERS; // there is no such stream any more

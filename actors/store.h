@@ -241,9 +241,7 @@ typedef struct {
     void (*close)(weir_store **self_p);
 } weir_store_class;
 
-/*  Whether an error of shards, fences, read or flush passes when the server is there
- * again.
- */
+/*  Whether an error of these passes when the server is there again.                 */
 static inline bool weir_store_is_away(weir_err err)
 {
     return err == WEIR_ETIMEOUT || err == WEIR_ECLOSED;

@@ -3,10 +3,10 @@
         stream   <prefix>_<bus>_<shard>     subject   <prefix>.<bus>.<shard>
 
     A message is one record: its MessagePack encoding with the timestamp filled in, under
-    the headers Nats-Msg-Id (nonce:epoch:shard:sequence) and Nats-Expected-Last-Sequence.
-    Its offset is its sequence in the stream. A record is safe when the server has
-    acknowledged it: what that means for its disks and replicas is the server's
-    configuration.
+    the headers Nats-Msg-Id (nonce:epoch:shard:sequence), Nats-Expected-Last-Sequence, and
+    Nats-Expected-Last-Msg-Id where the one before it is still under way. Its offset is
+    its sequence in the stream. A record is safe when the server has acknowledged it: what
+    that means for its disks and replicas is the server's configuration.
 
         write --> shard: queue --> window of unanswered records --> server
                                      acknowledged, in order --> batch->done
