@@ -5,9 +5,9 @@ import re
 import pytest
 import servers
 import stores
-from helper import chance, rows, wait_for
-from test_bus_servers import (TOPOLOGY, all_came, came, given, numbers, started, stored_once,
-                              stuck)
+from helper import chance, wait_for
+from test_bus_servers import (TOPOLOGY, all_came, came, given, started, stored_once, stuck,
+                              trimmed_unread)
 
 PASSWORD = "f4rm-geheim"
 
@@ -109,24 +109,7 @@ def test_a_password_is_nowhere_while_it_runs(bench):
 
 
 def test_what_is_trimmed_before_it_is_read_is_shed_and_told(bench):
-    lines = given(bench, "trimmed", 1000)
     with stores.place("redis", bench) as place:
         store = place.store("keep = { records = 1000 }")
-        text = TOPOLOGY.replace("shards = 4", "shards = 1") % (10**6, store)
-        live = started(bench, text)
-        all_came(bench, lines)
-        assert bench.weir("ctl", "pause", "t/out").code == 0
-        more = ['{"n":%d,"k":"a"}' % n for n in range(1000, 31000)]
-        bench.append("in.ndjson", "".join(line + "\n" for line in more))
-        wait_for(lambda: stuck(bench)["safe"] == 31000, "all are stored")
-        assert bench.weir("ctl", "resume", "t/out").code == 0
-        wait_for(lambda: b'"n":30999' in rows(bench.path("out.ndjson"))[-1], "the last one")
-        live.wait_log("records are shed group=out shard=0")
-        told = bench.weir("pos", "ls", "t")
-        done = live.stop()
-        assert len(place.records()) < 2000
-        got = numbers(bench)
-        assert got == sorted(set(got))
-        shed = 31000 - len(got)
-        assert shed > 0 and str(shed) in told.out, (shed, told.out)
-        assert sum(node["shed"] for node in done.report["nodes"]) in (0, shed)
+        trimmed_unread(bench, TOPOLOGY.replace("shards = 4", "shards = 1") % (10**6, store))
+        assert 1000 <= len(place.records()) < 2000

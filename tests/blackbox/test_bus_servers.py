@@ -72,6 +72,28 @@ def stuck(bench, seconds=0.5):
     return last
 
 
+def trimmed_unread(bench, text):
+    """A group reads 1000 records, and is away while 30000 more are stored; what is there of
+    them is read, what is not is shed and told. The lines of `pos ls`, and how many."""
+    lines = given(bench, "trimmed", 1000)
+    live = started(bench, text)
+    wait_for(lambda: came(bench) == len(lines), "the first part")
+    live.stop()
+    more = ['{"n":%d,"k":"a"}' % n for n in range(1000, 31000)]
+    bench.append("in.ndjson", "".join(line + "\n" for line in more))
+    live = started(bench, text.replace('sink.file "out"', '--'))
+    wait_for(lambda: stored(bench) == len(more), "all are stored")
+    live.stop()
+    live = started(bench, text)
+    wait_for(lambda: came(bench) > 1000 and numbers(bench)[-1] == 30999, "the last one")
+    live.wait_log("records are shed group=out shard=0")
+    told = bench.weir("pos", "ls", "t")
+    live.stop()
+    got = numbers(bench)
+    assert got[1000:] == list(range(got[1000], 31000))
+    assert got[1000] > 1000 and "shed %d" % (got[1000] - 1000) in told.out, told.out
+
+
 def all_came(bench, lines, seconds=PATIENCE):
     """Waits until all of them have come, each once, in order."""
     wait_for(lambda: came(bench) >= len(lines), "all records", seconds)
