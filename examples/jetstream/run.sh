@@ -37,6 +37,8 @@ echo "== weir cat billing/kept, the first order of shard 0"
 "$weir" cat billing/kept --where '$shard == 0' --limit 1 --json 2>/dev/null
 kill "$running"
 exits 0 wait "$running"
+echo "== weir audit topology.lua: where each record is, of the second run"
+"$weir" audit topology.lua
 
 echo "== weir run hear.lua --until-idle: who listens to large.eu and large.asia"
 "$weir" run --quiet hear.lua --until-idle 2>hear.log

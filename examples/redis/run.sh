@@ -41,6 +41,8 @@ echo "== weir cat billing/kept, the first order of shard 0"
 "$weir" cat billing/kept --where '$shard == 0' --limit 1 --json 2>/dev/null
 kill "$running"
 exits 0 wait "$running"
+echo "== weir audit topology.lua: where each record is, of the second run"
+"$weir" audit topology.lua
 
 echo "== XRANGE large:eu - + COUNT 1"
 redis XRANGE large:eu - + COUNT 1
