@@ -451,10 +451,11 @@ weir_redis_conn *weir_redis_conn_new(const weir_redis_conn_config *config)
 void weir_redis_conn_destroy(weir_redis_conn **self_p)
 {
     weir_redis_conn *self = *self_p;
-    *self_p = NULL;
     if (!self) return;
     close_socket(self);
-    answer_lost(self);
+    self->ending = true;
+    answer_lost(self); // who hears that may ask why
+    *self_p = NULL;
     weir_buffer_fini(&self->out);
     free(self->requests);
     free(self);

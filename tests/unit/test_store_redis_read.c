@@ -297,6 +297,28 @@ static void hanging_server_is_an_error_in_time(void **state)
     close_store(&store);
 }
 
+static bool shards_take_long(weir_store *store)
+{
+    weir_store_shard *list;
+    size_t count;
+    double start = seconds_now();
+    assert_int_equal(store->class->shards(store, &list, &count, NULL), WEIR_OK);
+    free(list);
+    return seconds_now() - start > 0.2;
+}
+
+static void close_amid_a_question_answers_it(void **state)
+{
+    (void)state;
+    weir_store *store = open_store();
+    put(store, 0, 1, 1, 10, 20);
+    shards_take_long(store);
+    help_server_pause(server);
+    EVENTUALLY(shards_take_long(store)); // the streams are asked, and not told
+    close_store(&store);
+    help_server_resume(server);
+}
+
 static void read_comes_over_a_connection_that_was_cut(void **state)
 {
     (void)state;
@@ -567,6 +589,7 @@ int main(void)
         ON_SERVER(read_begins_where_a_time_does),
         ON_SERVER(time_is_found_among_entries_of_others),
         ON_SERVER(hanging_server_is_an_error_in_time),
+        ON_SERVER(close_amid_a_question_answers_it),
         ON_SERVER(read_comes_over_a_connection_that_was_cut),
         ON_FOLDER(server_that_is_away_is_an_error_at_once),
         ON_SERVER(key_of_another_type_cannot_be_read),
