@@ -163,13 +163,17 @@ test: deps
 	@$(MAKE) --no-print-directory blackbox
 
 # One line a program, its own closing one; all that it said when it failed. Two at a time
-# under sanitizers, whose bounds on time are wide.
+# under sanitizers, whose bounds on time are wide. What mostly waits for servers runs beside
+# the others.
+OF_SERVERS = $(foreach t,$(TESTS),$(if $(findstring redis,$t)$(findstring jetstream,$t),$t))
 UNIT_JOBS = $(if $(filter release,$(MODE)),1,2)
 run_unit = timeout 600 $$0 >$$0.log 2>&1 || { cat $$0.log; echo "[  BADLY  ]" >>$$0.log; }; \
   printf "%-48s %s\n" $$0 "$$(grep -E "^\[  (PASSED|FAILED)" $$0.log | tail -1)"
 unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
 unit: need-cmocka $(TESTS)
-	@printf '%s\n' $(TESTS) | xargs -P $(UNIT_JOBS) -n 1 sh -c '$(run_unit)'
+	@run() { xargs -r -P $(UNIT_JOBS) -n 1 sh -c '$(run_unit)'; }; \
+	  printf '%s\n' $(OF_SERVERS) | grep . | run & \
+	  printf '%s\n' $(filter-out $(OF_SERVERS),$(TESTS)) | grep . | run; wait
 	@cat $(TESTS:=.log) | awk ' \
 	  /^\[  PASSED  \] [0-9]+ test/ { passed += $$4 } \
 	  /^\[  FAILED  \] [0-9]+ test/ { failed += $$4 } \

@@ -76,6 +76,7 @@ static bool is_whole(uint16_t port)
         is = info->Cluster->Leader && info->Cluster->ReplicasLen == nodes - 1;
         for (int i = 0; i < info->Cluster->ReplicasLen; i++)
             is &= info->Cluster->Replicas[i]->Current &&
+                  !info->Cluster->Replicas[i]->Lag &&
                   !info->Cluster->Replicas[i]->Offline;
     }
     jsStreamInfo_Destroy(info);
