@@ -10,6 +10,7 @@
     Private to sink.jetstream. Functions are the actor's thread's.                    */
 #pragma once
 #include "actors/jetstream_port.h"
+#include "actors/loads.h"
 
 typedef enum {
     WEIR_SLOT_TO_MAKE = 0, // its message is to be made, once more
@@ -21,7 +22,7 @@ typedef enum {
 
 /*  A record's place in the window.                                                  */
 typedef struct {
-    void *load;       // what it is of; the actor's, as is
+    weir_load *load;  // it is of this one
     weir_iterator at; // before it
     natsMsg *msg;     // TO_SEND: owned; SENT: identity only
     int64_t sent_us;

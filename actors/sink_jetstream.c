@@ -1,6 +1,7 @@
 #include "actors/sink_jetstream.h"
 #include "actors/jetstream_message.h"
 #include "actors/jetstream_window.h"
+#include "actors/loads.h"
 
 const weir_sink_jetstream_config weir_sink_jetstream_defaults = {
     .port = WEIR_JS_PORT_DEFAULTS,
@@ -12,15 +13,6 @@ const weir_sink_jetstream_config weir_sink_jetstream_defaults = {
 
 enum { lot = 256 }; // messages that are made before others have their turn
 
-/*  A block whose records are being published.                                       */
-typedef struct load {
-    struct load *next; // it came later
-    weir_entry *entry;
-    weir_block *block;   // an own reference
-    uint32_t unanswered; // of its messages
-    bool walked;         // all its records have places in the window
-} load;
-
 typedef struct {
     weir_js_window window; // first
     weir_actor *kit;
@@ -29,25 +21,10 @@ typedef struct {
     char pattern[WEIR_JS_NAME];
     weir_delivery *delivery;
     weir_doc doc;
-    load *first, **last;
-    load *current;      // whose records get places; NULL: none
-    weir_iterator walk; // of current
+    weir_loads loads;
 } sink_jetstream;
 
 /* --- Settling ---------------------------------------------------------------------- */
-
-static void end_if_done(sink_jetstream *self, load *l)
-{
-    if (!l->walked || l->unanswered) return;
-    weir_actor_done(self->kit, l->entry);
-    load **at = &self->first;
-    while (*at != l)
-        at = &(*at)->next;
-    *at = l->next;
-    if (!l->next) self->last = at;
-    weir_block_destroy(&l->block);
-    free(l);
-}
 
 /*  The slot's record, read again.                                                   */
 static const weir_run *read_again(const weir_js_slot *slot, weir_subject *subject)
@@ -59,23 +36,23 @@ static const weir_run *read_again(const weir_js_slot *slot, weir_subject *subjec
     return origin;
 }
 
-static void bury(sink_jetstream *self, const load *l, const weir_js_slot *slot)
+static void bury(sink_jetstream *self, const weir_js_slot *slot)
 {
+    const weir_load *load = slot->load;
     weir_subject subject = {.doc = &self->doc};
     const weir_run *origin = read_again(slot, &subject);
-    weir_delivery_refuse(self->delivery, l->entry, &subject, origin, slot->why);
+    weir_delivery_refuse(self->delivery, load->entry, &subject, origin, slot->why);
 }
 
 static void settle(sink_jetstream *self, weir_js_slot *slot)
 {
-    load *l = slot->load;
+    weir_load *load = slot->load;
     if (slot->state == WEIR_SLOT_STORED)
-        l->entry->fates.done++;
+        load->entry->fates.done++;
     else
-        bury(self, l, slot);
+        bury(self, slot);
     free(slot->why);
-    l->unanswered--;
-    end_if_done(self, l);
+    weir_loads_settle(&self->loads, load);
 }
 
 static void settle_answered(sink_jetstream *self)
@@ -90,35 +67,22 @@ static void settle_answered(sink_jetstream *self)
 
 /* --- Making messages --------------------------------------------------------------- */
 
-static void go_to_next_load(sink_jetstream *self)
-{
-    load *l = self->current;
-    self->current = l->next;
-    if (l->next) self->walk = (weir_iterator){.block = l->next->block};
-    l->walked = true;
-    end_if_done(self, l);
-}
-
 /*  The next record that makes a message. False: there is none.                       */
 static bool make_next(sink_jetstream *self, weir_js_slot *slot)
 {
     weir_subject subject = {.doc = &self->doc};
     const weir_run *origin;
-    while (self->current && !weir_actor_failed(self->kit)) {
+    while (weir_loads_next(&self->loads, &subject.record, &origin)) {
+        weir_load *load = self->loads.current;
+        if (!weir_delivery_wants(self->delivery, load->entry, &subject, origin)) continue;
         *slot = (weir_js_slot){
-            .load = self->current, .at = self->walk, .state = WEIR_SLOT_TO_SEND};
-        if (!weir_iterator_next(&self->walk, &subject.record, &origin)) {
-            go_to_next_load(self);
-            continue;
-        }
-        weir_entry *entry = self->current->entry;
-        if (!weir_delivery_wants(self->delivery, entry, &subject, origin)) continue;
+            .load = load, .at = self->loads.at, .state = WEIR_SLOT_TO_SEND};
         const char *error = weir_js_message_make(&self->message, &subject, &slot->msg);
         if (!error) {
-            self->current->unanswered++;
+            weir_loads_hold(&self->loads);
             return true;
         }
-        weir_delivery_refuse(self->delivery, entry, &subject, origin, error);
+        weir_delivery_refuse(self->delivery, load->entry, &subject, origin, error);
     }
     return false;
 }
@@ -150,15 +114,7 @@ static bool make_some(sink_jetstream *self)
 static void recv_block(void *arg, weir_entry *entry, weir_block *block)
 {
     sink_jetstream *self = arg;
-    load *l = calloc(1, sizeof *l);
-    if (!l) abort();
-    l->entry = entry;
-    l->block = weir_block_dup(block);
-    *self->last = l;
-    self->last = &l->next;
-    if (self->current) return;
-    self->current = l;
-    self->walk = (weir_iterator){.block = block};
+    weir_loads_add(&self->loads, entry, block);
 }
 
 static bool turn(void *arg)
@@ -218,7 +174,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
                              .dedup_us = c->dedup_us,
                              .attempts = c->retry_attempts};
     self->kit = kit;
-    self->last = &self->first;
+    weir_loads_init(&self->loads, kit);
     weir_err err = check(c, report);
     if (err) return err;
     weir_js_message_init(&self->message, &of, report);
@@ -231,10 +187,7 @@ static void fini(void *arg)
 {
     sink_jetstream *self = arg;
     weir_js_window_close(&self->window);
-    for (load *l; (l = self->first); free(l)) {
-        self->first = l->next;
-        weir_block_destroy(&l->block);
-    }
+    weir_loads_fini(&self->loads);
     weir_delivery_destroy(&self->delivery);
     weir_js_message_fini(&self->message);
     weir_doc_fini(&self->doc);
