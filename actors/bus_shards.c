@@ -1,49 +1,19 @@
 #include "actors/bus_shards.h"
-#include "actors/bus_moves.h"
-#include "runtime/clock.h"
-#include "runtime/handover.h"
+#include "actors/bus_members.h"
 #include "runtime/log.h"
 #include <assert.h>
 
-/*  A shard that has been started and not stopped.                                  */
-typedef struct member {
-    struct member *next;
-    uint32_t id;
-    weir_shard_state state;
-    weir_shard_config config;
-    zactor_t *actor;
-    sem_t ended;
-    weir_report report; // of init
-    char endpoint[128];
-    weir_hub_shard *shared;
-    uint64_t *parks; // bits of the vnodes that move in; NULL: none
-    weir_park_set park_set;
-    int64_t active_us;       // since when
-    weir_shard_stats before; // as loads () saw it last
-    int64_t before_us;
-} member;
-
-typedef struct {
-    char *endpoint, *reader; // owned
-    weir_route *route;       // instead of the endpoint, a reference; NULL: none
-} reader;
-
 struct weir_bus_shards {
-    weir_bus_shards_config config;
+    weir_bus_members members;
+    weir_hub *hub; // lent
     const weir_bus_options *options;
     weir_shard_table table;
-    member *members; // by id, ascending
-    reader *readers;
-    size_t reader_count;
-    bool started, paused, hurried, closed; // as all were told
-    bool waiting;                          // weir_bus_shards_is_waiting
-    uint32_t *owners;                      // of the map that is published
+    bool waiting;     // weir_bus_shards_is_waiting
+    uint32_t *owners; // of the map that is published
     uint64_t version; // of the route, for which markers are awaited; 0: no change
     uint32_t *changed;
     uint32_t changed_count;
 };
-
-static const int stop_timeout_ms = 2000;
 
 /* --- Table ------------------------------------------------------------------------- */
 
@@ -97,157 +67,17 @@ static void assign(weir_bus_shards *self)
 
 static weir_err store_table(weir_bus_shards *self, weir_report *report)
 {
-    return weir_bus_state_store(weir_hub_state(self->config.hub), &self->table, report);
-}
-
-/* --- Members ----------------------------------------------------------------------- */
-
-static member *find_member(const weir_bus_shards *self, uint32_t id)
-{
-    member *m = self->members;
-    while (m && m->id != id)
-        m = m->next;
-    return m;
+    return weir_bus_state_store(weir_hub_state(self->hub), &self->table, report);
 }
 
 static void set_state(weir_bus_shards *self, uint32_t id, weir_shard_state state)
 {
-    member *m = find_member(self, id);
+    weir_bus_member *m = *weir_bus_members_find(&self->members, id);
     find_row(self, id)->state = state;
-    if (!m) return;
-    m->state = state;
-    atomic_store(&m->shared->state, (int)state);
-    if (state == WEIR_SHARD_ACTIVE) m->active_us = weir_clock_now_us();
-}
-
-static void configure(weir_bus_shards *self, member *m)
-{
-    const weir_bus_options *o = self->options;
-    m->config = (weir_shard_config){
-        .node = *self->config.node,
-        .id = m->id,
-        .nonce = weir_bus_state_nonce(weir_hub_state(self->config.hub)),
-        .epoch = self->config.epoch,
-        .ring = {.records = o->ring_records,
-                 .bytes = o->ring_bytes,
-                 .overflow = o->overflow,
-                 .one_in = o->one_in},
-        .batch = o->batch,
-        .retry = o->retry,
-        .store = weir_hub_store(self->config.hub),
-        .window = &m->shared->window,
-    };
-    m->config.node.pool_bytes = (size_t)o->ring_bytes;
-    m->config.node.vitals = &m->shared->vitals;
-    m->config.node.report = &m->report;
-    m->config.node.ended = &m->ended;
-    m->shared->vitals.wake_fd = self->config.wake_fd;
-    atomic_store(&m->shared->vitals.state, WEIR_STATE_NEW);
-    weir_hub_shard_begin(m->shared);
-    weir_hub_look(m->shared, &m->before);
-}
-
-static weir_err tell(member *m, const char *command, weir_report *report)
-{
-    weir_err err = weir_actor_ask(m->actor, NULL, command, NULL);
-    return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 ": %s: %s", m->id,
-                                 command, weir_err_name(err))
-               : WEIR_OK;
-}
-
-static weir_err connect_reader(member *m, const reader *r, weir_report *report)
-{
-    zmsg_t *reply = NULL;
-    char route[32];
-    snprintf(route, sizeof route, "%p", (void *)r->route);
-    weir_err err = weir_actor_ask(m->actor, &reply, r->route ? "ROUTE" : "CONNECT",
-                                  m->config.node.name, r->route ? route : r->endpoint,
-                                  r->reader, NULL);
-    char *text = reply ? zmsg_popstr(reply) : NULL;
-    if (err)
-        weir_report_set(report, err, NULL, "shard %" PRIu32 ": %s", m->id,
-                        text ? text : "cannot link");
-    zstr_free(&text);
-    zmsg_destroy(&reply);
-    return err;
-}
-
-/*  What all the others were told before it came.                                   */
-static weir_err tell_as_others(const weir_bus_shards *self, member *m,
-                               weir_report *report)
-{
-    weir_err err = self->started ? tell(m, "START", report) : WEIR_OK;
-    if (!err && self->paused) err = tell(m, "PAUSE", report);
-    if (!err && self->hurried) err = tell(m, "HURRY", report);
-    if (!err && self->closed) err = tell(m, "CLOSE", report);
-    return err;
-}
-
-/*  The inlet's name is one that was never there: libzmq lets go of a name some time after
-    its socket.                                                                     */
-static weir_err run_member(weir_bus_shards *self, member *m, weir_report *report)
-{
-    static _Atomic uint64_t number;
-    m->actor = zactor_new(weir_shard, &m->config);
-    weir_handover_take(&m->report);
-    if (!m->actor || m->report.err)
-        return weir_report_set(report, WEIR_ESYS, NULL, "shard %" PRIu32 ": %s", m->id,
-                               m->report.err ? m->report.text : "no thread or socket");
-    snprintf(m->endpoint, sizeof m->endpoint, "inproc://weir-shard-%" PRIu64 "-%" PRIu32,
-             atomic_fetch_add(&number, 1), m->id);
-    weir_err err = weir_actor_ask(m->actor, NULL, "LISTEN", m->endpoint, NULL);
-    if (err)
-        return weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot listen",
-                               m->id);
-    for (size_t i = 0; i < self->reader_count && !err; i++)
-        err = connect_reader(m, &self->readers[i], report);
-    return err ? err : tell_as_others(self, m, report);
-}
-
-/*  One that was starting never was.                                                */
-static weir_err stop_member(member **m_p)
-{
-    member *m = *m_p;
-    if (m->state == WEIR_SHARD_STARTING)
-        atomic_store(&m->shared->state, WEIR_SHARD_RETIRED);
-    if (m->actor && weir_actor_stop(&m->actor, &m->ended, stop_timeout_ms))
-        return WEIR_ETIMEOUT; // its thread still uses all of this
-    *m_p = m->next;
-    sem_destroy(&m->ended);
-    free(m->parks);
-    free(m);
-    return WEIR_OK;
-}
-
-static weir_err start_member(weir_bus_shards *self, uint32_t id, weir_report *report)
-{
-    member *m = calloc(1, sizeof *m);
-    if (!m) abort();
-    m->id = id;
-    m->before_us = weir_clock_now_us();
-    m->shared = weir_hub_shard_of(self->config.hub, id, self->config.node->vitals);
-    sem_init(&m->ended, 0, 0);
-    configure(self, m);
-    weir_hub_look(m->shared, &m->before);
-    member **at = &self->members;
-    while (*at && (*at)->id < id)
-        at = &(*at)->next;
-    m->next = *at;
-    *at = m;
-    weir_err err = run_member(self, m, report);
-    if (err) stop_member(at);
-    return err;
+    if (m) weir_bus_member_set(m, state);
 }
 
 /* --- Map --------------------------------------------------------------------------- */
-
-static uint32_t index_of(const weir_bus_shards *self, uint32_t id)
-{
-    uint32_t i = 0;
-    for (const member *m = self->members; m && m->id != id; m = m->next)
-        i++;
-    return i;
-}
 
 static bool loses(const weir_bus_shards *self, uint32_t id)
 {
@@ -266,9 +96,9 @@ static uint32_t count_vnodes(const weir_bus_shards *self, uint32_t id)
 
 static uint64_t publish(weir_bus_shards *self)
 {
-    uint32_t count = index_of(self, UINT32_MAX), i = 0;
+    uint32_t count = weir_bus_members_index(&self->members, UINT32_MAX), i = 0;
     weir_route_map *map = weir_route_map_new(self->table.vnodes, count);
-    for (member *m = self->members; m; m = m->next, i++) {
+    for (weir_bus_member *m = self->members.first; m; m = m->next, i++) {
         map->shards[i] = (weir_route_shard){.id = m->id,
                                             .endpoint = strdup(m->endpoint),
                                             .active = m->state == WEIR_SHARD_ACTIVE,
@@ -276,47 +106,12 @@ static uint64_t publish(weir_bus_shards *self)
         m->shared->vnodes = count_vnodes(self, m->id);
     }
     for (uint32_t v = 0; v < map->vnodes; v++)
-        map->owners[v] = index_of(self, self->table.owners[v]);
+        map->owners[v] = weir_bus_members_index(&self->members, self->table.owners[v]);
     memcpy(self->owners, self->table.owners, map->vnodes * sizeof *self->owners);
-    return weir_route_publish(weir_hub_route(self->config.hub), &map);
+    return weir_route_publish(weir_hub_route(self->hub), &map);
 }
 
 /* --- Moving ------------------------------------------------------------------------ */
-
-static weir_err park(weir_bus_shards *self, member *m, weir_report *report)
-{
-    uint32_t vnodes = self->table.vnodes;
-    char address[32];
-    bool gains = false;
-    free(m->parks);
-    m->parks = calloc((vnodes + 63) / 64, sizeof *m->parks);
-    if (!m->parks) abort();
-    for (uint32_t v = 0; v < vnodes; v++) {
-        if (self->table.owners[v] != m->id || self->owners[v] == m->id) continue;
-        m->parks[v / 64] |= 1ull << v % 64;
-        gains = true;
-    }
-    if (!gains) return WEIR_OK;
-    m->park_set = (weir_park_set){m->parks, vnodes};
-    snprintf(address, sizeof address, "%p", (void *)&m->park_set);
-    weir_handover_give(&m->park_set);
-    weir_err err = weir_actor_ask(m->actor, NULL, "PARK", address, NULL);
-    weir_handover_take(&m->park_set);
-    return err ? weir_report_set(report, err, NULL, "shard %" PRIu32 " cannot park",
-                                 m->id)
-               : WEIR_OK;
-}
-
-static bool is_fenced(const member *m)
-{
-    zmsg_t *reply = NULL;
-    weir_err err = weir_actor_ask(m->actor, &reply, "FENCED", NULL);
-    char *text = reply ? zmsg_popstr(reply) : NULL;
-    bool fenced = !err && text && streq(text, "1");
-    zstr_free(&text);
-    zmsg_destroy(&reply);
-    return fenced;
-}
 
 /*  Whether the store keeps no fences: then the state does.                          */
 static bool is_unfenced(const weir_store *store)
@@ -329,10 +124,10 @@ static bool is_unfenced(const weir_store *store)
     to their shards yet.                                                            */
 static void forget_moves(weir_bus_shards *self)
 {
-    if (is_unfenced(weir_hub_store(self->config.hub))) return;
-    for (member *m = self->members; m; m = m->next)
+    if (is_unfenced(weir_hub_store(self->hub))) return;
+    for (weir_bus_member *m = self->members.first; m; m = m->next)
         if (m->state == WEIR_SHARD_ACTIVE && weir_moves_lead_to(&self->table, m->id) &&
-            is_fenced(m))
+            weir_bus_member_is_fenced(m))
             weir_moves_forget(&self->table, m->id);
 }
 
@@ -342,36 +137,6 @@ static weir_err forget_stored_moves(weir_bus_shards *self, weir_report *report)
     if (self->version || self->waiting || !before) return WEIR_OK;
     forget_moves(self);
     return self->table.move_count == before ? WEIR_OK : store_table(self, report);
-}
-
-static uint64_t last_offset(const weir_store_shard *list, size_t count, uint32_t id)
-{
-    for (size_t i = 0; i < count; i++)
-        if (list[i].shard == id) return list[i].last;
-    return 0;
-}
-
-/*  The fences of a shard that gained vnodes go with its first batch.               */
-static weir_err release(weir_bus_shards *self, member *m, const weir_store_shard *list,
-                        size_t count, weir_report *report)
-{
-    zmsg_t *message = zmsg_new(), *reply;
-    zmsg_addstr(message, "RELEASE");
-    for (size_t i = 0; i < self->table.move_count; i++) {
-        const weir_move *move = &self->table.moves[i];
-        uint64_t last = last_offset(list, count, move->from);
-        if (move->to == m->id && last)
-            zmsg_addstrf(message, "%" PRIu32 ":%" PRIu64, move->from, last);
-    }
-    zmsg_send(&message, m->actor);
-    reply = zmsg_recv(m->actor);
-    char *code = reply ? zmsg_popstr(reply) : NULL;
-    bool good = code && atoi(code) == WEIR_OK;
-    zstr_free(&code);
-    zmsg_destroy(&reply);
-    return good ? WEIR_OK
-                : weir_report_set(report, WEIR_ECLOSED, NULL,
-                                  "shard %" PRIu32 " cannot release", m->id);
 }
 
 static weir_err nothing_wrong(weir_report *report)
@@ -385,7 +150,7 @@ static weir_err keep_fences(weir_bus_shards *self, const weir_moves_stored *stor
                             weir_report *report)
 {
     size_t count;
-    weir_hub *hub = self->config.hub;
+    weir_hub *hub = self->hub;
     weir_store *store = weir_hub_store(hub);
     if (!is_unfenced(store)) return WEIR_OK;
     weir_fence *list = weir_moves_fences(&self->table, stored, &count);
@@ -402,8 +167,8 @@ static weir_err release_all(weir_bus_shards *self, const weir_moves_stored *stor
 {
     weir_moves_settle(&self->table, stored);
     weir_err err = keep_fences(self, stored, report);
-    for (member *m = self->members; m && !err; m = m->next)
-        err = release(self, m, stored->shards, stored->shard_count, report);
+    for (weir_bus_member *m = self->members.first; m && !err; m = m->next)
+        err = weir_bus_member_release(m, &self->table, stored, report);
     return err;
 }
 
@@ -411,7 +176,7 @@ static weir_err release_all(weir_bus_shards *self, const weir_moves_stored *stor
     asked again later: until then `waiting`.                                         */
 static weir_err settle_moves(weir_bus_shards *self, weir_report *report)
 {
-    weir_store *store = weir_hub_store(self->config.hub);
+    weir_store *store = weir_hub_store(self->hub);
     weir_store_shard *list = NULL;
     weir_fence *fences = NULL;
     size_t count = 0, fence_count = 0;
@@ -433,8 +198,9 @@ static weir_err settle_moves(weir_bus_shards *self, weir_report *report)
 static weir_err end_drained(weir_bus_shards *self, weir_report *report)
 {
     weir_err err = WEIR_OK;
-    for (member *m = self->members; m && !err; m = m->next)
-        if (m->state == WEIR_SHARD_DRAINING) err = tell(m, "RETIRE", report);
+    for (weir_bus_member *m = self->members.first; m && !err; m = m->next)
+        if (m->state == WEIR_SHARD_DRAINING)
+            err = weir_bus_member_tell(m, "RETIRE", report);
     return err;
 }
 
@@ -453,7 +219,7 @@ static weir_err finish_moves(weir_bus_shards *self, weir_report *report)
     them; of one on a server that is away nobody waits here for that.               */
 static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
 {
-    weir_store *store = weir_hub_store(self->config.hub);
+    weir_store *store = weir_hub_store(self->hub);
     size_t before = self->table.move_count;
     weir_err err = WEIR_OK;
     int64_t timeout_us = is_unfenced(store) ? 0 : self->options->flush_timeout_us;
@@ -464,15 +230,16 @@ static weir_err end_earlier_moves(weir_bus_shards *self, weir_report *report)
     return err || self->table.move_count == before ? err : store_table(self, report);
 }
 
-static weir_err retire(weir_bus_shards *self, member **at, weir_report *report)
+static weir_err retire(weir_bus_shards *self, weir_bus_member **at, weir_report *report)
 {
     uint32_t id = (*at)->id;
     set_state(self, id, WEIR_SHARD_RETIRED);
-    weir_log(WEIR_INFO, "shard retired bus=%s shard=%" PRIu32,
-             weir_hub_name(self->config.hub), id);
-    return stop_member(at) ? weir_report_set(report, WEIR_ETIMEOUT, NULL,
-                                             "shard %" PRIu32 " does not end", id)
-                           : WEIR_OK;
+    weir_log(WEIR_INFO, "shard retired bus=%s shard=%" PRIu32, weir_hub_name(self->hub),
+             id);
+    return weir_bus_members_stop(at)
+               ? weir_report_set(report, WEIR_ETIMEOUT, NULL,
+                                 "shard %" PRIu32 " does not end", id)
+               : WEIR_OK;
 }
 
 /*  Those that drained and have nothing left.                                       */
@@ -480,8 +247,8 @@ static weir_err retire_ended(weir_bus_shards *self, weir_report *report)
 {
     bool retired = false;
     weir_err err = WEIR_OK;
-    for (member **at = &self->members; *at && !err;) {
-        member *m = *at;
+    for (weir_bus_member **at = &self->members.first; *at && !err;) {
+        weir_bus_member *m = *at;
         if (m->state == WEIR_SHARD_DRAINING &&
             m->shared->vitals.state == WEIR_STATE_ENDED) {
             retired = true;
@@ -509,10 +276,8 @@ static void note_changed(weir_bus_shards *self, uint32_t id)
 static void stop_added(weir_bus_shards *self)
 {
     for (uint32_t i = 0; i < self->changed_count; i++) {
-        member **at = &self->members;
-        while (*at && (*at)->id != self->changed[i])
-            at = &(*at)->next;
-        if (*at && (*at)->state == WEIR_SHARD_STARTING) stop_member(at);
+        weir_bus_member **at = weir_bus_members_find(&self->members, self->changed[i]);
+        if (*at && (*at)->state == WEIR_SHARD_STARTING) weir_bus_members_stop(at);
     }
 }
 
@@ -522,7 +287,7 @@ static weir_err add_shards(weir_bus_shards *self, uint32_t count, weir_report *r
     for (uint32_t i = 0; i < count && !err; i++) {
         uint32_t id = add_row(self);
         note_changed(self, id);
-        err = start_member(self, id, report);
+        err = weir_bus_members_start(&self->members, id, report);
     }
     return err;
 }
@@ -569,8 +334,8 @@ static weir_err give_up_change(weir_bus_shards *self, weir_shard_table *before,
 static weir_err move_vnodes(weir_bus_shards *self, weir_report *report)
 {
     weir_err err = WEIR_OK;
-    for (member *m = self->members; m && !err; m = m->next)
-        err = park(self, m, report);
+    for (weir_bus_member *m = self->members.first; m && !err; m = m->next)
+        err = weir_bus_member_park(m, &self->table, self->owners, report);
     if (!err) self->version = publish(self);
     return err;
 }
@@ -594,14 +359,9 @@ weir_err weir_bus_shards_change(weir_bus_shards *self, uint32_t active,
 
 weir_err weir_bus_shards_go_on(weir_bus_shards *self, weir_report *report)
 {
-    weir_err err = WEIR_OK;
-    for (member *m = self->members; m; m = m->next) {
-        if (m->shared->vitals.state != WEIR_STATE_FAILED) continue;
-        weir_vitals_reason(&m->shared->vitals, report);
-        return report->err;
-    }
-    if (self->version &&
-        weir_route_is_marked(weir_hub_route(self->config.hub), self->version))
+    weir_err err = weir_bus_members_check(&self->members, report);
+    if (err) return err;
+    if (self->version && weir_route_is_marked(weir_hub_route(self->hub), self->version))
         err = finish_moves(self, report);
     if (!err) err = retire_ended(self, report);
     return err ? err : forget_stored_moves(self, report);
@@ -621,93 +381,45 @@ bool weir_bus_shards_is_waiting(const weir_bus_shards *self)
 bool weir_bus_shards_is_changing(const weir_bus_shards *self)
 {
     bool changing = self->version != 0 || self->waiting;
-    for (const member *m = self->members; m; m = m->next)
+    for (const weir_bus_member *m = self->members.first; m; m = m->next)
         changing |= m->state == WEIR_SHARD_DRAINING;
     return changing;
 }
 
 /* --- All of them ------------------------------------------------------------------- */
 
-static weir_err add_reader(weir_bus_shards *self, reader new, weir_report *report)
-{
-    self->readers =
-        realloc(self->readers, (self->reader_count + 1) * sizeof *self->readers);
-    if (!self->readers) abort();
-    reader *r = &self->readers[self->reader_count++];
-    *r = new;
-    weir_err err = WEIR_OK;
-    for (member *m = self->members; m && !err; m = m->next)
-        err = connect_reader(m, r, report);
-    return err;
-}
-
 weir_err weir_bus_shards_connect(weir_bus_shards *self, const weir_endpoint *endpoint,
                                  const char *name, weir_report *report)
 {
-    reader new = {.endpoint = strdup(endpoint->endpoint), .reader = strdup(name)};
-    return add_reader(self, new, report);
+    weir_bus_reader reader = {.endpoint = strdup(endpoint->endpoint),
+                              .name = strdup(name)};
+    return weir_bus_members_read_by(&self->members, reader, report);
 }
 
 weir_err weir_bus_shards_route(weir_bus_shards *self, weir_route *route, const char *name,
                                weir_report *report)
 {
-    reader new = {.route = weir_route_dup(route), .reader = strdup(name)};
-    return add_reader(self, new, report);
+    weir_bus_reader reader = {.route = weir_route_dup(route), .name = strdup(name)};
+    return weir_bus_members_read_by(&self->members, reader, report);
 }
 
 weir_err weir_bus_shards_tell(weir_bus_shards *self, const char *command,
                               weir_report *report)
 {
-    weir_err err = WEIR_OK;
-    if (streq(command, "PAUSE")) self->paused = true;
-    if (streq(command, "RESUME")) self->paused = false;
-    if (streq(command, "HURRY")) self->hurried = true;
-    if (streq(command, "CLOSE")) self->closed = true;
-    for (member *m = self->members; m && !err; m = m->next)
-        err = tell(m, command, report);
-    return err;
+    return weir_bus_members_tell(&self->members, command, report);
 }
 
 weir_err weir_bus_shards_start(weir_bus_shards *self, weir_report *report)
 {
     weir_err err = self->waiting ? end_earlier_moves(self, report) : WEIR_OK;
     if (err || self->waiting) return err;
-    self->started = true;
     return weir_bus_shards_tell(self, "START", report);
-}
-
-/*  A shard that has no turn says nothing: what it held last it holds until then.   */
-static void bring_up(weir_shard_stats *stats, const weir_bus_options *o, int64_t now_us)
-{
-    double records = (double)stats->ring.count / (double)o->ring_records;
-    double bytes = (double)stats->ring.bytes / (double)o->ring_bytes;
-    if (!stats->at_us || now_us <= stats->at_us) return;
-    stats->ring.fill_us +=
-        (records > bytes ? records : bytes) * (double)(now_us - stats->at_us);
 }
 
 uint32_t weir_bus_shards_loads(weir_bus_shards *self, weir_shard_load *loads,
                                int64_t now_us)
 {
-    uint32_t count = 0;
-    for (member *m = self->members; m; m = m->next) {
-        weir_shard_stats stats;
-        if (m->state != WEIR_SHARD_ACTIVE) continue;
-        weir_hub_look(m->shared, &stats);
-        bring_up(&stats, self->options, now_us);
-        double us = now_us > m->before_us ? (double)(now_us - m->before_us) : 1;
-        loads[count++] = (weir_shard_load){
-            .id = m->id,
-            .vnodes = m->shared->vnodes,
-            .fill = (stats.ring.fill_us - m->before.ring.fill_us) / us,
-            .wait_us = weir_histogram_percentile(&stats.ring.waited,
-                                                 &m->before.ring.waited, 0.95),
-            .rate = (double)(stats.ring.offered - m->before.ring.offered) * 1e6 / us,
-            .age_us = now_us - m->active_us};
-        m->before = stats;
-        m->before_us = now_us;
-    }
-    return count;
+    return weir_bus_members_loads(&self->members, loads, now_us);
 }
 
 /* --- Life -------------------------------------------------------------------------- */
@@ -750,7 +462,7 @@ static weir_err load_table(weir_bus_shards *self, weir_report *report)
 {
     weir_shard_table *t = &self->table;
     uint32_t vnodes = (uint32_t)self->options->vnodes;
-    weir_err err = weir_bus_state_load(weir_hub_state(self->config.hub), t, report);
+    weir_err err = weir_bus_state_load(weir_hub_state(self->hub), t, report);
     if (err) return err;
     if (!t->row_count) {
         weir_shard_table_fini(t);
@@ -773,7 +485,7 @@ static weir_err start_all(weir_bus_shards *self, weir_report *report)
     weir_err err = WEIR_OK;
     for (size_t i = 0; i < self->table.row_count && !err; i++) {
         if (self->table.rows[i].state != WEIR_SHARD_ACTIVE) continue;
-        err = start_member(self, self->table.rows[i].id, report);
+        err = weir_bus_members_start(&self->members, self->table.rows[i].id, report);
         if (!err) set_state(self, self->table.rows[i].id, WEIR_SHARD_ACTIVE);
     }
     return err ? err : end_earlier_moves(self, report);
@@ -784,7 +496,8 @@ weir_err weir_bus_shards_new(weir_bus_shards **self_p,
 {
     weir_bus_shards *self = calloc(1, sizeof *self);
     if (!self) abort();
-    self->config = *config;
+    weir_bus_members_init(&self->members, config);
+    self->hub = config->hub;
     self->options = weir_hub_config(config->hub);
     *self_p = self;
     weir_err err = load_table(self, report);
@@ -801,17 +514,9 @@ weir_err weir_bus_shards_destroy(weir_bus_shards **self_p)
     weir_bus_shards *self = *self_p;
     *self_p = NULL;
     if (!self) return WEIR_OK;
-    weir_err err = WEIR_OK;
-    weir_route_watch(weir_hub_route(self->config.hub), -1);
-    while (self->members && !err)
-        err = stop_member(&self->members);
-    if (err) return err; // the threads use what they were given
-    for (size_t i = 0; i < self->reader_count; i++) {
-        free(self->readers[i].endpoint);
-        weir_route_destroy(&self->readers[i].route);
-        free(self->readers[i].reader);
-    }
-    free(self->readers);
+    weir_route_watch(weir_hub_route(self->hub), -1);
+    weir_err err = weir_bus_members_fini(&self->members);
+    if (err) return err;
     weir_shard_table_fini(&self->table);
     free(self->owners);
     free(self->changed);

@@ -22,18 +22,10 @@ typedef struct {
 
 static void add_gap(progress *self, uint64_t last, bool damaged)
 {
-    weir_read *read = self->read;
-    weir_gap *before = read->gap_count ? &read->gaps[read->gap_count - 1] : NULL;
-    if (before && before->last == self->position && before->damaged == damaged) {
-        before->last = last;
-    } else {
-        read->gaps = realloc(read->gaps, (read->gap_count + 1) * sizeof *read->gaps);
-        if (!read->gaps) abort();
-        read->gaps[read->gap_count++] = (weir_gap){.shard = read->shard,
-                                                   .first = self->position + 1,
-                                                   .last = last,
-                                                   .damaged = damaged};
-    }
+    weir_read_add_gap(self->read, &(weir_gap){.shard = self->read->shard,
+                                              .first = self->position + 1,
+                                              .last = last,
+                                              .damaged = damaged});
     self->position = last;
 }
 

@@ -24,6 +24,7 @@
 #include "actors/disk_private.h"
 #include "actors/lmdb_pages.h"
 #include "actors/store_disk.h"
+#include "actors/watchers.h"
 
 /* --- Environments (disk_env.c) ----------------------------------------------------- */
 
@@ -304,16 +305,15 @@ typedef struct weir_disk {
     /*  Of `mutex`.                                                                 */
     pthread_mutex_t mutex;
     pthread_cond_t answered;
-    weir_disk_queue queue;     // not taken yet
-    weir_disk_queue working;   // in the transaction
-    uint64_t written;          // number of the last write
-    weir_disk_group *groups;   // owned
-    size_t group_count;        // of groups
-    bool holding;              // a group's commit may let something go on
-    bool transacting;          // what is dropped in it is decided
-    uint64_t transactions;     // that have ended
-    int *watchers;             // eventfds, lent
-    size_t watcher_count;      // of watchers
+    weir_disk_queue queue;   // not taken yet
+    weir_disk_queue working; // in the transaction
+    uint64_t written;        // number of the last write
+    weir_disk_group *groups; // owned
+    size_t group_count;      // of groups
+    bool holding;            // a group's commit may let something go on
+    bool transacting;        // what is dropped in it is decided
+    uint64_t transactions;   // that have ended
+    weir_watchers watchers;
     weir_disk_stats stats;     // but for map and pages
     char fatal[256];           // why nothing can be written any more
     bool closing;              // the flusher ends after its transaction

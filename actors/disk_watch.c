@@ -11,21 +11,13 @@
 #include "actors/disk_store.h"
 #include "runtime/thread.h"
 
-static void signal_fd(int fd)
-{
-    uint64_t one = 1;
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
-        ;
-}
-
 /*  Other processes are told by a new time of the file `lock`: the last thing that LMDB
     writes itself comes before its readers may see the transaction.                 */
 void weir_disk_tell(weir_disk *self)
 {
     char file[WEIR_DISK_FOLDER_MAX];
     pthread_mutex_lock(&self->mutex);
-    for (size_t i = 0; i < self->watcher_count; i++)
-        signal_fd(self->watchers[i]);
+    weir_watchers_tell(&self->watchers);
     pthread_mutex_unlock(&self->mutex);
     if (self->readonly) return;
     snprintf(file, sizeof file, "%s/lock", self->path);
@@ -71,10 +63,7 @@ void weir_disk_watch(weir_store *store, int fd)
 {
     weir_disk *self = (weir_disk *)store;
     pthread_mutex_lock(&self->mutex);
-    self->watchers =
-        realloc(self->watchers, (self->watcher_count + 1) * sizeof *self->watchers);
-    if (!self->watchers) abort();
-    self->watchers[self->watcher_count++] = fd;
+    weir_watchers_add(&self->watchers, fd);
     if (self->readonly && self->inotify_fd < 0) start(self);
     pthread_mutex_unlock(&self->mutex);
 }
@@ -83,21 +72,17 @@ void weir_disk_unwatch(weir_store *store, int fd)
 {
     weir_disk *self = (weir_disk *)store;
     pthread_mutex_lock(&self->mutex);
-    for (size_t i = 0; i < self->watcher_count; i++) {
-        if (self->watchers[i] != fd) continue;
-        self->watchers[i] = self->watchers[--self->watcher_count];
-        break;
-    }
+    weir_watchers_remove(&self->watchers, fd);
     pthread_mutex_unlock(&self->mutex);
 }
 
 void weir_disk_watch_fini(weir_disk *self)
 {
     if (self->watching) {
-        signal_fd(self->watch_end);
+        eventfd_write(self->watch_end, 1);
         pthread_join(self->inotify, NULL);
     }
     if (self->inotify_fd >= 0) close(self->inotify_fd);
     if (self->watch_end >= 0) close(self->watch_end);
-    free(self->watchers);
+    weir_watchers_fini(&self->watchers);
 }

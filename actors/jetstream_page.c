@@ -41,19 +41,11 @@ static void begin_chunk(weir_js_page *self, const weir_id *id, uint64_t offset,
 
 static void add_gap(weir_js_page *self, uint64_t last, bool damaged)
 {
-    weir_read *read = self->read;
     end_chunk(self);
-    weir_gap *before = read->gap_count ? &read->gaps[read->gap_count - 1] : NULL;
-    if (before && before->last == self->position && before->damaged == damaged) {
-        before->last = last;
-    } else {
-        read->gaps = realloc(read->gaps, (read->gap_count + 1) * sizeof *read->gaps);
-        if (!read->gaps) abort();
-        read->gaps[read->gap_count++] = (weir_gap){.shard = read->shard,
-                                                   .first = self->position + 1,
-                                                   .last = last,
-                                                   .damaged = damaged};
-    }
+    weir_read_add_gap(self->read, &(weir_gap){.shard = self->read->shard,
+                                              .first = self->position + 1,
+                                              .last = last,
+                                              .damaged = damaged});
     self->position = last;
 }
 

@@ -11,6 +11,7 @@
 #include "actors/dedup.h"
 #include "actors/jetstream_api.h"
 #include "actors/jetstream_line.h"
+#include "actors/watchers.h"
 
 typedef struct weir_js_store weir_js_store;
 
@@ -215,8 +216,7 @@ struct weir_js_store {
     atomic_bool closing;
     weir_fence_list fences;
     pthread_mutex_t watch_mutex;
-    int *watchers;
-    size_t watcher_count;
+    weir_watchers watchers;
 };
 
 void weir_js_configure_line(weir_js_line_config *config, weir_js_store *store);

@@ -20,6 +20,7 @@
 #include <time.h>
 #include "actors/redis_conn.h"
 #include "actors/store_redis.h"
+#include "actors/watchers.h"
 
 typedef struct weir_redis weir_redis;
 typedef struct weir_redis_node weir_redis_node;
@@ -141,8 +142,7 @@ struct weir_redis {
     size_t list_count;
     uint64_t epoch; // highest one in it
     weir_fence_list fences;
-    int *watchers; // eventfds, lent
-    size_t watcher_count;
+    weir_watchers watchers;
     weir_redis_stats stats;
     bool closing;
 };

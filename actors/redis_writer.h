@@ -14,7 +14,7 @@
 /*  Made by the owner by malloc; the writer frees it when it is settled.               */
 typedef struct weir_redis_item {
     struct weir_redis_item *next;
-    void *flight; // the owner's, like the two that follow
+    void *load; // the owner's, like the two that follow
     const weir_run *origin;
     size_t offset;
     bool has_id;     // the first word is its id

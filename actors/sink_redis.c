@@ -1,4 +1,5 @@
 #include "actors/sink_redis.h"
+#include "actors/loads.h"
 #include "actors/redis_form.h"
 #include "actors/redis_probe.h"
 #include "actors/redis_writer.h"
@@ -15,15 +16,6 @@ const weir_sink_redis_config weir_sink_redis_defaults = {
 /*  Bytes of entries that are not answered, beside one.                               */
 static const size_t bytes_max = 16 << 20;
 
-/*  A block whose records are on their way.                                           */
-typedef struct flight {
-    struct flight *next; // it came later
-    weir_entry *entry;
-    weir_block *block; // an own reference
-    uint32_t open;     // of its records: not settled
-    bool walked;       // all its records are given to the writer
-} flight;
-
 typedef struct {
     weir_actor *kit;
     const weir_sink_redis_config *config;
@@ -32,79 +24,38 @@ typedef struct {
     weir_redis_form form;
     weir_delivery *delivery;
     weir_doc doc;
-    flight *first, **last;
-    flight *current;      // whose records are being given; NULL: none
-    weir_iterator walk;   // of current
-    weir_subject subject; // its record
+    weir_loads loads;
+    weir_subject subject; // the record that is being given
 } sink_redis;
-
-/* --- Flights ----------------------------------------------------------------------- */
-
-static void recv_block(void *arg, weir_entry *entry, weir_block *block)
-{
-    sink_redis *self = arg;
-    flight *f = calloc(1, sizeof *f);
-    if (!f) abort();
-    f->entry = entry;
-    f->block = weir_block_dup(block);
-    *self->last = f;
-    self->last = &f->next;
-    if (self->current) return;
-    self->current = f;
-    self->walk = (weir_iterator){.block = block};
-}
-
-static void end_if_done(sink_redis *self, flight *f)
-{
-    flight **at = &self->first;
-    if (!f->walked || f->open) return;
-    weir_actor_done(self->kit, f->entry);
-    while (*at != f)
-        at = &(*at)->next;
-    *at = f->next;
-    if (!f->next) self->last = at;
-    weir_block_destroy(&f->block);
-    free(f);
-}
-
-static void go_to_next_flight(sink_redis *self)
-{
-    flight *f = self->current;
-    self->current = f->next;
-    if (f->next) self->walk = (weir_iterator){.block = f->next->block};
-    f->walked = true;
-    end_if_done(self, f);
-}
 
 /* --- Settling ---------------------------------------------------------------------- */
 
 static void refuse(sink_redis *self, const weir_redis_item *item, const char *why)
 {
-    const flight *f = item->flight;
+    const weir_load *load = item->load;
     weir_subject subject = {.doc = &self->doc};
-    const uint8_t *body = weir_block_body(f->block);
-    weir_reader reader = {body + item->offset, body + weir_block_size(f->block)};
+    const uint8_t *body = weir_block_body(load->block);
+    weir_reader reader = {body + item->offset, body + weir_block_size(load->block)};
     weir_record_read(&subject.record, &reader, true);
-    weir_delivery_refuse(self->delivery, f->entry, &subject, item->origin, why);
+    weir_delivery_refuse(self->delivery, load->entry, &subject, item->origin, why);
 }
 
 static void settled(void *arg, const weir_redis_item *item, const char *refused)
 {
     sink_redis *self = arg;
-    flight *f = item->flight;
+    weir_load *load = item->load;
     if (weir_actor_failed(self->kit)) return;
     if (refused)
         refuse(self, item, refused);
     else
-        f->entry->fates.done++;
+        load->entry->fates.done++;
     if (weir_actor_failed(self->kit)) return;
-    f->open--;
-    end_if_done(self, f);
+    weir_loads_settle(&self->loads, load);
 }
 
 /* --- Records ----------------------------------------------------------------------- */
 
-static void give(sink_redis *self, size_t offset, const weir_run *origin)
+static void give(sink_redis *self, const weir_run *origin)
 {
     const weir_redis_form *form = &self->form;
     weir_buffer word = {0};
@@ -113,28 +64,28 @@ static void give(sink_redis *self, size_t offset, const weir_run *origin)
     size_t size = word.size + form->words.size;
     weir_redis_item *item = malloc(sizeof *item + size);
     if (!item) abort();
-    *item = (weir_redis_item){.flight = self->current,
+    *item = (weir_redis_item){.load = self->loads.current,
                               .origin = origin,
-                              .offset = offset,
+                              .offset = self->loads.at.offset,
                               .has_id = has_id,
                               .size = (uint32_t)size};
     if (has_id) memcpy(item->words, word.data, word.size);
     memcpy(item->words + word.size, form->words.data, form->words.size);
     weir_buffer_fini(&word);
-    self->current->open++;
+    weir_loads_hold(&self->loads);
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_BYTES_OUT, size);
     weir_redis_writer_add(self->writer, form->name.data, form->name.size, &item);
 }
 
-static void take_record(sink_redis *self, size_t offset, const weir_run *origin)
+static void take_record(sink_redis *self, const weir_run *origin)
 {
-    weir_entry *entry = self->current->entry;
+    weir_entry *entry = self->loads.current->entry;
     if (!weir_delivery_wants(self->delivery, entry, &self->subject, origin)) return;
     const char *error = weir_redis_form_fill(&self->form, &self->subject);
     if (error)
         weir_delivery_refuse(self->delivery, entry, &self->subject, origin, error);
     else
-        give(self, offset, origin);
+        give(self, origin);
 }
 
 static bool has_room(const sink_redis *self)
@@ -146,13 +97,15 @@ static bool has_room(const sink_redis *self)
 static void take_records(sink_redis *self)
 {
     const weir_run *origin;
-    while (self->current && has_room(self) && !weir_actor_failed(self->kit)) {
-        size_t offset = self->walk.offset;
-        if (weir_iterator_next(&self->walk, &self->subject.record, &origin))
-            take_record(self, offset, origin);
-        else
-            go_to_next_flight(self);
-    }
+    while (has_room(self) &&
+           weir_loads_next(&self->loads, &self->subject.record, &origin))
+        take_record(self, origin);
+}
+
+static void recv_block(void *arg, weir_entry *entry, weir_block *block)
+{
+    sink_redis *self = arg;
+    weir_loads_add(&self->loads, entry, block);
 }
 
 /*  Something came, or is due: turn () follows.                                       */
@@ -222,7 +175,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     const weir_sink_redis_config *c = self->config = config;
     weir_redis_form_config form = form_of(c);
     self->kit = kit;
-    self->last = &self->first;
+    weir_loads_init(&self->loads, kit);
     self->subject.doc = &self->doc;
     weir_err err = check(c, report);
     if (!err) err = weir_redis_form_init(&self->form, &form, report);
@@ -235,10 +188,7 @@ static void fini(void *arg)
     sink_redis *self = arg;
     weir_redis_writer_destroy(&self->writer);
     weir_redis_port_close(&self->port);
-    for (flight *f; (f = self->first); free(f)) {
-        self->first = f->next;
-        weir_block_destroy(&f->block);
-    }
+    weir_loads_fini(&self->loads);
     weir_delivery_destroy(&self->delivery);
     weir_redis_form_fini(&self->form);
     weir_doc_fini(&self->doc);

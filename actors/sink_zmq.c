@@ -1,4 +1,5 @@
 #include "actors/sink_zmq.h"
+#include "actors/loads.h"
 #include "actors/template.h"
 #include "actors/zmq_frames.h"
 #include "runtime/clock.h"
@@ -13,19 +14,10 @@ const weir_sink_zmq_config weir_sink_zmq_defaults = {
 #define MESSAGES_A_TURN 1024
 #define ENVELOPE 2 // frames: number, ""
 
-/*  A block whose records are being sent or answered.                            */
-typedef struct flight {
-    struct flight *next; // it came later
-    weir_entry *entry;
-    weir_block *block;   // an own reference
-    uint32_t unanswered; // of its messages
-    bool walked;         // all its records are sent
-} flight;
-
 /*  A message that was sent and is not answered.                                 */
 typedef struct {
-    flight *flight; // NULL: it is answered
-    size_t offset;  // of the record in the block's body
+    weir_load *load; // NULL: it is answered
+    size_t offset;   // of the record in the block's body
     int64_t sent_us;
 } question;
 
@@ -46,11 +38,8 @@ typedef struct {
     weir_zmq_map map;
     weir_template topic;
     weir_doc doc;
-    flight *first, **last;
-    flight *current;      // whose records are being sent; NULL: none
-    weir_iterator walk;   // of current
-    weir_subject subject; // its record
-    size_t offset;        // of the record
+    weir_loads loads;
+    weir_subject subject; // the record that is being sent
     message held, again;  // the record's, one that is sent once more
     bool holding;         // held has not been taken yet
     bool blocked;         // the wait is published
@@ -127,7 +116,7 @@ static weir_err init(void *arg, weir_actor *kit, const void *config, weir_report
     sink_zmq *self = arg;
     const weir_sink_zmq_config *c = self->config = config;
     self->kit = kit;
-    self->last = &self->first;
+    weir_loads_init(&self->loads, kit);
     self->base = 1;
     self->subject.doc = &self->doc;
     weir_err err = check(c, report);
@@ -164,10 +153,7 @@ static void fini(void *arg)
 {
     sink_zmq *self = arg;
     weir_zmq_port_close(&self->port);
-    for (flight *f; (f = self->first); free(f)) {
-        self->first = f->next;
-        weir_block_destroy(&f->block);
-    }
+    weir_loads_fini(&self->loads);
     free(self->questions);
     free_message(&self->held);
     free_message(&self->again);
@@ -267,49 +253,6 @@ static bool send_message(sink_zmq *self, const message *m)
     return true;
 }
 
-/* --- Flights ----------------------------------------------------------------------- */
-
-static void recv_block(void *arg, weir_entry *entry, weir_block *block)
-{
-    sink_zmq *self = arg;
-    flight *f = calloc(1, sizeof *f);
-    if (!f) abort();
-    f->entry = entry;
-    f->block = weir_block_dup(block);
-    *self->last = f;
-    self->last = &f->next;
-    if (self->current) return;
-    self->current = f;
-    self->walk = (weir_iterator){.block = block};
-}
-
-static void remove_flight(sink_zmq *self, flight *f)
-{
-    flight **at = &self->first;
-    while (*at != f)
-        at = &(*at)->next;
-    *at = f->next;
-    if (!f->next) self->last = at;
-    weir_block_destroy(&f->block);
-    free(f);
-}
-
-static void end_if_done(sink_zmq *self, flight *f)
-{
-    if (!f->walked || f->unanswered) return;
-    weir_actor_done(self->kit, f->entry);
-    remove_flight(self, f);
-}
-
-static void go_to_next_flight(sink_zmq *self)
-{
-    flight *f = self->current;
-    self->current = f->next;
-    if (f->next) self->walk = (weir_iterator){.block = f->next->block};
-    f->walked = true;
-    end_if_done(self, f);
-}
-
 /* --- Questions --------------------------------------------------------------------- */
 
 static question *question_at(const sink_zmq *self, uint64_t number)
@@ -330,8 +273,8 @@ static void ask(sink_zmq *self)
     if (self->base == self->sent)
         weir_actor_timer(self->kit, resend, self->config->timeout_us);
     *question_at(self, self->sent) =
-        (question){self->current, self->offset, weir_clock_now_us()};
-    self->current->unanswered++;
+        (question){self->loads.current, self->loads.at.offset, weir_clock_now_us()};
+    weir_loads_hold(&self->loads);
 }
 
 /*  Answers come in any order, twice, and to questions of an earlier life.        */
@@ -339,13 +282,12 @@ static void take_answer(sink_zmq *self, uint64_t number)
 {
     if (number < self->base || number > self->sent) return;
     question *q = question_at(self, number);
-    flight *f = q->flight;
-    if (!f) return;
-    q->flight = NULL;
-    while (self->base <= self->sent && !question_at(self, self->base)->flight)
+    weir_load *load = q->load;
+    if (!load) return;
+    q->load = NULL;
+    while (self->base <= self->sent && !question_at(self, self->base)->load)
         self->base++;
-    f->unanswered--;
-    end_if_done(self, f);
+    weir_loads_settle(&self->loads, load);
 }
 
 /*  Reads a message whose first frame may be a number of ours, with "" behind it. False:
@@ -378,7 +320,7 @@ static bool read_answer(sink_zmq *self)
 static bool ask_again(sink_zmq *self, uint64_t number)
 {
     question *q = question_at(self, number);
-    const weir_block *block = q->flight->block;
+    const weir_block *block = q->load->block;
     weir_reader reader = {weir_block_body(block) + q->offset,
                           weir_block_body(block) + weir_block_size(block)};
     weir_doc doc = {0};
@@ -399,7 +341,7 @@ static void resend(void *arg)
     bool going = self->port.handle != NULL;
     for (uint64_t n = self->base; n <= self->sent && going; n++) {
         const question *q = question_at(self, n);
-        if (q->flight && q->sent_us <= late_us) going = ask_again(self, n);
+        if (q->load && q->sent_us <= late_us) going = ask_again(self, n);
     }
     if (self->base <= self->sent)
         weir_actor_timer(self->kit, resend, self->config->timeout_us / 4);
@@ -411,13 +353,8 @@ static void resend(void *arg)
 static bool hold_record(sink_zmq *self)
 {
     const weir_run *origin;
-    while (self->current && !weir_actor_failed(self->kit)) {
-        self->offset = self->walk.offset;
-        if (!weir_iterator_next(&self->walk, &self->subject.record, &origin)) {
-            go_to_next_flight(self);
-            continue;
-        }
-        weir_entry *entry = self->current->entry;
+    while (weir_loads_next(&self->loads, &self->subject.record, &origin)) {
+        weir_entry *entry = self->loads.current->entry;
         if (!weir_delivery_wants(self->delivery, entry, &self->subject, origin)) continue;
         const char *error = render(self, &self->subject, self->sent + 1, &self->held);
         if (!error) return self->holding = true;
@@ -455,7 +392,7 @@ static bool send_held(sink_zmq *self)
     say_flowing(self);
     self->holding = false;
     self->sent++;
-    self->current->entry->fates.done++;
+    self->loads.current->entry->fates.done++;
     if (self->questions) ask(self);
     return true;
 }
@@ -467,6 +404,12 @@ static bool wait_for_socket(sink_zmq *self)
     if (self->holding && may_ask(self)) events |= ZMQ_POLLOUT;
     if (self->questions && self->base <= self->sent) events |= ZMQ_POLLIN;
     return events && weir_zmq_port_wait(&self->port, events);
+}
+
+static void recv_block(void *arg, weir_entry *entry, weir_block *block)
+{
+    sink_zmq *self = arg;
+    weir_loads_add(&self->loads, entry, block);
 }
 
 static bool turn(void *arg)

@@ -109,3 +109,16 @@ void weir_read_fini(weir_read *self)
     self->gaps = NULL;
     self->chunk_count = self->gap_count = 0;
 }
+
+void weir_read_add_gap(weir_read *self, const weir_gap *gap)
+{
+    weir_gap *before = self->gap_count ? &self->gaps[self->gap_count - 1] : NULL;
+    if (before && before->last + 1 == gap->first && before->damaged == gap->damaged &&
+        before->epoch == gap->epoch) {
+        before->last = gap->last;
+        return;
+    }
+    self->gaps = realloc(self->gaps, (self->gap_count + 1) * sizeof *self->gaps);
+    if (!self->gaps) abort();
+    self->gaps[self->gap_count++] = *gap;
+}

@@ -184,6 +184,9 @@ typedef struct weir_read {
 
 void weir_read_fini(weir_read *self); // frees the answer
 
+/*  Adds a gap; one that continues the gap before it makes that longer.              */
+void weir_read_add_gap(weir_read *self, const weir_gap *gap);
+
 /*  What a shard has. */
 typedef struct {
     uint32_t shard;

@@ -125,10 +125,7 @@ static void watch(weir_store *store, int fd)
 {
     weir_js_store *self = (weir_js_store *)store;
     pthread_mutex_lock(&self->watch_mutex);
-    self->watchers =
-        realloc(self->watchers, (self->watcher_count + 1) * sizeof *self->watchers);
-    if (!self->watchers) abort();
-    self->watchers[self->watcher_count++] = fd;
+    weir_watchers_add(&self->watchers, fd);
     pthread_mutex_unlock(&self->watch_mutex);
 }
 
@@ -136,19 +133,14 @@ static void unwatch(weir_store *store, int fd)
 {
     weir_js_store *self = (weir_js_store *)store;
     pthread_mutex_lock(&self->watch_mutex);
-    for (size_t i = 0; i < self->watcher_count; i++) {
-        if (self->watchers[i] != fd) continue;
-        self->watchers[i] = self->watchers[--self->watcher_count];
-        break;
-    }
+    weir_watchers_remove(&self->watchers, fd);
     pthread_mutex_unlock(&self->watch_mutex);
 }
 
 void weir_js_tell_watchers(weir_js_store *self)
 {
     pthread_mutex_lock(&self->watch_mutex);
-    for (size_t i = 0; i < self->watcher_count; i++)
-        eventfd_write(self->watchers[i], 1);
+    weir_watchers_tell(&self->watchers);
     pthread_mutex_unlock(&self->watch_mutex);
 }
 
@@ -216,7 +208,7 @@ static void destroy(weir_js_store *self)
     if (self->wake >= 0) close(self->wake);
     pthread_mutex_destroy(&self->watch_mutex);
     weir_fence_list_fini(&self->fences);
-    free(self->watchers);
+    weir_watchers_fini(&self->watchers);
     weir_nats_servers_fini(&self->servers);
     free((char *)self->config.bus);
     free((char *)self->config.prefix);

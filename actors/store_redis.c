@@ -91,8 +91,7 @@ void weir_redis_wake(weir_redis *self)
 void weir_redis_tell(weir_redis *self)
 {
     pthread_mutex_lock(&self->mutex);
-    for (size_t i = 0; i < self->watcher_count; i++)
-        eventfd_write(self->watchers[i], 1);
+    weir_watchers_tell(&self->watchers);
     pthread_mutex_unlock(&self->mutex);
 }
 
@@ -230,7 +229,7 @@ static void destroy(weir_redis *self)
     }
     free(self->shards);
     free(self->list);
-    free(self->watchers);
+    weir_watchers_fini(&self->watchers);
     if (self->wake >= 0) close(self->wake);
     pthread_cond_destroy(&self->changed);
     pthread_mutex_destroy(&self->mutex);
@@ -361,10 +360,7 @@ static void watch(weir_store *store, int fd)
 {
     weir_redis *self = (weir_redis *)store;
     pthread_mutex_lock(&self->mutex);
-    self->watchers =
-        realloc(self->watchers, (self->watcher_count + 1) * sizeof *self->watchers);
-    if (!self->watchers) abort();
-    self->watchers[self->watcher_count++] = fd;
+    weir_watchers_add(&self->watchers, fd);
     pthread_mutex_unlock(&self->mutex);
 }
 
@@ -372,11 +368,7 @@ static void unwatch(weir_store *store, int fd)
 {
     weir_redis *self = (weir_redis *)store;
     pthread_mutex_lock(&self->mutex);
-    for (size_t i = 0; i < self->watcher_count; i++) {
-        if (self->watchers[i] != fd) continue;
-        self->watchers[i] = self->watchers[--self->watcher_count];
-        break;
-    }
+    weir_watchers_remove(&self->watchers, fd);
     pthread_mutex_unlock(&self->mutex);
 }
 

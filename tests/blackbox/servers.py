@@ -5,7 +5,7 @@
         redis.kill(); redis.start()                      # same port, same data
         redis.pause(); redis.resume()                    # SIGSTOP, SIGCONT
     with servers.Nats(bench.path("nats")) as nats:
-        nats.api("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"]})
+        nats.make("S", ["s.>"])
         nats.publish("s.a", b"1", {"Nats-Msg-Id": "1"})
         [message.data for message in nats.messages("S")]
 
@@ -329,13 +329,14 @@ class Redis(Server):
     the policy. password: of the default user. users: ACL rules, "alice on >pw ~* +@all";
     the tests' own connection stays the default user's. tls: the port speaks TLS, with
     .certificates; client certificates are taken, and not wanted. settings: more
-    configuration, name to value."""
+    configuration, name to value. It has a unix socket at .path, too."""
 
     NAME = "redis-server"
 
     def __init__(self, folder, appendonly=False, appendfsync="always", maxmemory=None,
                  policy="noeviction", password=None, users=(), tls=False, settings=None):
         super().__init__(folder, tls)
+        self.path = self.folder / "sock"
         self.password, self.users = password, list(users)
         self.settings = {"appendonly": "yes" if appendonly else "no",
                          "appendfsync": appendfsync, "save": "",
@@ -354,7 +355,8 @@ class Redis(Server):
 
     def command(self):
         rows = {"port": 0 if self.certificates else self.port, "bind": "127.0.0.1",
-                "dir": self.folder, "daemonize": "no", **self.settings}
+                "unixsocket": self.path, "dir": self.folder, "daemonize": "no",
+                **self.settings}
         if self.certificates:
             made = self.certificates
             rows.update({"tls-port": self.port, "tls-ca-cert-file": made.ca,
@@ -397,6 +399,21 @@ class Redis(Server):
                 return found
             first = b"(" + rows[-1][0]
 
+    def values(self, stream, field=b"data"):
+        """Of each entry this field's."""
+        return [fields[field] for _, fields in self.entries(stream)]
+
+    def add(self, stream, values, field="data", part=500):
+        """Adds an entry for each value."""
+        commands = [("XADD", stream, "*", field, value) for value in values]
+        for start in range(0, len(commands), part):
+            for answer in self.pipeline(commands[start:start + part]):
+                assert not isinstance(answer, Error), answer
+
+    def pending(self, stream, group):
+        """How many entries are pending in the group."""
+        return self.call("XPENDING", stream, group)[0]
+
 
 # --- NATS -------------------------------------------------------------------------------
 
@@ -425,26 +442,25 @@ class NatsClient(Stream):
         self.seconds, self.number = seconds, 0
         self.early = collections.defaultdict(collections.deque)  # by sid
         self.sids = 1
-        self._say("CONNECT " + json.dumps({
+        connect = "CONNECT " + json.dumps({
             "verbose": False, "pedantic": False, "headers": True, "no_responders": True,
-            "lang": "python-tests", "version": "0", **(login or {})}))
-        self._say("SUB %s.* 1" % self.inbox)
-        self.flush()
+            "lang": "python-tests", "version": "0", **(login or {})})
+        self.flush(connect, "SUB %s.* 1" % self.inbox)
 
-    def _say(self, line):
-        self.send(line.encode() + b"\r\n")
+    def _say(self, *lines):
+        self.send(b"".join(line.encode() + b"\r\n" for line in lines))
 
-    def flush(self):
-        """What was sent has been seen by the server; raises its error, if it had one."""
-        self._say("PING")
+    def flush(self, *lines):
+        """Sends these lines. What was sent has been seen by the server; raises its error,
+        if it had one."""
+        self._say(*lines, "PING")  # at once: it may close after the first
         while self._step() != "PONG":
             pass
 
     def subscribe(self, subject):
         """A sid for receive()."""
         self.sids += 1
-        self._say("SUB %s %d" % (subject, self.sids))
-        self.flush()
+        self.flush("SUB %s %d" % (subject, self.sids))
         return self.sids
 
     def publish(self, subject, data=b"", headers=None, reply=""):
@@ -461,26 +477,28 @@ class NatsClient(Stream):
             self.send(b"PUB %s %s%d\r\n" % (subject.encode(), reply.encode(), len(data)) +
                       data + b"\r\n")
 
-    def ask(self, subject, data=b"", headers=None):
-        """Sends a request; answer() with the name that it gives has the reply."""
-        self.number += 1
-        name = "%s.%d" % (self.inbox, self.number)
-        self.publish(subject, data, headers, name)
-        return name
-
-    def answer(self, name):
-        """The message for that inbox; those for others are thrown away."""
-        while True:
-            found = self.receive(1)
-            if found.subject == name:
-                return found
-
     def request(self, subject, data=b"", headers=None):
         """The reply. Raises Error when nobody serves that subject."""
-        found = self.answer(self.ask(subject, data, headers))
-        if found.status == 503:
-            raise Error("nobody answers %s" % subject, 503)
-        return found
+        return self.request_all([(subject, data, headers)])[0]
+
+    def request_all(self, requests):
+        """The replies to many (subject, data, headers), which are sent together."""
+        found = {}  # subject that was asked, reply; by inbox
+        for subject, data, headers in requests:
+            self.number += 1
+            inbox = "%s.%d" % (self.inbox, self.number)
+            found[inbox] = subject, None
+            self.publish(subject, data, headers, inbox)
+        missing = len(found)
+        while missing:
+            reply = self.receive(1)
+            if reply.subject in found:  # else one of requests that were given up
+                found[reply.subject] = found[reply.subject][0], reply
+                missing -= 1
+        for subject, reply in found.values():
+            if reply.status == 503:
+                raise Error("nobody answers %s" % subject, 503)
+        return [reply for _, reply in found.values()]
 
     def receive(self, sid):
         """The next message of a subscription; socket.timeout when none comes."""
@@ -577,48 +595,77 @@ class Nats(Server):
 
     def publish(self, subject, data=b"", headers=None):
         """Publishes to a stream and waits for its acknowledgement, which it gives."""
-        reply = json.loads(self._ask(
-            lambda client: client.request(subject, data, headers)).data)
-        return self._result(reply)
+        return self.publish_all([(subject, data, headers)])[0]
+
+    def publish_all(self, messages, part=500):
+        """The same for many (subject, data, headers), some at a time."""
+        return [result(reply) for start in range(0, len(messages), part)
+                for reply in self._request_all(messages[start:start + part])]
+
+    def _request_all(self, requests):
+        return self._ask(lambda client: client.request_all(requests))
 
     def api(self, name, body=None):
         """What $JS.API.name answers; raises Error with its code (404, 10058, ..)."""
         data = b"" if body is None else json.dumps(body)
-        return self._result(json.loads(self._ask(
-            lambda client: client.request("$JS.API." + name, data)).data))
+        return result(self._request_all([("$JS.API." + name, data, None)])[0])
 
-    @staticmethod
-    def _result(reply):
-        if "error" in reply:
-            raise Error(reply["error"].get("description", ""),
-                        reply["error"].get("err_code", reply["error"].get("code", 0)))
-        return reply
+    def _info(self, name):
+        """None: there is no such stream or consumer."""
+        try:
+            return self.api(name)
+        except Error as error:
+            if error.code not in (10059, 10014):
+                raise
+            return None
+
+    def make(self, stream, subjects, **config):
+        """A stream, on disk unless told otherwise."""
+        self.api("STREAM.CREATE." + stream,
+                 {"name": stream, "subjects": subjects, "storage": "file", **config})
+
+    def change(self, stream, **config):
+        """Its configuration."""
+        self.api("STREAM.UPDATE." + stream, {**self.stream(stream)["config"], **config})
 
     def stream(self, name):
         """STREAM.INFO: config, state."""
         return self.api("STREAM.INFO." + name)
 
-    def messages(self, name, first=None, last=None):
+    def consumer(self, stream, name):
+        """CONSUMER.INFO; None without it."""
+        return self._info("CONSUMER.INFO.%s.%s" % (stream, name))
+
+    def count(self, stream):
+        """Its messages; 0 without it."""
+        info = self._info("STREAM.INFO." + stream)
+        return info["state"]["messages"] if info else 0
+
+    def wait_count(self, stream, count, seconds=PATIENCE):
+        """Until it has so many."""
+        wait_for(lambda: self.count(stream) >= count, "%d messages in %s" % (count, stream),
+                 seconds)
+
+    def messages(self, name, first=None, last=None, part=500):
         """What the stream holds, in order; without what was deleted from its midst."""
         state = self.stream(name)["state"]
         first, last = first or state["first_seq"], last or state["last_seq"]
         found = []
-        for start in range(first, last + 1, 256):
-            found += self._ask(lambda client, at=start: self._page(
-                client, name, range(at, min(at + 256, last + 1))))
-        return found
+        for start in range(first, last + 1, part):
+            found += self._request_all(
+                [("$JS.API.STREAM.MSG.GET." + name, json.dumps({"seq": seq}), None)
+                 for seq in range(start, min(start + part, last + 1))])
+        rows = [json.loads(reply.data) for reply in found]
+        return [stored(row["message"]) for row in rows if "message" in row]
 
-    @staticmethod
-    def _page(client, name, seqs):
-        inboxes = [client.ask("$JS.API.STREAM.MSG.GET." + name, json.dumps({"seq": seq}))
-                   for seq in seqs]
-        replies = {}
-        while len(replies) < len(inboxes):
-            message = client.receive(1)
-            if message.subject in inboxes:
-                replies[message.subject] = json.loads(message.data)
-        return [stored(replies[inbox]["message"]) for inbox in inboxes
-                if "message" in replies[inbox]]
+
+def result(reply):
+    """What JetStream has answered; raises Error."""
+    answer = json.loads(reply.data)
+    if "error" in answer:
+        error = answer["error"]
+        raise Error(error.get("description", ""), error.get("err_code", error.get("code", 0)))
+    return answer
 
 
 def stored(row):

@@ -7,9 +7,7 @@ import time
 import msgpack
 import pytest
 from helper import Bench, chance, count_rows, objects, rows, wait_for
-from nats import PROGRAM, Server, free_port
-
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="no nats-server")
+from servers import Nats
 
 SINK = """source.file "in" { path = "in.ndjson"%s }
 sink.jetstream "out" { from = "in", url = "%s", %s }
@@ -30,12 +28,11 @@ sink.jetstream "out" { from = "b", url = "%s", %s }
 """
 
 
-@pytest.fixture(name="server")
+@pytest.fixture(name="nats")
 def fresh_server(bench):
     """A server that ends with the test."""
-    server = Server(bench.path("nats"))
-    yield server
-    server.close()
+    with Nats(bench.path("nats")) as nats:
+        yield nats
 
 
 def sink(server, options, end=", at_end = stop"):
@@ -56,7 +53,7 @@ def lines(count, start=0, **more):
 
 def numbers(messages):
     """The n of each message's payload."""
-    return [json.loads(message["data"])["n"] for message in messages]
+    return [json.loads(message.data)["n"] for message in messages]
 
 
 def written(bench, name="out.ndjson"):
@@ -87,102 +84,96 @@ def wait_settled(nats, name="t+in", stream="S"):
 
 # --- sink.jetstream: messages -----------------------------------------------------------
 
-def test_records_become_messages(bench, server):
+def test_records_become_messages(bench, nats):
     bench.write("in.ndjson", [{"n": 1, "region": "eu", "tenant": "a b"},
                               {"n": 2, "region": "us", "tenant": "c"}])
-    bench.run(sink(server, 'subject = "orders.{region}", stream = "ORDERS", id = "id-{n}", '
-                           'headers = { Tenant = "{tenant}", Fix = "x" }'))
-    nats = server.client()
+    bench.run(sink(nats, 'subject = "orders.{region}", stream = "ORDERS", id = "id-{n}", '
+                         'headers = { Tenant = "{tenant}", Fix = "x" }'))
     first, second = nats.messages("ORDERS")
-    assert first["subject"] == "orders.eu" and second["subject"] == "orders.us"
-    assert first["headers"] == {"Nats-Msg-Id": "id-1", "Tenant": "a b", "Fix": "x",
+    assert first.subject == "orders.eu" and second.subject == "orders.us"
+    assert first.headers == {"Nats-Msg-Id": "id-1", "Tenant": "a b", "Fix": "x",
                                 "Nats-Expected-Stream": "ORDERS"}
-    assert first["data"] == b'{"n": 1, "region": "eu", "tenant": "a b"}'
+    assert first.data == b'{"n": 1, "region": "eu", "tenant": "a b"}'
     config = nats.api("STREAM.INFO.ORDERS")["config"]
     assert config["subjects"] == ["orders.*"] and config["storage"] == "file"
     assert config["num_replicas"] == 1 and config["duplicate_window"] == 120 * 10**9
 
 
-def test_options_of_a_stream_that_is_made(bench, server):
+def test_options_of_a_stream_that_is_made(bench, nats):
     bench.write("in.ndjson", [{"a": "x", "b": "y"}])
-    bench.run(sink(server, 'subject = "o.eu-{a}-{b}.{b}.z", stream = "O", dedup = "5s"'))
-    config = server.client().api("STREAM.INFO.O")["config"]
+    bench.run(sink(nats, 'subject = "o.eu-{a}-{b}.{b}.z", stream = "O", dedup = "5s"'))
+    config = nats.api("STREAM.INFO.O")["config"]
     assert config["subjects"] == ["o.*.*.z"] and config["duplicate_window"] == 5 * 10**9
-    assert server.client().messages("O")[0]["subject"] == "o.eu-x-y.y.z"
+    assert nats.messages("O")[0].subject == "o.eu-x-y.y.z"
 
 
-def test_payloads(bench, server):
+def test_payloads(bench, nats):
     bench.write("in.ndjson", [{"n": 1, "f": 1.5, "l": [1, {"a": None}]}])
     bench.run("""source.file "in" { path = "in.ndjson", at_end = stop }
 process "p" { from = "in", each = function (r) r.more = true return r end }
 sink.jetstream "doc" { from = "p", url = "%s", subject = "doc", stream = "DOC" }
 sink.jetstream "text" { from = "p", url = "%s", subject = "text", stream = "TEXT",
   payload = "n={n} f={f} l={l} {{}" }
-""" % (server.url(), server.url()))
-    nats = server.client()
-    assert json.loads(nats.messages("DOC")[0]["data"]) == \
+""" % (nats.url(), nats.url()))
+    assert json.loads(nats.messages("DOC")[0].data) == \
         {"n": 1, "f": 1.5, "l": [1, {"a": None}], "more": True}
-    assert nats.messages("TEXT")[0]["data"] == b'n=1 f=1.5 l=[1, {"a": null}] {}'
+    assert nats.messages("TEXT")[0].data == b'n=1 f=1.5 l=[1, {"a": null}] {}'
 
 
 @pytest.mark.parametrize("value", ["a.b", "a b", "*", ">", "", "x\ny", None, [1]])
-def test_what_is_no_token_of_a_subject_is_a_dead_letter(bench, server, value):
+def test_what_is_no_token_of_a_subject_is_a_dead_letter(bench, nats, value):
     bench.write("in.ndjson", [{"n": 0, "region": "eu"}, {"n": 1, "region": value},
                               {"n": 2, "region": "us"}])
-    run = bench.run(sink(server, 'subject = "o.{region}", stream = "O"'), code=3)
-    assert numbers(server.client().messages("O")) == [0, 2]
+    run = bench.run(sink(nats, 'subject = "o.{region}", stream = "O"'), code=3)
+    assert numbers(nats.messages("O")) == [0, 2]
     dead, = bench.dead()
     assert dead["payload"]["n"] == 1 and dead["reason"] == "sink"
     assert run.node("out")["done"] == 2 and run.node("out")["dead"] == 1
 
 
-def test_policies_for_what_cannot_be_stored(bench, server):
+def test_policies_for_what_cannot_be_stored(bench, nats):
     bench.write("in.ndjson", [{"n": 0, "region": "eu"}, {"n": 1}, {"n": 2, "region": "us"}])
-    run = bench.run(sink(server, 'subject = "o.{region}", stream = "O", on_error = drop'))
+    run = bench.run(sink(nats, 'subject = "o.{region}", stream = "O", on_error = drop'))
     assert run.node("out")["skipped"] == 1 and not bench.path("weir-t/dead.ndjson").exists()
     bench.path("weir-t").rename(bench.path("old"))
     run = bench.run("supervise { intensity = 0 }\n" + sink(
-        server, 'subject = "o.{region}", stream = "O", on_error = stop'), code=None)
+        nats, 'subject = "o.{region}", stream = "O", on_error = stop'), code=None)
     assert run.code and "a field of the text is missing" in run.err
 
 
 def test_what_is_above_max_payload_is_refused_with_size_and_limit(bench):
-    server = Server(bench.path("nats"), "max_payload: 2000")
-    bench.write("in.ndjson", [{"n": 0}, {"n": 1, "x": "y" * 3000}, {"n": 2}])
-    run = bench.run(sink(server, 'subject = "o", stream = "O"'), code=3)
-    assert numbers(server.client().messages("O")) == [0, 2]
-    dead, = bench.dead()
-    assert "3017 bytes" in dead["error"] and "2000 bytes" in dead["error"], dead["error"]
-    assert run.node("out")["dead"] == 1
-    server.close()
+    with Nats(bench.path("nats"), settings="max_payload: 2000") as nats:
+        bench.write("in.ndjson", [{"n": 0}, {"n": 1, "x": "y" * 3000}, {"n": 2}])
+        run = bench.run(sink(nats, 'subject = "o", stream = "O"'), code=3)
+        assert numbers(nats.messages("O")) == [0, 2]
+        dead, = bench.dead()
+        assert "3017 bytes" in dead["error"] and "2000 bytes" in dead["error"], dead["error"]
+        assert run.node("out")["dead"] == 1
 
 
-def test_what_is_above_the_streams_max_msg_size_is_refused(bench, server):
-    nats = server.client()
+def test_what_is_above_the_streams_max_msg_size_is_refused(bench, nats):
     nats.make("O", ["o"], max_msg_size=500)
     bench.write("in.ndjson", [{"n": 0}, {"n": 1, "x": "y" * 800}, {"n": 2}])
-    bench.run(sink(server, 'subject = "o"'), code=3)
+    bench.run(sink(nats, 'subject = "o"'), code=3)
     assert numbers(nats.messages("O")) == [0, 2]
     assert "maximum allowed" in bench.dead()[0]["error"]
 
 
-def test_a_subject_of_another_stream_is_fatal(bench, server):
-    nats = server.client()
+def test_a_subject_of_another_stream_is_fatal(bench, nats):
     nats.make("A", ["a"])
     nats.make("O", ["o"])
     bench.write("in.ndjson", lines(3))
     run = bench.run("supervise { intensity = 0 }\n" +
-                    sink(server, 'subject = "a", stream = "O"'), code=None)
+                    sink(nats, 'subject = "a", stream = "O"'), code=None)
     assert run.code and "not that of the stream O" in run.err
 
 
-def test_ids_of_a_bus_make_each_record_one_message(bench, server):
+def test_ids_of_a_bus_make_each_record_one_message(bench, nats):
     bench.write("in.ndjson", lines(500))
-    live = bench.start(BUS % (server.url(), 'subject = "o", stream = "O"'))
-    nats = server.client()
+    live = bench.start(BUS % (nats.url(), 'subject = "o", stream = "O"'))
     nats.wait_count("O", 500)
     messages = nats.messages("O")
-    ids = [message["headers"]["Nats-Msg-Id"] for message in messages]
+    ids = [message.headers["Nats-Msg-Id"] for message in messages]
     assert len(set(ids)) == 500 and all(len(text.split(":")) == 4 for text in ids)
     live.stop()
     bench.weir("pos", "set", "--help")
@@ -205,41 +196,32 @@ def why(bench, pattern):
         raise AssertionError("%s: %s" % (error, seen)) from None
 
 
-def test_a_server_that_is_away_is_waited_for(bench):
-    port = free_port()
+def test_a_server_that_is_away_is_waited_for(bench, nats):
+    nats.kill()
     bench.write("in.ndjson", lines(1000))
-    live = bench.start(SINK % ("", "nats://127.0.0.1:%d" % port,
-                               'subject = "o", stream = "O"'))
+    live = bench.start(sink(nats, 'subject = "o", stream = "O"', end=""))
     live.wait_ready()
     why(bench, "Connection refused")
-    server = Server.__new__(Server)
-    server.folder, server.port, server.clients = bench.path("nats"), port, []
-    server.folder.mkdir()
-    server.configure("")
-    server.start()
-    nats = server.client()
+    nats.start()
     nats.wait_count("O", 1000)
     assert numbers(nats.messages("O")) == list(range(1000))
     live.stop()
-    server.close()
 
 
-def test_a_missing_stream_is_waited_for_in_order(bench, server):
+def test_a_missing_stream_is_waited_for_in_order(bench, nats):
     bench.write("in.ndjson", lines(2000))
-    live = bench.start(sink(server, 'subject = "o.{n}"', end=""))
+    live = bench.start(sink(nats, 'subject = "o.{n}"', end=""))
     live.wait_ready()
     why(bench, "no stream has the subject o.0")
-    nats = server.client()
     nats.make("O", ["o.*"])
     nats.wait_count("O", 2000)
     assert numbers(nats.messages("O")) == list(range(2000))
     live.stop()
 
 
-def test_a_stream_that_is_deleted_is_made_again(bench, server):
+def test_a_stream_that_is_deleted_is_made_again(bench, nats):
     bench.write("in.ndjson", lines(100))
-    live = bench.start(sink(server, 'subject = "o", stream = "O"', end=""))
-    nats = server.client()
+    live = bench.start(sink(nats, 'subject = "o", stream = "O"', end=""))
     nats.wait_count("O", 100)
     nats.api("STREAM.DELETE.O")
     bench.append("in.ndjson", "".join(json.dumps(row) + "\n" for row in lines(2000, 100)))
@@ -252,62 +234,58 @@ def test_a_stream_that_is_deleted_is_made_again(bench, server):
     ({"max_bytes": 20000}, "maximum bytes exceeded", {"max_bytes": 10**7}),
     ({"max_msgs": 400}, "maximum messages exceeded", {"max_msgs": 10000}),
 ])
-def test_a_full_stream_is_waited_for(bench, server, bound, text, more):
+def test_a_full_stream_is_waited_for(bench, nats, bound, text, more):
     """nats-server 2.9 itself drops the first few messages at max_bytes."""
-    nats = server.client()
     nats.make("O", ["o"], discard="new", **bound)
     bench.write("in.ndjson", lines(3000))
-    live = bench.start(sink(server, 'subject = "o"', end=""))
+    live = bench.start(sink(nats, 'subject = "o"', end=""))
     live.wait_ready()
     why(bench, text)
-    state = nats.state("O")
+    state = nats.stream("O")["state"]
     assert 0 < state["last_seq"] < 3000
     assert numbers(nats.messages("O")) == list(range(state["first_seq"] - 1, state["last_seq"]))
     nats.change("O", **more)
-    wait_for(lambda: nats.state("O")["last_seq"] == 3000, "all are stored")
+    wait_for(lambda: nats.stream("O")["state"]["last_seq"] == 3000, "all are stored")
     assert numbers(nats.messages("O")) == list(range(state["first_seq"] - 1, 3000))
     live.stop()
     assert not bench.path("weir-t/dead.ndjson").exists()
 
 
-def test_attempts_end_in_a_stop(bench, server):
+def test_attempts_end_in_a_stop(bench, nats):
     bench.write("in.ndjson", lines(10))
     run = bench.run("supervise { intensity = 0 }\n" + sink(
-        server, 'subject = "o", retry = { first = "10ms", max = "20ms", attempts = 3 }'),
+        nats, 'subject = "o", retry = { first = "10ms", max = "20ms", attempts = 3 }'),
         code=None)
     assert run.code and "attempts=3" in run.err and "no stream has the subject o" in run.err
 
 
-def test_kill_and_pause_of_the_server_lose_and_double_nothing(bench, server):
+def test_kill_and_pause_of_the_server_lose_and_double_nothing(bench, nats):
     luck = chance("jetstream sink")
     bench.write("in.ndjson", [])
-    live = bench.start(sink(server, 'subject = "o", stream = "O", id = "{n}", '
-                                    'timeout = "1s", retry = { max = "200ms" }', end=""))
-    nats = server.client()
+    live = bench.start(sink(nats, 'subject = "o", stream = "O", id = "{n}", '
+                                  'timeout = "1s", retry = { max = "200ms" }', end=""))
     for part in range(6):
         rest = "".join(json.dumps(row) + "\n" for row in lines(5000, 5000 * part))
         bench.append("in.ndjson", rest)
         wait_for(lambda: nats.count("O") > 5000 * part + luck.randrange(2000), "some")
         if part % 2:
-            server.kill()
-            server.start()
-            nats = server.client()
+            nats.kill()
+            nats.start()
         else:
-            server.pause()
+            nats.pause()
             live.wait_log("jetstream connection lost", count=part + 1)
-            server.resume()
+            nats.resume()
     nats.wait_count("O", 30000, 60)
     assert numbers(nats.messages("O")) == list(range(30000))
     live.stop()
 
 
-def test_kill_9_of_weir_loses_nothing_and_doubles_nothing(bench, server):
+def test_kill_9_of_weir_loses_nothing_and_doubles_nothing(bench, nats):
     luck = chance("jetstream kill")
     bench.write("in.ndjson", lines(40000))
-    text = BUS % (server.url(), 'subject = "o", stream = "O"')
+    text = BUS % (nats.url(), 'subject = "o", stream = "O"')
     # What the bus has stored and the source not yet heard of has two ids: so it has all.
     assert bench.run("\n".join(text.split("\n")[:2]), "--until-idle").code == 0
-    nats = server.client()
     for part in range(4):
         live = bench.start(text)
         wait_for(lambda: nats.count("O") > 8000 * part + luck.randrange(4000), "some")
@@ -321,75 +299,57 @@ def test_kill_9_of_weir_loses_nothing_and_doubles_nothing(bench, server):
 
 # --- credentials, TLS -------------------------------------------------------------------
 
-USERS = """authorization { users = [
-  { user: "u", password: "Xy!7zw",
-    permissions: { publish: { allow: [%s] }, subscribe: "_INBOX.>" } }
-] }"""
+def users(*subjects):
+    """One who may publish these, behind the tests' own."""
+    return [{"user": "tests", "password": "own"},
+            {"user": "u", "password": "Xy!7zw",
+             "permissions": {"publish": {"allow": subjects}, "subscribe": "_INBOX.>"}}]
 
 
 def test_a_wrong_password_is_fatal_and_never_shown(bench):
-    server = Server(bench.path("nats"), USERS % '">"')
-    bench.write("in.ndjson", lines(3))
-    for text in (SINK % ("", server.url("u:wr0ng"), 'subject = "o", stream = "O"'),
-                 SOURCE % (server.url("u:wr0ng"), "", "", "in")):
-        run = bench.run("supervise { intensity = 1 }\n" + text, code=None)
-        assert run.code and "authorization" in run.err.lower(), run.err
-        assert "wr0ng" not in run.err + run.out and "u:***@" in run.err
-        assert "wr0ng" not in (bench.state / "report.json").read_text()
-    check = bench.weir("check", "t.lua")
-    assert "wr0ng" not in check.out + check.err
-    server.close()
+    with Nats(bench.path("nats"), users=users(">")) as nats:
+        bench.write("in.ndjson", lines(3))
+        for text in (SINK % ("", nats.url("u", "wr0ng"), 'subject = "o", stream = "O"'),
+                     SOURCE % (nats.url("u", "wr0ng"), "", "", "in")):
+            run = bench.run("supervise { intensity = 1 }\n" + text, code=None)
+            assert run.code and "authorization" in run.err.lower(), run.err
+            assert "wr0ng" not in run.err + run.out and "u:***@" in run.err
+            assert "wr0ng" not in (bench.state / "report.json").read_text()
+        check = bench.weir("check", "t.lua")
+        assert "wr0ng" not in check.out + check.err
 
 
 def test_permissions_are_named(bench):
-    server = Server(bench.path("nats"), USERS % '"$JS.API.>"')
-    bench.write("in.ndjson", lines(3))
-    run = bench.run("supervise { intensity = 0 }\n" +
-                    SINK % ("", server.url("u:Xy%217zw"), 'subject = "o", stream = "O"'),
-                    code=None)
-    assert run.code and 'Permissions Violation for Publish to "o"' in run.err
-    assert "Xy" not in run.err
-    server.close()
+    with Nats(bench.path("nats"), users=users("$JS.API.>")) as nats:
+        bench.write("in.ndjson", lines(3))
+        run = bench.run("supervise { intensity = 0 }\n" +
+                        SINK % ("", nats.url("u", "Xy%217zw"), 'subject = "o", stream = "O"'),
+                        code=None)
+        assert run.code and 'Permissions Violation for Publish to "o"' in run.err
+        assert "Xy" not in run.err
 
 
 def test_who_may_only_publish_publishes(bench):
-    server = Server(bench.path("nats"), USERS % '"o"' + "\n")
-    bench.write("in.ndjson", lines(3))
-    live = bench.start(SINK % ("", server.url("u:Xy%217zw"), 'subject = "o"'))
-    live.wait_ready()
-    why(bench, "no stream has the subject o")
-    live.kill()
-    server.close()
+    with Nats(bench.path("nats"), users=users("o")) as nats:
+        bench.write("in.ndjson", lines(3))
+        live = bench.start(SINK % ("", nats.url("u", "Xy%217zw"), 'subject = "o"'))
+        live.wait_ready()
+        why(bench, "no stream has the subject o")
+        live.kill()
 
 
-@pytest.fixture(name="certificate", scope="module")
-def fresh_certificate(tmp_path_factory):
-    """Of localhost, by itself."""
-    folder = tmp_path_factory.mktemp("cert")
-    done = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem",
-         "-out", "cert.pem"], cwd=folder, capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("openssl makes no certificate")
-    return folder
-
-
-def test_tls(bench, certificate):
-    server = Server(bench.path("nats"), 'tls { cert_file: "%s/cert.pem", '
-                    'key_file: "%s/key.pem" }' % (certificate, certificate))
-    url = server.url().replace("nats://127.0.0.1", "tls://localhost")
-    bench.write("in.ndjson", lines(100))
-    trust = {"SSL_CERT_FILE": str(certificate / "cert.pem")}
-    bench.run(SINK % (", at_end = stop", url, 'subject = "s", stream = "S"'), env=trust)
-    live = bench.start(SOURCE % (url, "", "", "in"), env=bench.environment(trust))
-    wait_written(bench, 100)
-    live.stop()
-    run = bench.run("supervise { intensity = 0 }\n" + SOURCE % (url, "", "", "in"),
-                    code=None)
-    assert run.code and "cert" in run.err  # nobody trusts it
-    server.close()
+def test_tls(bench):
+    with Nats(bench.path("nats"), tls=True) as nats:
+        url = nats.url().replace("127.0.0.1", "localhost")
+        bench.write("in.ndjson", lines(100))
+        trust = {"SSL_CERT_FILE": str(nats.certificates.ca)}
+        bench.run(SINK % (", at_end = stop", url, 'subject = "s", stream = "S"'), env=trust)
+        live = bench.start(SOURCE % (url, "", "", "in"), env=bench.environment(trust))
+        wait_written(bench, 100)
+        live.stop()
+        run = bench.run("supervise { intensity = 0 }\n" + SOURCE % (url, "", "", "in"),
+                        code=None)
+        assert run.code and "cert" in run.err  # nobody trusts it
 
 
 def test_a_server_elsewhere_needs_tls(bench):
@@ -433,12 +393,11 @@ def test_a_bad_url_is_told_without_its_secret(bench):
 
 # --- source.jetstream: records ----------------------------------------------------------
 
-def test_messages_become_records(bench, server):
-    nats = server.client()
+def test_messages_become_records(bench, nats):
     nats.make("S", ["s.>"])
     nats.publish("s.a", b'{"n":1}', {"Tenant": "acme"})
     nats.publish("s.b.c", b' {"n" : 2} ')
-    live = bench.start(source(server, tell=True))
+    live = bench.start(source(nats, tell=True))
     wait_settled(nats)
     live.stop()
     got = objects(bench.path("out.ndjson"))
@@ -450,33 +409,30 @@ def test_messages_become_records(bench, server):
     assert got[1]["headers"] == {"subject": "s.b.c", "sequence": 2}
 
 
-def test_payloads_are_kept_byte_for_byte(bench, server):
-    nats = server.client()
+def test_payloads_are_kept_byte_for_byte(bench, nats):
     nats.make("S", ["s.>"])
     payloads = [b"plain text", b"\x00\xff\xfe", b"", b"{", b' {"a" : 1}']
     for payload in payloads:
         nats.publish("s.a", payload)
-    live = bench.start(source(server).replace('path = "out.ndjson"',
-                                              'path = "out.ndjson", framing = blob'))
+    live = bench.start(source(nats).replace('path = "out.ndjson"',
+                                            'path = "out.ndjson", framing = blob'))
     wait_settled(nats)
     live.stop()
     assert bench.path("out.ndjson").read_bytes() == b"".join(payloads)
 
 
-def test_where_sees_subject_and_sequence(bench, server):
-    nats = server.client()
+def test_where_sees_subject_and_sequence(bench, nats):
     nats.make("S", ["s.>"])
     for n in range(10):
         nats.publish("s.%s" % "ab"[n % 2], b'{"n":%d}' % n)
     live = bench.start(source(
-        server, "where = \"$headers.subject == 's.b' and $headers.sequence > 4\""))
+        nats, "where = \"$headers.subject == 's.b' and $headers.sequence > 4\""))
     wait_settled(nats)
     live.stop()
     assert written(bench) == [5, 7, 9]
 
 
-def test_records_of_a_bus_are_records(bench, server):
-    nats = server.client()
+def test_records_of_a_bus_are_records(bench, nats):
     nats.make("S", ["s.>"])
     record = [1700000000000, "k", '{"n":7}', {"h": 1, "subject": "x"}]
     ours = {"Nats-Msg-Id": "00000000000000ab:1:0:5", "Nats-Expected-Last-Sequence": "0"}
@@ -485,7 +441,7 @@ def test_records_of_a_bus_are_records(bench, server):
                  {"Nats-Msg-Id": "00000000000000ab:1:0:6"})
     nats.publish("s.0", msgpack.packb(record), {"Nats-Msg-Id": "not ours"})
     nats.publish("s.0", msgpack.packb(record)[:-1], {"Nats-Msg-Id": "00000000000000ab:1:0:7"})
-    live = bench.start(source(server, tell=True))
+    live = bench.start(source(nats, tell=True))
     wait_settled(nats)
     live.stop(code=3)
     got = objects(bench.path("out.ndjson"))
@@ -496,25 +452,23 @@ def test_records_of_a_bus_are_records(bench, server):
     assert [dead["reason"] for dead in bench.dead()] == ["parse", "parse"]
 
 
-def test_framing_cuts_a_message_into_records(bench, server):
-    nats = server.client()
+def test_framing_cuts_a_message_into_records(bench, nats):
     nats.make("S", ["s.>"])
     for part in range(50):
         nats.publish("s.x", b"".join(b'{"n":%d}\n' % n for n in range(part * 40, part * 40 + 40)))
-    live = bench.start(source(server, "framing = ndjson"))
+    live = bench.start(source(nats, "framing = ndjson"))
     wait_settled(nats)
     live.stop()
     assert written(bench) == list(range(2000))
 
 
-def test_what_is_no_record_is_a_dead_letter_and_acknowledged(bench, server):
-    nats = server.client()
+def test_what_is_no_record_is_a_dead_letter_and_acknowledged(bench, nats):
     nats.make("S", ["s.>"])
     nats.publish("s.x", b'{"n":0}')
     nats.publish("s.x", b"\x81\xa1a")  # half a MessagePack map
     nats.publish("s.x", b"\x81\xc1\xc1")
     nats.publish("s.x", b'{"n":1}')
-    live = bench.start("settings { record_max = \"64KB\" }\n" + source(server))
+    live = bench.start("settings { record_max = \"64KB\" }\n" + source(nats))
     nats.publish("s.x", b'"' + b"x" * 100000 + b'"')
     nats.publish("s.x", b'{"n":2}')
     wait_settled(nats)
@@ -523,9 +477,8 @@ def test_what_is_no_record_is_a_dead_letter_and_acknowledged(bench, server):
     assert [dead["reason"] for dead in bench.dead()] == ["parse", "parse", "oversize"]
 
 
-def test_foreign_messages_of_any_shape_do_no_harm(bench, server):
+def test_foreign_messages_of_any_shape_do_no_harm(bench, nats):
     luck = chance("jetstream shapes")
-    nats = server.client()
     nats.make("S", ["s.>"])
     messages = []
     for n in range(600):
@@ -537,7 +490,7 @@ def test_foreign_messages_of_any_shape_do_no_harm(bench, server):
             payload = msgpack.packb([n, None, payload, None])[:luck.randrange(1, 99)]
         messages.append(("s.x", payload, headers))
     nats.publish_all(messages)
-    live = bench.start(source(server, 'framing = blob').replace(
+    live = bench.start(source(nats, 'framing = blob').replace(
         'path = "out.ndjson"', 'path = "out.bin", framing = blob'))
     wait_settled(nats)
     run = live.stop(code=3)
@@ -548,11 +501,10 @@ def test_foreign_messages_of_any_shape_do_no_harm(bench, server):
 # --- source.jetstream: consumers --------------------------------------------------------
 
 @pytest.mark.parametrize("start, first", [("start", 0), ("'end'", None), ("'31'", 30)])
-def test_where_a_new_consumer_begins(bench, server, start, first):
-    nats = server.client()
+def test_where_a_new_consumer_begins(bench, nats, start, first):
     nats.make("S", ["s.>"])
     fill(nats, 100)
-    live = bench.start(source(server, "start = " + start))
+    live = bench.start(source(nats, "start = " + start))
     wait_for(lambda: nats.consumer("S", "t+in"), "the consumer")
     fill(nats, 20, 100)
     wait_for(lambda: written(bench)[-1:] == [119], "the last one")
@@ -561,8 +513,7 @@ def test_where_a_new_consumer_begins(bench, server, start, first):
     assert written(bench) == list(range(100 if first is None else first, 120))
 
 
-def test_a_new_consumer_begins_at_a_time(bench, server):
-    nats = server.client()
+def test_a_new_consumer_begins_at_a_time(bench, nats):
     nats.make("S", ["s.>"])
     fill(nats, 10)
     time = nats.api("STREAM.MSG.GET.S", {"seq": 10})["message"]["time"]
@@ -570,29 +521,27 @@ def test_a_new_consumer_begins_at_a_time(bench, server):
              and nats.api("STREAM.MSG.GET.S", {"last_by_subj": "s.x"})["message"]["time"][:22]
              > time[:22], "the clock goes on")
     last = nats.api("STREAM.MSG.GET.S", {"last_by_subj": "s.x"})["message"]
-    live = bench.start(source(server, "start = '%sZ'" % last["time"][:23]))
+    live = bench.start(source(nats, "start = '%sZ'" % last["time"][:23]))
     wait_settled(nats)
     live.stop()
     assert set(written(bench)) == {10} and len(written(bench)) < 11
 
 
-def test_subjects_filter(bench, server):
-    nats = server.client()
+def test_subjects_filter(bench, nats):
     nats.make("S", ["s.>"])
     fill(nats, 10, 0, "s.a.x")
     fill(nats, 10, 10, "s.b.x")
-    live = bench.start(source(server, 'subjects = "s.b.*", durable = "mine"'))
+    live = bench.start(source(nats, 'subjects = "s.b.*", durable = "mine"'))
     wait_for(lambda: len(written(bench)) >= 10, "10 records")
     wait_settled(nats, "mine")
     live.stop()
     assert written(bench) == list(range(10, 20))
 
 
-def test_it_goes_on_where_it_was(bench, server):
-    nats = server.client()
+def test_it_goes_on_where_it_was(bench, nats):
     nats.make("S", ["s.>"])
     fill(nats, 1000)
-    live = bench.start(source(server))
+    live = bench.start(source(nats))
     wait_written(bench, 1000)
     live.stop()
     info = nats.consumer("S", "t+in")  # a stop waits for the last acknowledgement
@@ -610,23 +559,21 @@ def test_it_goes_on_where_it_was(bench, server):
     ({"ack_policy": "explicit", "filter_subject": "s.other"}, "its filter is"),
     ({"ack_policy": "explicit", "headers_only": True}, "headers only"),
 ])
-def test_a_consumer_that_will_not_do_is_fatal(bench, server, config, text):
-    nats = server.client()
+def test_a_consumer_that_will_not_do_is_fatal(bench, nats, config, text):
     nats.make("S", ["s.>"])
     nats.api("CONSUMER.DURABLE.CREATE.S.mine",
              {"stream_name": "S", "config": {"durable_name": "mine", **config}})
-    run = bench.run("supervise { intensity = 0 }\n" + source(server, 'durable = "mine"'),
+    run = bench.run("supervise { intensity = 0 }\n" + source(nats, 'durable = "mine"'),
                     code=None)
     assert run.code and "the consumer mine of S cannot be used" in run.err and text in run.err
 
 
-def test_two_topologies_share_a_durable(bench, server):
-    nats = server.client()
+def test_two_topologies_share_a_durable(bench, nats):
     nats.make("S", ["s.>"])
     bench.path("far").mkdir()
     far = Bench(bench.path("far"))
     far.state = far.folder / "weir-far"
-    text = source(server, 'durable = "both", window = 100')
+    text = source(nats, 'durable = "both", window = 100')
     one = bench.start(text)
     two = far.start('settings { name = "far" }\n' + text)
     one.wait_ready()
@@ -643,9 +590,8 @@ def test_two_topologies_share_a_durable(bench, server):
     assert written(bench) and written(far)
 
 
-def test_progress_keeps_what_is_stuck_downstream(bench, server):
+def test_progress_keeps_what_is_stuck_downstream(bench, nats):
     """A FIFO that nobody reads holds all for four times ack_wait."""
-    nats = server.client()
     nats.make("S", ["s.>"])
     fill(nats, 200)
     bench.write("out.ndjson", b"")
@@ -653,7 +599,7 @@ def test_progress_keeps_what_is_stuck_downstream(bench, server):
 source.jetstream "in" { url = "%s", stream = "S", ack_wait = "1s" }
 process "slow" { from = "in", each = function (r) return r end }
 sink.stdout "out" { from = "slow" }
-""" % server.url(), out=subprocess.PIPE)
+""" % nats.url(), out=subprocess.PIPE)
     wait_for(lambda: nats.consumer("S", "t+in"), "the consumer")
     pad = "x" * 5000
     nats.publish_all([("s.x", json.dumps({"n": n, "pad": pad}).encode(), {"Nats-Msg-Id": str(n)})
@@ -675,12 +621,11 @@ sink.stdout "out" { from = "slow" }
     live.stop()
 
 
-def test_what_is_given_back_at_the_end_comes_again_at_once(bench, server):
+def test_what_is_given_back_at_the_end_comes_again_at_once(bench, nats):
     """The path stops at a record; what was under way does not wait for ack_wait."""
-    nats = server.client()
     nats.make("S", ["s.>"])
     fill(nats, 50)
-    text = source(server, 'ack_wait = "300s"')
+    text = source(nats, 'ack_wait = "300s"')
     bad = text.replace('sink.file "out" { from = "in"', """process "p" { from = "in",
   on_error = stop, each = function (r) if r.n == 20 then error "no" end return r end }
 sink.file "out" { from = "p\"""")
@@ -692,12 +637,11 @@ sink.file "out" { from = "p\"""")
     live.stop()
 
 
-def test_max_deliver_ends_what_makes_the_path_fail(bench, server):
-    nats = server.client()
+def test_max_deliver_ends_what_makes_the_path_fail(bench, nats):
     nats.make("S", ["s.>"])
     fill(nats, 30)
     text = 'supervise { intensity = 50 }\n' + source(
-        server, 'max_deliver = 3, window = 1, retry = { first = "10ms" }').replace(
+        nats, 'max_deliver = 3, window = 1, retry = { first = "10ms" }').replace(
             'sink.file "out" { from = "in"', """process "p" { from = "in",
   on_error = stop, each = function (r) if r.n == 20 then error "no" end return r end }
 sink.file "out" { from = "p\"""")
@@ -712,22 +656,20 @@ sink.file "out" { from = "p\"""")
 
 # --- source.jetstream: failures ---------------------------------------------------------
 
-def test_a_stream_that_is_not_there_is_waited_for(bench, server):
-    live = bench.start(source(server, 'retry = { max = "200ms" }'))
+def test_a_stream_that_is_not_there_is_waited_for(bench, nats):
+    live = bench.start(source(nats, 'retry = { max = "200ms" }'))
     live.wait_ready()
     why(bench, "there is no such stream")
-    nats = server.client()
     nats.make("S", ["s.>"])
     fill(nats, 100)
     wait_written(bench, 100)
     live.stop()
 
 
-def test_a_consumer_that_is_deleted_is_made_again_where_it_was(bench, server):
-    nats = server.client()
+def test_a_consumer_that_is_deleted_is_made_again_where_it_was(bench, nats):
     nats.make("S", ["s.>"])
     fill(nats, 3000)
-    live = bench.start(source(server, 'retry = { max = "200ms" }'))
+    live = bench.start(source(nats, 'retry = { max = "200ms" }'))
     wait_for(lambda: len(written(bench)) > 500, "some")
     nats.api("CONSUMER.DELETE.S.t+in")
     fill(nats, 1000, 3000)
@@ -741,11 +683,10 @@ def test_a_consumer_that_is_deleted_is_made_again_where_it_was(bench, server):
     assert written(bench) == list(range(4100))
 
 
-def test_a_stream_that_is_made_anew_is_read_from_its_start(bench, server):
-    nats = server.client()
+def test_a_stream_that_is_made_anew_is_read_from_its_start(bench, nats):
     nats.make("S", ["s.>"])
     fill(nats, 500)
-    live = bench.start(source(server, 'retry = { max = "200ms" }'))
+    live = bench.start(source(nats, 'retry = { max = "200ms" }'))
     wait_written(bench, 500)
     wait_settled(nats)
     nats.api("STREAM.DELETE.S")
@@ -757,23 +698,21 @@ def test_a_stream_that_is_made_anew_is_read_from_its_start(bench, server):
     assert written(bench) == list(range(1200))
 
 
-def test_kill_and_pause_of_the_server_lose_nothing(bench, server):
+def test_kill_and_pause_of_the_server_lose_nothing(bench, nats):
     luck = chance("jetstream source")
-    nats = server.client()
     nats.make("S", ["s.>"])
-    live = bench.start(source(server, 'timeout = "1s", ack_wait = "2s", '
-                                      'retry = { max = "200ms" }'))
+    live = bench.start(source(nats, 'timeout = "1s", ack_wait = "2s", '
+                                    'retry = { max = "200ms" }'))
     for part in range(6):
         fill(nats, 3000, 3000 * part)
         wait_for(lambda: len(written(bench)) > 3000 * part + luck.randrange(1500), "some")
         if part % 2:
-            server.kill()
-            server.start()
-            nats = server.client()
+            nats.kill()
+            nats.start()
         else:
-            server.pause()
+            nats.pause()
             live.wait_log("jetstream connection lost", count=part + 1)
-            server.resume()
+            nats.resume()
     wait_written(bench, 18000)
     wait_settled(nats)
     live.stop()
@@ -781,12 +720,11 @@ def test_kill_and_pause_of_the_server_lose_nothing(bench, server):
     assert len(found) == 18000, "%d twice" % (len(found) - 18000)
 
 
-def test_kill_9_of_weir_loses_nothing(bench, server):
+def test_kill_9_of_weir_loses_nothing(bench, nats):
     luck = chance("jetstream source kill")
-    nats = server.client()
     nats.make("S", ["s.>"])
     fill(nats, 10000)
-    text = source(server, 'ack_wait = "1s"', tell=True)
+    text = source(nats, 'ack_wait = "1s"', tell=True)
     for part in range(4):
         live = bench.start(text)
         wait_for(lambda: count_rows(bench.path("out.ndjson")) >
@@ -799,25 +737,23 @@ def test_kill_9_of_weir_loses_nothing(bench, server):
     assert {row["headers"]["sequence"] for row in got} == set(range(1, 10001))
 
 
-def test_from_end_to_end_each_record_once(bench, server):
+def test_from_end_to_end_each_record_once(bench, nats):
     """bus -> stream -> file, with kills of all three."""
-    nats = server.client()
     bench.write("in.ndjson", lines(20000))
     bench.path("far").mkdir()
     far = Bench(bench.path("far"))
     far.state = far.folder / "weir-far"
-    near = BUS % (server.url(), 'subject = "s", stream = "S", timeout = "1s"')
-    end = 'settings { name = "far" }\n' + source(server, 'ack_wait = "2s", timeout = "1s"',
-                                                 tell=True)
+    near = BUS % (nats.url(), 'subject = "s", stream = "S", timeout = "1s"')
+    end = 'settings { name = "far" }\n' + source(nats, 'ack_wait = "2s", timeout = "1s"',
+                                               tell=True)
     for _ in range(3):
         one, two = bench.start(near), far.start(end)
         before = count_rows(far.path("out.ndjson"))
         wait_for(lambda: count_rows(far.path("out.ndjson")) > before + 1000, "some")
         one.kill()
-        server.kill()
+        nats.kill()
         two.kill()
-        server.start()
-        nats = server.client()
+        nats.start()
     one, two = bench.start(near), far.start(end)
     nats.wait_count("S", 20000, 60)
     wait_settled(nats, "far+in")
@@ -830,12 +766,11 @@ def test_from_end_to_end_each_record_once(bench, server):
     assert sorted(ids.values()) == list(range(20000))
 
 
-def test_a_second_reader_of_what_it_reads(bench, server):
+def test_a_second_reader_of_what_it_reads(bench, nats):
     """Records reach two sinks; a message is acknowledged when both have it."""
-    nats = server.client()
     nats.make("S", ["s.>"])
     fill(nats, 1000)
-    live = bench.start(source(server) + 'sink.file "two" { from = "in", path = "two.ndjson" }\n')
+    live = bench.start(source(nats) + 'sink.file "two" { from = "in", path = "two.ndjson" }\n')
     wait_settled(nats)
     live.stop()
     assert len(rows(bench.path("two.ndjson"))) == len(rows(bench.path("out.ndjson"))) == 1000

@@ -1,18 +1,14 @@
 """source.redis and sink.redis with a real redis-server: what goes in and out, and every way
 in which server, records and weir itself can fail."""
 import json
-import signal
-import socket
 import time
 
 import msgpack
 import pytest
 from helper import ROOT, chance, count_rows, objects, rows, wait_for
-from redis_server import PROGRAM, Client, Redis, RedisError, add_all
+from servers import Error, Redis, free_port
 
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="no redis-server")
 MB = 1 << 20
-SAFE = ("--appendonly", "yes", "--appendfsync", "always")
 FAST = 'timeout = "500ms", retry = { first = "10ms", max = "100ms" }'
 
 
@@ -21,8 +17,8 @@ def servers_of_a_test(tmp_path):
     """Starts servers, which end with the test."""
     started = []
 
-    def start(*more, name="redis"):
-        started.append(Redis(tmp_path, *more, name=name))
+    def start(name="redis", **options):
+        started.append(Redis(tmp_path / name, **options))
         return started[-1]
     yield start
     for server in started:
@@ -37,13 +33,13 @@ def server_of_a_test(start_redis):
 
 def sink(server, options, source="in"):
     """A sink.redis; options may name its url."""
-    url = "" if "url =" in options else 'url = "%s",' % server.url
+    url = "" if "url =" in options else 'url = "unix://%s",' % server.path
     return 'sink.redis "out" { from = "%s", %s %s }\n' % (source, url, options)
 
 
 def source(server, options='stream = "s", field = "data"', name="in"):
     """A source.redis that tries again soon."""
-    url = "" if "url =" in options else 'url = "%s",' % server.url
+    url = "" if "url =" in options else 'url = "unix://%s",' % server.path
     fast = "" if "timeout =" in options else FAST
     return 'source.redis "%s" { %s %s, %s }\n' % (name, url, options, fast)
 
@@ -79,7 +75,7 @@ def stored(server, stream="s"):
 
 def wait_length(server, stream, count, seconds=60):
     """Until a stream has so many entries."""
-    wait_for(lambda: server.do("XLEN", stream) >= count, "%d entries" % count, seconds)
+    wait_for(lambda: server.call("XLEN", stream) >= count, "%d entries" % count, seconds)
 
 
 def wait_rows(bench, count, seconds=60):
@@ -90,7 +86,7 @@ def wait_rows(bench, count, seconds=60):
 
 def all_read(server, stream):
     """Whether its one group has been given everything, and has acknowledged it."""
-    groups = server.do("XINFO", "GROUPS", stream)
+    groups = server.call("XINFO", "GROUPS", stream)
     of = dict(zip(groups[0][::2], groups[0][1::2])) if groups else {}
     return of and of[b"lag"] == 0 and of[b"pending"] == 0
 
@@ -107,7 +103,7 @@ def test_each_record_is_an_entry_with_its_payload_in_order(bench, redis):
     run = bench.run(FILE + sink(redis, 'stream = "s"'))
     assert redis.values("s") == [b'{"n": %d}' % n for n in range(5000)]
     assert run.node("out")["done"] == 5000
-    assert redis.do("KEYS", "*") == [b"s"]  # records without an id leave nothing else
+    assert redis.call("KEYS", "*") == [b"s"]  # records without an id leave nothing else
 
 
 def test_stream_and_fields_are_made_from_the_record(bench, redis):
@@ -155,9 +151,9 @@ def test_maxlen_bounds_a_stream(bench, redis):
     bench.write("in.ndjson", numbers(20000))
     for more in ("", ', id = "{n}"'):
         bench.run(FILE + sink(redis, 'stream = "s", maxlen = 1000' + more))
-        assert 1000 <= redis.do("XLEN", "s") < 1300
+        assert 1000 <= redis.call("XLEN", "s") < 1300
         assert stored(redis)[-1] == 19999
-        redis.do("FLUSHALL")
+        redis.call("FLUSHALL")
         bench.path("weir-t/in.positions").unlink(missing_ok=True)
 
 
@@ -197,7 +193,7 @@ def test_records_with_an_id_are_not_doubled_by_a_replay(bench, redis):
     run = bench.run(text)
     assert run.node("out")["done"] == 3010
     assert stored(redis) == list(range(3000))
-    assert redis.do("ZCARD", "{s}:weir-ids") == 3000
+    assert redis.call("ZCARD", "{s}:weir-ids") == 3000
 
 
 def test_without_dedup_a_replay_doubles(bench, redis):
@@ -213,17 +209,17 @@ def test_ids_are_forgotten_after_the_time_of_dedup(bench, redis):
     bench.write("in.ndjson", numbers(10))
     text = FILE + sink(redis, 'stream = "s", id = "{n}", dedup = "200ms"')
     bench.run(text)
-    wait_for(lambda: redis.do("EXISTS", "{s}:weir-ids") == 0, "the ids are gone")
+    wait_for(lambda: redis.call("EXISTS", "{s}:weir-ids") == 0, "the ids are gone")
     again(bench)
     bench.run(text)
     assert len(stored(redis)) == 20
-    assert redis.do("ZCARD", "{s}:weir-ids") == 10
+    assert redis.call("ZCARD", "{s}:weir-ids") == 10
 
 
 def test_the_ids_lie_in_the_streams_own_slot(bench, redis):
     bench.write("in.ndjson", [{"s": name} for name in ("plain", "a{tag}b", "{}x")])
     bench.run(FILE + sink(redis, 'stream = "{s}", id = "1"'))
-    assert sorted(redis.do("KEYS", "*weir-ids")) == \
+    assert sorted(redis.call("KEYS", "*weir-ids")) == \
         [b"a{tag}b:weir-ids", b"{plain}:weir-ids", b"{{}x}:weir-ids"]
 
 
@@ -235,7 +231,7 @@ def test_records_of_a_bus_are_not_doubled_when_weir_is_killed(bench, redis):
     # What the bus has stored and the source not yet heard of has two ids: so it has all.
     assert bench.run(BUS, "--until-idle").code == 0
     for _ in range(4):
-        before = redis.do("XLEN", "s")
+        before = redis.call("XLEN", "s")
         live = start(bench, text)
         wait_length(redis, "s", before + random.randrange(500, 3000))
         live.kill()
@@ -246,31 +242,31 @@ def test_records_of_a_bus_are_not_doubled_when_weir_is_killed(bench, redis):
 
 
 def test_records_of_a_bus_are_not_doubled_when_the_server_is_killed(bench, start_redis):
-    redis = start_redis(*SAFE)
+    redis = start_redis(appendonly=True)
     total = 40000
     random = chance("kill redis")
     bench.write("in.ndjson", numbers(total))
     live = start(bench, BUS + sink(redis, 'stream = "s", window = 300, ' + FAST))
     for _ in range(4):
-        before = redis.do("XLEN", "s")
+        before = redis.call("XLEN", "s")
         wait_length(redis, "s", min(total, before + random.randrange(500, 3000)))
         redis.kill()
-        redis.again()
+        redis.start()
     wait_length(redis, "s", total)
     live.stop()
     assert stored(redis) == list(range(total))
 
 
 def test_plain_records_are_not_lost_when_the_server_is_killed(bench, start_redis):
-    redis = start_redis(*SAFE)
+    redis = start_redis(appendonly=True)
     total = 20000
     bench.write("in.ndjson", numbers(total))
     live = start(bench, TAIL + sink(redis, 'stream = "s", window = 300, ' + FAST))
     for _ in range(3):
-        before = redis.do("XLEN", "s")
+        before = redis.call("XLEN", "s")
         wait_length(redis, "s", before + 1000)
         redis.kill()
-        redis.again()
+        redis.start()
     wait_for(lambda: len(set(stored(redis))) == total, "all are there")
     live.stop()
     found = stored(redis)
@@ -283,12 +279,12 @@ def test_ids_hold_while_connections_are_cut(bench, redis):
     bench.write("in.ndjson", numbers(total))
     live = start(bench, TAIL + sink(redis, 'stream = "s", id = "{n}", window = 200, ' + FAST))
     cuts = 0
-    while redis.do("XLEN", "s") < total:
-        cuts += redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    while redis.call("XLEN", "s") < total:
+        cuts += redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         if cuts % 5 == 0:
-            redis.do("SCRIPT", "FLUSH")  # the script is loaded again
-        wait_for(lambda before=redis.do("XLEN", "s"):
-                 redis.do("XLEN", "s") > before or before == total, "it goes on")
+            redis.call("SCRIPT", "FLUSH")  # the script is loaded again
+        wait_for(lambda before=redis.call("XLEN", "s"):
+                 redis.call("XLEN", "s") > before or before == total, "it goes on")
     live.stop()
     assert stored(redis) == list(range(total))
     print("cuts", cuts)
@@ -317,54 +313,55 @@ def test_a_server_that_is_away_at_the_start_is_waited_for(bench, start_redis):
     bench.write("in.ndjson", numbers(100))
     live = start(bench, TAIL + sink(redis, 'stream = "s", ' + FAST))
     wait_why(bench, "cannot connect")
-    redis.again()
+    redis.start()
     wait_length(redis, "s", 100)
     assert live.stop().node("out")["retries"] > 0
 
 
 def test_a_replica_is_waited_for_until_it_is_a_master(bench, start_redis):
     master = start_redis(name="master")
-    replica = start_redis("--replicaof", "127.0.0.1 %d" % master.port, name="replica")
-    wait_for(lambda: b"master_link_status:up" in replica.do("INFO", "replication"), "synced")
+    replica = start_redis(name="replica")
+    replica.call("REPLICAOF", "127.0.0.1", master.port)
+    wait_for(lambda: b"master_link_status:up" in replica.call("INFO", "replication"), "synced")
     bench.write("in.ndjson", numbers(500))
     for options in ('stream = "a"', 'stream = "b", id = "{n}"'):
         live = start(bench, TAIL + sink(replica, options + ", " + FAST))
         wait_why(bench, "READONLY")
-        replica.do("REPLICAOF", "NO", "ONE")
+        replica.call("REPLICAOF", "NO", "ONE")
         name = options[10:11]
         wait_length(replica, name, 500)
         live.stop()
         assert stored(replica, name) == list(range(500))
-        replica.do("REPLICAOF", "127.0.0.1", master.port)
+        replica.call("REPLICAOF", "127.0.0.1", master.port)
         again(bench)
 
 
 @pytest.mark.parametrize("options", ["", ', id = "{n}"'])
 def test_a_full_server_is_waited_for_and_order_is_kept(bench, redis, options):
     total = 30000
-    redis.do("CONFIG", "SET", "maxmemory", redis_used(redis) + 3 * MB)
+    redis.call("CONFIG", "SET", "maxmemory", redis_used(redis) + 3 * MB)
     bench.write("in.ndjson", numbers(total, pad="x" * 100))
     live = start(bench, TAIL + sink(redis, 'stream = "s"%s, %s' % (options, FAST)))
     wait_why(bench, "OOM")
-    assert 0 < redis.do("XLEN", "s") < total
+    assert 0 < redis.call("XLEN", "s") < total
     limit = redis_used(redis)
-    while redis.do("XLEN", "s") < total:  # room comes in small pieces
+    while redis.call("XLEN", "s") < total:  # room comes in small pieces
         limit += MB // 4
-        redis.do("CONFIG", "SET", "maxmemory", limit)
+        redis.call("CONFIG", "SET", "maxmemory", limit)
     live.stop()
     assert stored(redis) == list(range(total))
 
 
 def redis_used(server):
     """Bytes that it uses."""
-    info = server.do("INFO", "memory").decode()
+    info = server.call("INFO", "memory").decode()
     return int(info.split("used_memory:")[1].split()[0])
 
 
 def test_a_busy_server_is_waited_for(bench, redis):
-    redis.do("CONFIG", "SET", "busy-reply-threshold", 50)
-    busy = Client(redis.path)
-    busy.send("EVAL", "while true do end", 0)
+    redis.call("CONFIG", "SET", "busy-reply-threshold", 50)
+    busy = redis.client()
+    busy.ask("EVAL", "while true do end", 0)
     bench.write("in.ndjson", numbers(100))
     live = start(bench, TAIL + sink(redis, 'stream = "s", ' + FAST))
     wait_why(bench, "BUSY")
@@ -378,14 +375,14 @@ def test_a_busy_server_is_waited_for(bench, redis):
 def kill_script(server):
     """True once there is none."""
     try:
-        return not server.do("SCRIPT", "KILL")
-    except RedisError as error:
+        return not server.call("SCRIPT", "KILL")
+    except Error as error:
         return "NOTBUSY" in str(error)
 
 
 @pytest.mark.parametrize("options", ["", ', id = "{n}"'])
 def test_a_key_of_another_type_refuses_its_records_alone(bench, redis, options):
-    redis.do("SET", "t:1", "text")
+    redis.call("SET", "t:1", "text")
     bench.write("in.ndjson", [{"n": n, "t": n % 3} for n in range(3000)])
     run = bench.run(FILE + sink(redis, 'stream = "t:{t}"' + options), code=3)
     assert stored(redis, "t:0") == list(range(0, 3000, 3))
@@ -397,7 +394,7 @@ def test_a_key_of_another_type_refuses_its_records_alone(bench, redis, options):
 
 
 def test_a_key_of_another_type_can_stop_the_node(bench, redis):
-    redis.do("SET", "s", "text")
+    redis.call("SET", "s", "text")
     bench.write("in.ndjson", numbers(10))
     run = bench.run(FILE + sink(redis, 'stream = "s", on_error = stop')
                     + "supervise { intensity = 1 }", code=None)
@@ -417,8 +414,7 @@ SECRET = "hunter2-very-secret"
 
 
 def test_a_wrong_password_stops_and_is_told_nowhere(bench, start_redis):
-    redis = start_redis("--requirepass", "right-and-proper")
-    redis.client.do("AUTH", "right-and-proper")
+    redis = start_redis(password="right-and-proper")
     bench.write("in.ndjson", numbers(10))
     wrong = "unix://:%s@%s" % (SECRET, redis.path)
     for text in (FILE + sink(redis, 'stream = "s", url = "%s"' % wrong),
@@ -438,13 +434,13 @@ def test_a_wrong_password_stops_and_is_told_nowhere(bench, start_redis):
 
 
 def test_a_user_without_the_right_stops_and_without_the_key_refuses(bench, redis):
-    redis.do("ACL", "SETUSER", "some", "on", ">pw", "~a*", "~{a*", "+@all")
-    redis.do("ACL", "SETUSER", "none", "on", ">pw", "~*", "+ping")
+    redis.call("ACL", "SETUSER", "some", "on", ">pw", "~a*", "~{a*", "+@all")
+    redis.call("ACL", "SETUSER", "none", "on", ">pw", "~*", "+ping")
     bench.write("in.ndjson", [{"n": n, "s": "ab"[n % 2]} for n in range(100)])
     url = "unix://%s:pw@%s"
     for more in ("", ', id = "{n}"'):
         again(bench)
-        redis.do("DEL", "a")
+        redis.call("DEL", "a")
         bench.run(FILE + sink(redis, 'stream = "{s}", url = "%s"%s'
                               % (url % ("some", redis.path), more)), code=3)
         assert stored(redis, "a") == list(range(0, 100, 2))
@@ -466,7 +462,7 @@ def make_user(redis, number):
     """The user of that block of the docs with ACL; gives its url."""
     text = (ROOT / "docs/redis.md").read_text()
     block = [b for b in text.split("```")[1::2] if b.startswith("\nACL SETUSER ")][number]
-    redis.do(*block.replace("\\\n", " ").split())
+    redis.call(*block.replace("\\\n", " ").split())
     return "unix://weir:password@%s" % redis.path
 
 
@@ -478,7 +474,7 @@ def test_a_bus_needs_no_more_than_the_user_of_the_docs_has(bench, redis):
                  'sink.file "out" { from = "events", path = "out.ndjson" }' % url)
     wait_rows(bench, 1000)
     assert "weir:events" not in live.stop().err
-    assert not redis.do("ACL", "LOG")
+    assert not redis.call("ACL", "LOG")
 
 
 def test_the_user_of_the_docs_may_do_all_that_is_needed(bench, redis):
@@ -490,15 +486,15 @@ def test_the_user_of_the_docs_may_do_all_that_is_needed(bench, redis):
     live = start(bench, source(redis, 'url = "%s", stream = { "orders:0", "orders:1" }, '
                                'field = "data", claim_after = "100ms"' % url) + OUT)
     wait_rows(bench, 2000)
-    redis.do("XGROUP", "DESTROY", "orders:0", "t/in")
+    redis.call("XGROUP", "DESTROY", "orders:0", "t/in")
     live.wait_log("group is gone")
-    redis.do("XADD", "orders:0", "*", "data", "1")
+    redis.call("XADD", "orders:0", "*", "data", "1")
     wait_rows(bench, 2001)
     live.stop()
 
 
 def test_the_topology_of_the_docs_runs(bench, redis):
-    text = docs_block("lua\n").replace("redis://127.0.0.1:6379", redis.tcp)
+    text = docs_block("lua\n").replace("redis://127.0.0.1:6379", redis.url())
     bench.state = bench.path("weir-shop")
     bench.write("orders.ndjson", [{"id": n, "region": ("eu", "us")[n % 2], "total": n / 4}
                                   for n in range(1000)])
@@ -569,18 +565,18 @@ sink.file "out" { from = "p", path = "out.ndjson", fsync = never }
 
 
 def test_a_named_field_is_the_payload(bench, redis):
-    add_all(redis, "s", ['{"n": %d}' % n for n in range(5000)])
+    redis.add("s", ['{"n": %d}' % n for n in range(5000)])
     live = start(bench, source(redis) + OUT)
     assert wait_rows(bench, 5000) == [b'{"n": %d}' % n for n in range(5000)]
     wait_for(lambda: redis.pending("s", "t/in") == 0, "all is acknowledged")
-    redis.do("XADD", "s", "*", "data", '{"n": 5000}', "more", "x")
+    redis.call("XADD", "s", "*", "data", '{"n": 5000}', "more", "x")
     wait_rows(bench, 5001)
     run = live.stop()
     assert run.node("in")["done"] == 5001 and redis.pending("s", "t/in") == 0
 
 
 def test_other_entries_are_documents_of_their_fields(bench, redis):
-    redis.do("XADD", "s", "7-1", "a", "1", "größe", "ä", "empty", "")
+    redis.call("XADD", "s", "7-1", "a", "1", "größe", "ä", "empty", "")
     live = start(bench, source(redis, 'stream = "s"') + OUT)
     row, = wait_rows(bench, 1)
     assert json.loads(row) == {"a": "1", "größe": "ä", "empty": ""}
@@ -589,7 +585,7 @@ def test_other_entries_are_documents_of_their_fields(bench, redis):
 
 def test_entries_of_a_bus_are_the_records_that_they_are(bench, redis):
     def add(*record, i="0123456789abcdef:1:0:9"):
-        redis.do("XADD", "s", "*", "i", i, "r", msgpack.packb(record, use_bin_type=True))
+        redis.call("XADD", "s", "*", "i", i, "r", msgpack.packb(record, use_bin_type=True))
     add(1700000000001, "k1", '{"a":1}', {"tenant": "acme", "redis_id": "old"})
     add(None, None, {"b": [1, 2]}, None)
     add(5, 7, b"raw \xff", {})
@@ -612,9 +608,9 @@ def test_entries_of_a_bus_are_the_records_that_they_are(bench, redis):
 
 
 def test_id_and_stream_can_be_asked_for(bench, redis):
-    redis.do("XADD", "a", "5-1", "data", "1")
-    redis.do("XADD", "b", "6-1", "data", "2")
-    redis.do("XADD", "b", "6-2", "data", "3")
+    redis.call("XADD", "a", "5-1", "data", "1")
+    redis.call("XADD", "b", "6-1", "data", "2")
+    redis.call("XADD", "b", "6-2", "data", "3")
     live = start(bench, source(redis, '''stream = { "a", "b" }, field = "data",
       where = "$headers.redis_stream == 'b' and $headers.redis_id != '6-1'"''') + TELL)
     wait_rows(bench, 1)
@@ -629,19 +625,19 @@ def test_entries_of_any_shape_harm_nothing(bench, redis):
     random = chance("shapes")
     odd = bytes(range(256))
     good = 0
-    redis.do("XADD", "s", "*", "a", odd)                      # a document with bytes
-    redis.do("XADD", "s", "*", b"\xff\xfe", "x")              # a name that is no text
-    redis.do("XADD", "s", "*", "a", "1", "a", "2")            # a field twice
-    redis.do("XADD", "s", "*", "i", "x", "r", "no record")    # not as a bus writes it
-    redis.do("XADD", "s", "*", "i", odd, "r", msgpack.packb([1, None, "1", None]))
-    redis.do("XADD", "s", "*", "", "")
-    redis.do("XADD", "s", "*", *sum(([b"f%d" % n, b"v"] for n in range(20000)), []))
-    redis.do("XADD", "s", "*", "big", b"x" * (9 * MB))        # above record_max
+    redis.call("XADD", "s", "*", "a", odd)                      # a document with bytes
+    redis.call("XADD", "s", "*", b"\xff\xfe", "x")              # a name that is no text
+    redis.call("XADD", "s", "*", "a", "1", "a", "2")            # a field twice
+    redis.call("XADD", "s", "*", "i", "x", "r", "no record")    # not as a bus writes it
+    redis.call("XADD", "s", "*", "i", odd, "r", msgpack.packb([1, None, "1", None]))
+    redis.call("XADD", "s", "*", "", "")
+    redis.call("XADD", "s", "*", *sum(([b"f%d" % n, b"v"] for n in range(20000)), []))
+    redis.call("XADD", "s", "*", "big", b"x" * (9 * MB))        # above record_max
     for _ in range(300):
         words = [bytes(random.randrange(256) for _ in range(random.randrange(12)))
                  for _ in range(2 * random.randrange(1, 5))]
-        redis.do("XADD", "s", "*", *words)
-    good = redis.do("XLEN", "s")
+        redis.call("XADD", "s", "*", *words)
+    good = redis.call("XLEN", "s")
     live = start(bench, source(redis, 'stream = "s"') + 'sink.null "out" { from = "in" }')
     wait_for(lambda: all_read(redis, "s"), "all is acknowledged")
     run = live.stop(code=3)
@@ -655,8 +651,8 @@ def test_entries_of_any_shape_harm_nothing(bench, redis):
 
 
 def test_an_entry_without_the_named_field_is_a_dead_letter(bench, redis):
-    redis.do("XADD", "s", "1-1", "other", "x")
-    redis.do("XADD", "s", "1-2", "data", "1")
+    redis.call("XADD", "s", "1-1", "other", "x")
+    redis.call("XADD", "s", "1-2", "data", "1")
     live = start(bench, source(redis) + OUT)
     wait_rows(bench, 1)
     wait_for(lambda: redis.pending("s", "t/in") == 0, "acknowledged")
@@ -668,35 +664,35 @@ def test_an_entry_without_the_named_field_is_a_dead_letter(bench, redis):
 
 def test_a_new_group_begins_where_start_says(bench, redis):
     for n in range(10):
-        redis.do("XADD", "s", "%d-0" % (n + 1), "data", n)
+        redis.call("XADD", "s", "%d-0" % (n + 1), "data", n)
     for word, expected in (("", 10), (', start = start', 10), (', start = "end"', 0),
                            (', start = "7-0"', 3)):
         live = start(bench, source(redis, 'stream = "s", field = "data", group = "g"' + word) + OUT)
-        wait_for(lambda: redis.do("XINFO", "GROUPS", "s"), "the group is there")
-        redis.do("XADD", "s", "*", "data", "99")
+        wait_for(lambda: redis.call("XINFO", "GROUPS", "s"), "the group is there")
+        redis.call("XADD", "s", "*", "data", "99")
         assert wait_rows(bench, expected + 1)[-1] == b"99"
         live.stop()
         assert count_rows(bench.path("out.ndjson")) == expected + 1
-        redis.do("XGROUP", "DESTROY", "s", "g")
+        redis.call("XGROUP", "DESTROY", "s", "g")
         bench.path("out.ndjson").unlink()
-        last = redis.do("XREVRANGE", "s", "+", "-", "COUNT", 1)[0][0]
-        redis.do("XDEL", "s", last)
+        last = redis.call("XREVRANGE", "s", "+", "-", "COUNT", 1)[0][0]
+        redis.call("XDEL", "s", last)
 
 
 def test_a_stream_that_is_not_there_is_made(bench, redis):
     live = start(bench, source(redis, 'stream = { "s", "z" }, field = "data"') + OUT)
-    wait_for(lambda: redis.do("EXISTS", "s", "z") == 2, "they are made")
-    redis.do("XADD", "z", "*", "data", "1")
+    wait_for(lambda: redis.call("EXISTS", "s", "z") == 2, "they are made")
+    redis.call("XADD", "z", "*", "data", "1")
     wait_rows(bench, 1)
     live.stop()
-    assert redis.do("XINFO", "GROUPS", "s")[0][1] == b"t/in"
+    assert redis.call("XINFO", "GROUPS", "s")[0][1] == b"t/in"
 
 
 # --- the source: at least once ----------------------------------------------------------
 
 def test_an_entry_is_acknowledged_when_it_is_safe(bench, redis, start_redis):
     other = start_redis(name="other")
-    add_all(redis, "s", range(5000))
+    redis.add("s", range(5000))
     other.pause()
     live = start(bench, source(redis, 'stream = "s", field = "data", window = 1000')
                  + sink(other, 'stream = "t", ' + FAST))
@@ -711,11 +707,11 @@ def test_an_entry_is_acknowledged_when_it_is_safe(bench, redis, start_redis):
 
 def test_nothing_is_lost_when_weir_is_killed_and_by_id_nothing_doubled(bench, redis):
     total, random = 40000, chance("kill weir")
-    add_all(redis, "s", ['{"n": %d}' % n for n in range(total)])
+    redis.add("s", ['{"n": %d}' % n for n in range(total)])
     text = source(redis, 'stream = "s", field = "data", window = 2000') \
         + sink(redis, 'stream = "t", id = "{$headers.redis_id}", window = 300')
     for _ in range(4):
-        before = redis.do("XLEN", "t")
+        before = redis.call("XLEN", "t")
         live = start(bench, text)
         wait_length(redis, "t", before + random.randrange(500, 3000))
         live.kill()
@@ -727,15 +723,15 @@ def test_nothing_is_lost_when_weir_is_killed_and_by_id_nothing_doubled(bench, re
 
 
 def test_nothing_is_lost_when_the_server_is_killed(bench, start_redis):
-    redis = start_redis(*SAFE)
+    redis = start_redis(appendonly=True)
     total, random = 20000, chance("kill redis")
-    add_all(redis, "s", ['{"n": %d}' % n for n in range(total)])
+    redis.add("s", ['{"n": %d}' % n for n in range(total)])
     live = start(bench, source(redis, 'stream = "s", field = "data", window = 500') + OUT)
     for _ in range(4):
         before = count_rows(bench.path("out.ndjson"))
         wait_rows(bench, min(total, before + random.randrange(300, 2000)))
         redis.kill()
-        redis.again()
+        redis.start()
     wait_rows(bench, total)
     wait_for(lambda: redis.pending("s", "t/in") == 0, "all is acknowledged")
     live.stop()
@@ -744,11 +740,11 @@ def test_nothing_is_lost_when_the_server_is_killed(bench, start_redis):
 
 def test_connections_that_are_cut_double_nothing(bench, redis):
     total = 30000
-    add_all(redis, "s", ['{"n": %d}' % n for n in range(total)])
+    redis.add("s", ['{"n": %d}' % n for n in range(total)])
     live = start(bench, source(redis, 'stream = "s", field = "data", window = 300') + OUT)
     cuts = 0
     while count_rows(bench.path("out.ndjson")) < total:
-        cuts += redis.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        cuts += redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         wait_for(lambda before=count_rows(bench.path("out.ndjson")):
                  count_rows(bench.path("out.ndjson")) > before or before == total, "it goes on")
     wait_for(lambda: redis.pending("s", "t/in") == 0, "all is acknowledged")
@@ -758,23 +754,23 @@ def test_connections_that_are_cut_double_nothing(bench, redis):
 
 
 def test_a_paused_server_is_waited_for_by_a_source(bench, redis):
-    add_all(redis, "s", range(100))
+    redis.add("s", range(100))
     live = start(bench, source(redis) + OUT)
     wait_rows(bench, 100)
     redis.pause()
     wait_why(bench, "no answer in 500 ms")
     redis.resume()
-    redis.do("XADD", "s", "*", "data", "100")
+    redis.call("XADD", "s", "*", "data", "100")
     assert wait_rows(bench, 101)[-1] == b"100"
     wait_for(lambda: "no answer" not in bench.weir("why").out, "why is quiet")
     live.stop()
 
 
 def test_a_restart_takes_its_own_pending_entries_first(bench, redis):
-    add_all(redis, "s", range(20))
-    redis.do("XGROUP", "CREATE", "s", "g", "0")
-    redis.do("XREADGROUP", "GROUP", "g", "me", "COUNT", 5, "STREAMS", "s", ">")
-    redis.do("XREADGROUP", "GROUP", "g", "other", "COUNT", 5, "STREAMS", "s", ">")
+    redis.add("s", range(20))
+    redis.call("XGROUP", "CREATE", "s", "g", "0")
+    redis.call("XREADGROUP", "GROUP", "g", "me", "COUNT", 5, "STREAMS", "s", ">")
+    redis.call("XREADGROUP", "GROUP", "g", "other", "COUNT", 5, "STREAMS", "s", ">")
     live = start(bench, source(redis, 'stream = "s", field = "data", group = "g", consumer = "me"')
                  + OUT)
     assert wait_rows(bench, 15) == [b"%d" % n for n in [*range(5), *range(10, 20)]]
@@ -783,26 +779,26 @@ def test_a_restart_takes_its_own_pending_entries_first(bench, redis):
 
 
 def test_what_an_abandoned_consumer_had_is_claimed(bench, redis):
-    add_all(redis, "s", range(3000))
-    redis.do("XGROUP", "CREATE", "s", "g", "0")
-    redis.do("XREADGROUP", "GROUP", "g", "gone", "COUNT", 2500, "STREAMS", "s", ">")
+    redis.add("s", range(3000))
+    redis.call("XGROUP", "CREATE", "s", "g", "0")
+    redis.call("XREADGROUP", "GROUP", "g", "gone", "COUNT", 2500, "STREAMS", "s", ">")
     live = start(bench, source(redis, 'stream = "s", field = "data", group = "g", '
                                'claim_after = "400ms"') + OUT)
     assert sorted(map(int, wait_rows(bench, 3000))) == list(range(3000))
     wait_for(lambda: redis.pending("s", "g") == 0, "all is acknowledged")
-    redis.do("XADD", "s", "*", "data", "3000")
+    redis.call("XADD", "s", "*", "data", "3000")
     wait_rows(bench, 3001)
     live.stop()
     assert count_rows(bench.path("out.ndjson")) == 3001
 
 
 def test_pending_entries_that_were_deleted_are_acknowledged_and_counted(bench, redis):
-    add_all(redis, "s", range(20))
-    redis.do("XGROUP", "CREATE", "s", "g", "0")
+    redis.add("s", range(20))
+    redis.call("XGROUP", "CREATE", "s", "g", "0")
     for who in ("me", "other"):
-        redis.do("XREADGROUP", "GROUP", "g", who, "COUNT", 5, "STREAMS", "s", ">")
+        redis.call("XREADGROUP", "GROUP", "g", who, "COUNT", 5, "STREAMS", "s", ">")
     ids = [number for number, _ in redis.entries("s")]
-    redis.do("XDEL", "s", ids[1], ids[3], ids[7])
+    redis.call("XDEL", "s", ids[1], ids[3], ids[7])
     live = start(bench, source(redis, 'stream = "s", field = "data", group = "g", consumer = "me", '
                                'claim_after = "100ms"') + OUT)
     assert sorted(map(int, wait_rows(bench, 17))) == [n for n in range(20) if n not in (1, 3, 7)]
@@ -813,32 +809,28 @@ def test_pending_entries_that_were_deleted_are_acknowledged_and_counted(bench, r
 
 
 def test_a_group_that_is_gone_is_made_anew_and_nothing_is_left_out(bench, redis):
-    add_all(redis, "s", range(100))
+    redis.add("s", range(100))
     live = start(bench, source(redis) + OUT)
     wait_rows(bench, 100)
     wait_for(lambda: redis.pending("s", "t/in") == 0, "acknowledged")
-    redis.client.send("MULTI")
-    redis.client.send("XGROUP", "DESTROY", "s", "t/in")
-    redis.client.send("XADD", "s", "*", "data", "100")
-    redis.client.send("EXEC")
-    for _ in range(4):
-        redis.client.read()
+    redis.pipeline([("MULTI",), ("XGROUP", "DESTROY", "s", "t/in"),
+                    ("XADD", "s", "*", "data", "100"), ("EXEC",)])
     assert wait_rows(bench, 101)[-1] == b"100"
     live.wait_log("group is gone")
-    redis.do("DEL", "s")
-    redis.do("XADD", "s", "1-1", "data", "101")
+    redis.call("DEL", "s")
+    redis.call("XADD", "s", "1-1", "data", "101")
     assert wait_rows(bench, 102)[-1] == b"101"
     live.stop()
     assert count_rows(bench.path("out.ndjson")) == 102
 
 
 def test_a_server_that_comes_back_without_its_data(bench, redis):
-    add_all(redis, "s", range(100))
+    redis.add("s", range(100))
     live = start(bench, source(redis) + OUT)
     wait_rows(bench, 100)
     redis.kill()
-    redis.again()
-    add_all(redis, "s", range(100, 200))
+    redis.start()
+    redis.add("s", range(100, 200))
     assert wait_rows(bench, 200)[100:] == [b"%d" % n for n in range(100, 200)]
     live.stop()
 
@@ -853,8 +845,8 @@ def test_two_topologies_share_a_group(bench, redis):
         text = bench.path(name + ".lua").read_text()
         bench.state = bench.path("weir-" + name)
         lives.append(start(bench, text))
-    add_all(redis, "s", ['{"n": %d}' % n for n in range(total)])
-    wait_for(lambda: redis.do("XLEN", "one") + redis.do("XLEN", "two") >= total, "all came")
+    redis.add("s", ['{"n": %d}' % n for n in range(total)])
+    wait_for(lambda: redis.call("XLEN", "one") + redis.call("XLEN", "two") >= total, "all came")
     wait_for(lambda: redis.pending("s", "g") == 0, "all is acknowledged")
     for live in lives:
         live.kill()
@@ -863,15 +855,15 @@ def test_two_topologies_share_a_group(bench, redis):
 
 
 def test_a_key_of_another_type_stops_the_source(bench, redis):
-    redis.do("SET", "s", "text")
+    redis.call("SET", "s", "text")
     run = bench.run(source(redis) + OUT + "supervise { intensity = 1 }", code=None)
     assert run.code == 1 and "WRONGTYPE" in run.err and "s:" in run.err
 
 
 def test_large_entries_do_not_fill_the_memory(bench, redis):
-    add_all(redis, "s", ["x"] * 2000)
+    redis.add("s", ["x"] * 2000)
     for _ in range(60):
-        redis.do("XADD", "s", "*", "data", b"y" * (4 * MB))
+        redis.call("XADD", "s", "*", "data", b"y" * (4 * MB))
     live = start(bench, source(redis, 'stream = "s", field = "data", format = text, '
                                'timeout = "5s"')
                  + 'sink.null "out" { from = "in" }')
@@ -885,7 +877,7 @@ def test_large_entries_do_not_fill_the_memory(bench, redis):
 def test_an_idle_source_and_sink_take_no_time(bench, redis):
     live = start(bench, source(redis, 'stream = "s", timeout = "5s"')
                  + sink(redis, 'stream = "t", timeout = "5s"'))
-    wait_for(lambda: redis.do("EXISTS", "s"), "it reads")
+    wait_for(lambda: redis.call("EXISTS", "s"), "it reads")
     before, began = live.cpu_seconds(), time.monotonic()
     wait_for(lambda: time.monotonic() - began > 3, "three seconds")
     assert live.cpu_seconds() - before < 0.06
@@ -893,7 +885,7 @@ def test_an_idle_source_and_sink_take_no_time(bench, redis):
 
 
 def test_a_stop_leaves_nothing_pending(bench, redis):
-    add_all(redis, "s", range(3000))
+    redis.add("s", range(3000))
     live = start(bench, source(redis, 'stream = "s", field = "data", window = 100') + OUT)
     wait_rows(bench, 500)
     live.stop()
@@ -905,10 +897,10 @@ def test_a_stop_leaves_nothing_pending(bench, redis):
 
 
 def test_a_stop_while_the_server_is_away_ends(bench, redis):
-    add_all(redis, "s", range(100))
+    redis.add("s", range(100))
     live = start(bench, source(redis) + OUT)
     wait_rows(bench, 100)
-    redis.signal(signal.SIGSTOP)
+    redis.pause()
     live.stop()
     redis.resume()
 
@@ -919,30 +911,24 @@ def start_cluster(start_redis, masters=2):
     """Two masters with half of the slots each, and a replica of the second."""
     nodes = []
     for i in range(masters + 1):
-        with_bus = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-                    "--cluster-port", str(free_port()), *SAFE)
-        nodes.append(start_redis(*with_bus, name="node%d" % i))
-    nodes[0].do("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
-    nodes[1].do("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        with_bus = {"cluster-enabled": "yes", "cluster-node-timeout": 2000,
+                    "cluster-port": free_port()}
+        nodes.append(start_redis("node%d" % i, appendonly=True, settings=with_bus))
+    nodes[0].call("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+    nodes[1].call("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
     for node in nodes[1:]:
-        node.do("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus_port(nodes[0]))
-    wait_for(lambda: all(b"cluster_known_nodes:3" in n.do("CLUSTER", "INFO") for n in nodes), "met")
-    nodes[2].do("CLUSTER", "REPLICATE", nodes[1].do("CLUSTER", "MYID"))
-    wait_for(lambda: b"master_link_status:up" in nodes[2].do("INFO", "replication"), "synced", 60)
-    wait_for(lambda: all(b"cluster_state:ok" in n.do("CLUSTER", "INFO") for n in nodes), "whole")
+        node.call("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus_port(nodes[0]))
+    wait_for(lambda: all(b"cluster_known_nodes:3" in node.call("CLUSTER", "INFO")
+                         for node in nodes), "met")
+    nodes[2].call("CLUSTER", "REPLICATE", nodes[1].call("CLUSTER", "MYID"))
+    wait_for(lambda: b"master_link_status:up" in nodes[2].call("INFO", "replication"), "synced", 60)
+    wait_for(lambda: all(b"cluster_state:ok" in n.call("CLUSTER", "INFO") for n in nodes), "whole")
     return nodes
-
-
-def free_port():
-    """A port of the loopback that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def bus_port(server):
     """Where its fellows find it."""
-    return server.words[server.words.index("--cluster-port") + 1]
+    return server.settings["cluster-port"]
 
 
 def of_cluster(nodes, stream):
@@ -950,7 +936,7 @@ def of_cluster(nodes, stream):
     for node in nodes:
         try:
             return stored(node, stream)
-        except (RedisError, OSError):
+        except (Error, OSError):
             continue
     return []
 
@@ -960,7 +946,7 @@ def test_streams_of_a_cluster_are_written_and_read_where_they_are(bench, start_r
     names = ["k:%d" % k for k in range(10)]
     records = [{"n": n, "k": n % 10} for n in range(20000)]
     bench.write("in.ndjson", records[:10000])
-    url = 'url = "%s", ' % nodes[0].tcp
+    url = 'url = "%s", ' % nodes[0].url()
     listed = "{ %s }" % ", ".join('"%s"' % name for name in names)
     live = start(bench, TAIL + sink(None, url + 'stream = "k:{k}", id = "{n}", window = 200, ' + FAST)
                  + 'source.redis "back" { %s stream = %s, field = "data", %s }\n'
@@ -968,10 +954,10 @@ def test_streams_of_a_cluster_are_written_and_read_where_they_are(bench, start_r
                  + 'sink.file "file" { from = "back", path = "out.ndjson", fsync = never }\n'
                  + 'supervise { drain = "2s" }')
     wait_rows(bench, 10000)
-    nodes[1].do("WAIT", 1, 10000)  # what a replica has not is lost with its master
+    nodes[1].call("WAIT", 1, 10000)  # what a replica has not is lost with its master
     nodes[1].kill()
     bench.append("in.ndjson", "".join(json.dumps(r) + "\n" for r in records[10000:]))
-    nodes[2].do("CLUSTER", "FAILOVER", "TAKEOVER")
+    nodes[2].call("CLUSTER", "FAILOVER", "TAKEOVER")
     wait_for(lambda: len(set(read_numbers(rows_so_far(bench)))) == 20000, "all came", 60)
     live.stop()
     both = [sum(len(of_cluster([n], name)) > 0 for name in names) for n in (nodes[0], nodes[2])]

@@ -1,5 +1,5 @@
-/*  help_batch: what tests of stores share: batches whose records tell their ids, and
-    waiting.                                                                        */
+/*  help_batch: what tests of stores share: batches whose records tell their ids, reads
+    that wait for their answer, and waiting.                                         */
 #pragma once
 #include <inttypes.h>
 #include <semaphore.h>
@@ -75,14 +75,19 @@ static inline void free_batch(weir_batch **batch_p)
     free(owner);
 }
 
-static inline bool wait_for(weir_batch *batch, double seconds)
+static inline bool wait_for_post(sem_t *done, double seconds)
 {
     struct timespec end;
     clock_gettime(CLOCK_REALTIME, &end);
     int64_t ns = end.tv_nsec + (int64_t)(seconds * 1e9);
     end.tv_sec += ns / 1000000000;
     end.tv_nsec = ns % 1000000000;
-    return sem_timedwait(&((waiter *)batch->owner)->done, &end) == 0;
+    return sem_timedwait(done, &end) == 0;
+}
+
+static inline bool wait_for(weir_batch *batch, double seconds)
+{
+    return wait_for_post(&((waiter *)batch->owner)->done, seconds);
 }
 
 static inline weir_store_result wait_answer(weir_batch *batch)
@@ -95,6 +100,37 @@ static inline weir_store_result write_batch(weir_store *store, weir_batch *batch
 {
     store->class->write(store, batch);
     return wait_answer(batch);
+}
+
+/* --- Stores ------------------------------------------------------------------------ */
+
+static inline void close_store(weir_store **store_p)
+{
+    (*store_p)->class->close(store_p);
+    assert_null(*store_p);
+}
+
+static inline void post_read(weir_read *read)
+{
+    sem_post(read->owner);
+}
+
+/*  The read's own answer, whatever it is.                                           */
+static inline void read_any(weir_store *store, weir_read *read)
+{
+    sem_t done;
+    sem_init(&done, 0, 0);
+    read->done = post_read;
+    read->owner = &done;
+    store->class->read(store, read);
+    if (!wait_for_post(&done, patience_s)) fail_msg("no answer to a read");
+    sem_destroy(&done);
+}
+
+static inline void read_once(weir_store *store, weir_read *read)
+{
+    read_any(store, read);
+    if (read->err) fail_msg("%s: %s", weir_err_name(read->err), read->text);
 }
 
 /* --- Waiting ----------------------------------------------------------------------- */

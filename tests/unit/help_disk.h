@@ -60,12 +60,6 @@ static inline weir_store *open_store(void)
     return open_with(&config);
 }
 
-static inline void close_store(weir_store **store_p)
-{
-    (*store_p)->class->close(store_p);
-    assert_null(*store_p);
-}
-
 /* --- Writing ----------------------------------------------------------------------- */
 
 /*  Writes one and wants it safe; gives the offset of its last record.              */
@@ -85,16 +79,6 @@ static inline uint64_t put(weir_store *store, uint32_t shard, uint64_t epoch,
 static inline void ignore(weir_read *read)
 {
     *(bool *)read->owner = true;
-}
-
-static inline void read_once(weir_store *store, weir_read *read)
-{
-    bool done = false;
-    read->done = ignore;
-    read->owner = &done;
-    store->class->read(store, read);
-    assert_true(done);
-    if (read->err) fail_msg("%s", read->text);
 }
 
 typedef struct {

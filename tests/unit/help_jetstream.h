@@ -1,46 +1,17 @@
 /*  help_jetstream: what tests of the JetStream store share: a server, stores on it, a
-    client of their own beside it, reads that wait, and a dispatch that sends.        */
+    client of their own beside it, and a dispatch that sends.                         */
 #pragma once
 #include "help_disk.h"
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <nats/nats.h>
 #include "actors/dedup.h"
 #include "actors/dispatch.h"
 #include "actors/store_jetstream.h"
-#include "help_nats.h"
+#include "help_nats_server.h"
 #include "runtime/clock.h"
 
 enum { nonce = 0x5eed };
-
-static help_nats server;
-
-static inline int start_server(void **state)
-{
-    (void)state;
-    if (!help_nats_is_installed()) return 0;
-    help_nats_init(&server, NULL);
-    help_nats_start(&server);
-    return 0;
-}
-
-static inline int end_server(void **state)
-{
-    (void)state;
-    help_nats_end(&server);
-    return 0;
-}
-
-/*  First in each test.                                                             */
-#define NEEDS_SERVER()                                                                   \
-    do {                                                                                 \
-        (void)state;                                                                     \
-        if (!help_nats_is_installed()) {                                                 \
-            print_message("skipped: nats-server is not installed\n");                    \
-            skip();                                                                      \
-        }                                                                                \
-    } while (0)
 
 /* --- Stores ------------------------------------------------------------------------ */
 
@@ -76,79 +47,7 @@ static inline weir_jetstream_stats stats_of(weir_store *store)
     return stats;
 }
 
-/* --- Reading ----------------------------------------------------------------------- */
-
-static inline void post(weir_read *read)
-{
-    sem_post(read->owner);
-}
-
-/*  The read's own answer, whatever it is.                                           */
-static inline void read_and_wait(weir_store *store, weir_read *read)
-{
-    sem_t done;
-    struct timespec end;
-    sem_init(&done, 0, 0);
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += patience_s;
-    read->done = post;
-    read->owner = &done;
-    store->class->read(store, read);
-    if (sem_timedwait(&done, &end)) fail_msg("no answer to a read");
-    sem_destroy(&done);
-}
-
-static inline void read_page(weir_store *store, weir_read *read)
-{
-    read_and_wait(store, read);
-    if (read->err) fail_msg("%s: %s", weir_err_name(read->err), read->text);
-}
-
-/*  As read_all of help_disk, for a store that answers later.                         */
-static inline void read_on(weir_store *store, uint32_t shard, uint32_t page, tally *self)
-{
-    for (bool more = true; more;) {
-        weir_read read = {.shard = shard,
-                          .after = {self->last, 0},
-                          .max_records = page,
-                          .max_bytes = 8 << 20};
-        read_page(store, &read);
-        count_read(self, &read);
-        more = read.more;
-        weir_read_fini(&read);
-    }
-}
-
-static inline tally count_stream(weir_store *store, uint32_t shard, uint32_t page)
-{
-    tally self = {0};
-    read_on(store, shard, page, &self);
-    return self;
-}
-
-/* --- A client of its own ----------------------------------------------------------- */
-
-typedef struct {
-    natsConnection *connection;
-    jsCtx *js;
-} client;
-
-static inline client client_at(uint16_t port, const char *credentials)
-{
-    char url[128];
-    client self = {0};
-    assert_int_equal(
-        natsConnection_ConnectTo(&self.connection, help_nats_url(port, credentials, url)),
-        NATS_OK);
-    assert_int_equal(natsConnection_JetStream(&self.js, self.connection, NULL), NATS_OK);
-    return self;
-}
-
-static inline void client_end(client *self)
-{
-    jsCtx_Destroy(self->js);
-    natsConnection_Destroy(self->connection);
-}
+/* --- Another client ---------------------------------------------------------------- */
 
 /*  A message of somebody else's; id may be NULL.                                     */
 static inline uint64_t publish(client *self, const char *subject, const char *id,

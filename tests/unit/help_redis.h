@@ -187,12 +187,6 @@ static inline weir_store *open_store(void)
     return open_with(&config);
 }
 
-static inline void close_store(weir_store **store_p)
-{
-    (*store_p)->class->close(store_p);
-    assert_null(*store_p);
-}
-
 static inline weir_redis_stats look(weir_store *store)
 {
     weir_redis_stats stats;
@@ -223,29 +217,6 @@ static inline void put_badly(weir_store *store, uint32_t shard, uint64_t epoch,
 }
 
 /* --- Reading ----------------------------------------------------------------------- */
-
-static inline void tell_read(weir_read *read)
-{
-    sem_post(read->owner);
-}
-
-static inline void read_any(weir_store *store, weir_read *read)
-{
-    sem_t done;
-    sem_init(&done, 0, 0);
-    read->done = tell_read;
-    read->owner = &done;
-    store->class->read(store, read);
-    while (sem_wait(&done))
-        ;
-    sem_destroy(&done);
-}
-
-static inline void read_once(weir_store *store, weir_read *read)
-{
-    read_any(store, read);
-    if (read->err) fail_msg("%d: %s", read->err, read->text);
-}
 
 typedef struct {
     uint64_t records, bytes, trimmed, damaged;

@@ -1,64 +1,13 @@
 /*  source.jetstream and sink.jetstream as actors, against a real server, through cuts:
    what is stored, what comes, and that each record does once; probes; refusals. */
 #include <inttypes.h>
-#include <nats/nats.h>
 #include "actors/sink_jetstream.h"
 #include "actors/source_jetstream.h"
-#include "help_nats.h"
+#include "help_nats_server.h"
 #include "runtime/log.h"
 #include "tests/unit/help_actor.h"
 
 enum { records = 6000, block_records = 100 };
-
-static help_nats server;
-
-static int start_server(void **state)
-{
-    (void)state;
-    if (!help_nats_is_installed()) return 0;
-    help_nats_init(&server, NULL);
-    help_nats_start(&server);
-    return 0;
-}
-
-static int end_server(void **state)
-{
-    (void)state;
-    help_nats_end(&server);
-    return 0;
-}
-
-#define NEEDS_SERVER()                                                                   \
-    do {                                                                                 \
-        (void)state;                                                                     \
-        if (!help_nats_is_installed()) {                                                 \
-            print_message("skipped: nats-server is not installed\n");                    \
-            skip();                                                                      \
-        }                                                                                \
-    } while (0)
-
-/* --- A client of its own ----------------------------------------------------------- */
-
-typedef struct {
-    natsConnection *connection;
-    jsCtx *js;
-} client;
-
-static client client_of_server(void)
-{
-    char url[128];
-    client self = {0};
-    help_nats_url(server.port, NULL, url);
-    assert_int_equal(natsConnection_ConnectTo(&self.connection, url), NATS_OK);
-    assert_int_equal(natsConnection_JetStream(&self.js, self.connection, NULL), NATS_OK);
-    return self;
-}
-
-static void client_end(client *self)
-{
-    jsCtx_Destroy(self->js);
-    natsConnection_Destroy(self->connection);
-}
 
 static void make_stream(client *self, const char *name, const char *subject)
 {
@@ -176,7 +125,7 @@ static void cuts_of_the_sink_lose_and_double_nothing(void **state)
 {
     NEEDS_SERVER();
     flow f = {0};
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     help_proxy *proxy = help_proxy_start(NULL, server.port);
     flow_begin(&f, "cuts", help_proxy_port(proxy));
     flow_start(&f);
@@ -197,7 +146,7 @@ static void a_server_that_is_silent_is_left(void **state)
 {
     NEEDS_SERVER();
     flow f = {0};
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     help_proxy *proxy = help_proxy_start(NULL, server.port);
     flow_begin(&f, "silent", help_proxy_port(proxy));
     flow_start(&f);
@@ -242,7 +191,7 @@ static void without_ids_nothing_is_lost(void **state)
 {
     NEEDS_SERVER();
     flow f = {0};
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     help_proxy *proxy = help_proxy_start(NULL, server.port);
     flow_begin(&f, "noids", help_proxy_port(proxy));
     f.sink.id = NULL;
@@ -325,7 +274,7 @@ static void cuts_of_the_source_lose_and_double_nothing(void **state)
 {
     NEEDS_SERVER();
     static intake i;
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     make_stream(&c, "read", "read");
     publish(&c, "read", records);
     help_proxy *proxy = help_proxy_start(NULL, server.port);
@@ -351,7 +300,7 @@ static void the_window_bounds_what_is_under_way(void **state)
 {
     NEEDS_SERVER();
     static intake i;
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     make_stream(&c, "bound", "bound");
     publish(&c, "bound", 2000);
     intake_begin(&i, "bound", server.port);
@@ -387,7 +336,7 @@ static void what_is_given_back_comes_to_another_one(void **state)
 {
     NEEDS_SERVER();
     static intake i, other;
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     make_stream(&c, "back", "back");
     publish(&c, "back", 150);
     intake_begin(&i, "back", server.port);
@@ -419,7 +368,7 @@ static void what_is_under_way_is_known_again(void **state)
 {
     NEEDS_SERVER();
     static intake i;
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     make_stream(&c, "known", "known");
     publish(&c, "known", 10);
     intake_begin(&i, "known", server.port);
@@ -446,7 +395,7 @@ static void the_end_waits_until_the_server_knows(void **state)
 {
     NEEDS_SERVER();
     static intake i;
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     make_stream(&c, "last", "last");
     publish(&c, "last", 100);
     help_proxy *proxy = help_proxy_start(NULL, server.port);
@@ -513,7 +462,7 @@ static void what_is_refused_for_good_is_a_dead_letter_and_acknowledged(void **st
     NEEDS_SERVER();
     static intake i;
     char folder[] = "/tmp/test_jetstream.XXXXXX", path[64];
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     assert_non_null(mkdtemp(folder));
     make_stream(&c, "bad", "bad");
     publish(&c, "bad", 100);
@@ -536,7 +485,7 @@ static void probes_tell_what_is_there(void **state)
     NEEDS_SERVER();
     char url[128];
     weir_report report = {0};
-    client c = client_of_server();
+    client c = client_at(server.port, NULL);
     weir_source_jetstream_config source = weir_source_jetstream_defaults;
     weir_sink_jetstream_config sink = weir_sink_jetstream_defaults;
     source.port.url = sink.port.url = (char *)help_nats_url(server.port, NULL, url);

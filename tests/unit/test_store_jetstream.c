@@ -11,7 +11,7 @@ static void records_come_back_in_order(void **state)
     assert_int_equal(put(store, 0, 1, 1, 10, 100), 10);
     assert_int_equal(put(store, 7, 1, 1, 3, 100), 3);
     assert_int_equal(put(store, 0, 1, 11, 1500, 100), 1510);
-    tally zero = count_stream(store, 0, 77), seven = count_stream(store, 7, 1000);
+    tally zero = count_all(store, 0, 77), seven = count_all(store, 7, 1000);
     assert_int_equal(zero.records, 1510);
     assert_int_equal(seven.records, 3);
     assert_int_equal(zero.trimmed + zero.damaged + seven.trimmed + seven.damaged, 0);
@@ -30,7 +30,7 @@ static void offsets_go_on_across_restarts(void **state)
     weir_jetstream_config config = config_at(server.port);
     config.nonce = 0;
     weir_store *store = new_store(&config);
-    assert_int_equal(count_stream(store, 4, 7).records, 30);
+    assert_int_equal(count_all(store, 4, 7).records, 30);
     weir_batch *batch = make_batch(4, 4, 1, 1, 10);
     assert_int_equal(write_batch(store, batch), WEIR_STORE_FATAL);
     free_batch(&batch);
@@ -70,7 +70,7 @@ static void timestamps_are_filled_in_and_all_else_is_kept(void **state)
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
     free_batch(&batch);
     weir_read read = {.max_records = 10, .max_bytes = 1 << 20};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.chunk_count, 1);
     weir_iterator walk = {.block = read.chunks[0].block};
     for (int i = 0; i < 2; i++) {
@@ -95,22 +95,22 @@ static void pages_are_bounded_but_one_record_comes(void **state)
     weir_store *store = store_at(server.port);
     put(store, 0, 1, 1, 20, 5000);
     weir_read read = {.max_records = 100, .max_bytes = 26000};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_in_range(read.reached.a, 3, 5);
     assert_true(read.more);
     weir_read_fini(&read);
     read = (weir_read){.after = {18, 0}, .max_records = 100, .max_bytes = 1};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.reached.a, 19);
     assert_true(read.more);
     weir_read_fini(&read);
     read = (weir_read){.after = {19, 0}, .max_records = 100, .max_bytes = 0};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.reached.a, 20);
     assert_false(read.more);
     weir_read_fini(&read);
     read = (weir_read){.after = {5, 0}, .max_records = 7, .max_bytes = 1 << 20};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.reached.a, 12);
     assert_true(read.more);
     weir_read_fini(&read);
@@ -123,7 +123,7 @@ static void what_is_not_there_reads_as_nothing(void **state)
     weir_store *store = store_at(server.port);
     weir_read read = {
         .shard = 99, .after = {3, 0}, .max_records = 9, .max_bytes = 1 << 20};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.chunk_count + read.gap_count, 0);
     assert_int_equal(read.reached.a, 3);
     assert_false(read.more);
@@ -133,7 +133,7 @@ static void what_is_not_there_reads_as_nothing(void **state)
     for (int i = 0; i < 3; i++) { // twice at the end, then beyond it
         read =
             (weir_read){.after = {after[i], 0}, .max_records = 9, .max_bytes = 1 << 20};
-        read_page(store, &read);
+        read_once(store, &read);
         assert_int_equal(read.chunk_count + read.gap_count, 0);
         assert_int_equal(read.reached.a, after[i]);
         assert_false(read.more);
@@ -141,11 +141,11 @@ static void what_is_not_there_reads_as_nothing(void **state)
     }
     put(store, 0, 1, 6, 5, 10);
     read = (weir_read){.after = {5, 0}, .max_records = 9, .max_bytes = 1 << 20};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.reached.a, 10);
     weir_read_fini(&read);
     read = (weir_read){.after = {7, 0}, .max_records = 0, .max_bytes = 1 << 20};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.reached.a, 7);
     weir_read_fini(&read);
     close_store(&store);
@@ -161,27 +161,27 @@ static void read_begins_at_a_time(void **state)
     EVENTUALLY(weir_clock_wall_ms() > between_ms);
     put(store, 0, 1, 6, 5, 10);
     weir_read read = {.since_ms = between_ms, .max_records = 1, .max_bytes = 1};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.chunks[0].offset, 6);
     assert_in_range(read.chunks[0].arrived_ms, between_ms, weir_clock_wall_ms());
     assert_int_equal(read.gap_count, 0);
     weir_read_fini(&read);
     read = (weir_read){
         .since_ms = between_ms, .after = {8, 0}, .max_records = 9, .max_bytes = 1 << 20};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.chunks[0].offset, 9);
     weir_read_fini(&read);
     const int64_t late[] = {weir_clock_wall_ms() + 3600000, INT64_MAX};
     for (int i = 0; i < 2; i++) {
         read = (weir_read){.since_ms = late[i], .max_records = 1, .max_bytes = 1};
-        read_page(store, &read);
+        read_once(store, &read);
         assert_int_equal(read.chunk_count, 0);
         assert_int_equal(read.reached.a, 10);
         assert_false(read.more);
         weir_read_fini(&read);
     }
     read = (weir_read){.since_ms = 1, .max_records = 1, .max_bytes = 1};
-    read_page(store, &read);
+    read_once(store, &read);
     assert_int_equal(read.chunks[0].offset, 1);
     weir_read_fini(&read);
     close_store(&store);
@@ -310,7 +310,7 @@ static void *follow(void *arg)
                           .after = {is.last, 0},
                           .max_records = 333,
                           .max_bytes = 8 << 20};
-        read_and_wait(self->store, &read);
+        read_any(self->store, &read);
         if (read.err)
             print_message("%s\n", read.text);
         else
@@ -368,7 +368,7 @@ static void batch_that_comes_again_is_stored_once(void **state)
     close_store(&store);
     store = store_at(server.port);
     assert_int_equal(put(store, 0, 1, 20, 10, 20), 29); // for a new store, too
-    assert_int_equal(count_stream(store, 0, 100).records, 29);
+    assert_int_equal(count_all(store, 0, 100).records, 29);
     close_store(&store);
 }
 
@@ -400,14 +400,14 @@ static void oldest_records_go_and_are_told_as_a_gap(void **state)
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 40, 20);
     weir_read read = {.max_records = 10, .max_bytes = 1 << 20};
-    read_page(store, &read); // its consumer goes on behind what will be gone
+    read_once(store, &read); // its consumer goes on behind what will be gone
     weir_read_fini(&read);
     assert_int_equal(put(store, 0, 1, 41, 210, 20), 250);
     tally is = {.last = 10};
-    read_on(store, 0, 30, &is);
+    read_all(store, 0, 30, &is);
     assert_int_equal(is.records, 100);
     assert_int_equal(is.trimmed, 140);
-    is = count_stream(store, 0, 30);
+    is = count_all(store, 0, 30);
     assert_int_equal(is.records, 100);
     assert_int_equal(is.trimmed, 150);
     close_store(&store);
@@ -420,15 +420,15 @@ static void stream_that_has_lost_all_is_one_gap(void **state)
     weir_store *store = store_at(server.port);
     put(store, 0, 1, 1, 30, 20);
     weir_read read = {.max_records = 10, .max_bytes = 1 << 20};
-    read_page(store, &read);
+    read_once(store, &read);
     weir_read_fini(&read);
     assert_int_equal(js_PurgeStream(other.js, "weir_test_0", NULL, NULL), NATS_OK);
     tally is = {.last = 10};
-    read_on(store, 0, 30, &is);
+    read_all(store, 0, 30, &is);
     assert_int_equal(is.trimmed, 20);
-    assert_int_equal(count_stream(store, 0, 30).trimmed, 30);
+    assert_int_equal(count_all(store, 0, 30).trimmed, 30);
     assert_int_equal(put(store, 0, 1, 31, 5, 20), 35);
-    is = count_stream(store, 0, 30);
+    is = count_all(store, 0, 30);
     assert_int_equal(is.trimmed, 30);
     assert_int_equal(is.records, 5);
     client_end(&other);
@@ -447,8 +447,8 @@ static void holes_inside_are_gaps(void **state)
     for (uint64_t i = 28; i <= 30; i++)
         js_DeleteMsg(other.js, "weir_test_0", i, NULL, NULL);
     for (uint32_t page = 1; page < 40; page += 6) { // also up to a hole, and behind it
-        tally is = count_stream(store, 0, page);
-        read_on(store, 0, page, &is); // at the end only who asks once more learns of it
+        tally is = count_all(store, 0, page);
+        read_all(store, 0, page, &is); // at the end only who asks once more learns of it
         assert_int_equal(is.trimmed, 7);
         assert_int_equal(is.records, 23);
     }
@@ -470,7 +470,7 @@ static void changed_bounds_are_applied_to_the_stream(void **state)
     config.dedup_us = 100000;
     store = new_store(&config);
     put(store, 0, 2, 1, 1, 20);
-    assert_int_equal(count_stream(store, 0, 100).records, 20);
+    assert_int_equal(count_all(store, 0, 100).records, 20);
     assert_int_equal(js_GetStreamInfo(&info, other.js, "weir_test_0", NULL, NULL),
                      NATS_OK);
     assert_int_equal(info->Config->MaxMsgs, 20);
@@ -548,7 +548,7 @@ static void record_above_max_payload_is_refused_alone(void **state)
     rest->again = true;
     assert_int_equal(write_batch(store, rest), WEIR_STORE_SAFE);
     assert_int_equal(write_batch(store, behind), WEIR_STORE_SAFE);
-    tally is = count_stream(store, 0, 1000);
+    tally is = count_all(store, 0, 1000);
     assert_int_equal(is.records, 104);
     assert_int_equal(is.sequence, 105);
     free_batch(&batch);
@@ -591,7 +591,7 @@ static void record_that_the_stream_refuses_is_refused_alone(void **state)
     weir_batch *rest = make_batch(0, 1, 8, 3, 50);
     rest->again = true;
     assert_int_equal(write_batch(store, rest), WEIR_STORE_SAFE);
-    assert_int_equal(count_stream(store, 0, 1000).records, 9);
+    assert_int_equal(count_all(store, 0, 1000).records, 9);
     free_batch(&batch);
     free_batch(&rest);
     client_end(&other);
@@ -640,7 +640,7 @@ static void two_buses_of_one_name_do_not_mix(void **state)
     const char *words[] = {"other_writer", "11", NULL};
     writes_fatal(one, 0, 11, words);
     assert_int_equal(put(two, 0, 1, 11, 10, 20), 30);
-    tally is = count_stream(one, 0, 100);
+    tally is = count_all(one, 0, 100);
     assert_int_equal(is.records, 10);
     assert_int_equal(is.damaged, 20); // none that this bus has stored
     close_store(&one);
@@ -664,7 +664,7 @@ static void foreign_messages_are_passed_as_damaged(void **state)
         close_store(&store);
     }
     weir_store *store = store_at(server.port);
-    tally is = count_stream(store, 0, 3);
+    tally is = count_all(store, 0, 3);
     assert_int_equal(is.records, 16);
     assert_int_equal(is.damaged, 4);
     assert_int_equal(is.first_damaged, 5);

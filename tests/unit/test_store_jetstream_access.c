@@ -73,7 +73,7 @@ static weir_store_result try_with(const weir_jetstream_config *config, char text
     has_no_secret(batch->text);
     has_no_secret(stats_of(store).error);
     weir_read read = {.max_records = 9, .max_bytes = 1 << 20};
-    read_and_wait(store, &read);
+    read_any(store, &read);
     has_no_secret(read.text);
     assert_int_equal(read.err != WEIR_OK, result != WEIR_STORE_SAFE);
     weir_read_fini(&read);
@@ -183,7 +183,7 @@ static void these_permissions_are_enough(void **state)
     put(store, 0, 1, 4, 3, 20);
     for (uint32_t page = 1; page < 8; page++) { // more consumers than are kept
         weir_read read = {.after = {page - 1, 0}, .max_records = 1, .max_bytes = 1};
-        read_page(store, &read);
+        read_once(store, &read);
         weir_read_fini(&read);
     }
     assert_int_equal(look_at(store, 0).last, 6);
@@ -326,7 +326,7 @@ static void much_passes_through_tls_both_ways(void **state)
         assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
         free_batch(&batch);
     }
-    assert_int_equal(count_stream(store, 0, 500).records, 2000);
+    assert_int_equal(count_all(store, 0, 500).records, 2000);
     close_store(&store);
 }
 

@@ -52,7 +52,7 @@ static void send_for(sender *self, int ms, uint32_t records, size_t size)
 static void stream_is_exactly(uint32_t shard, uint64_t records)
 {
     weir_store *store = store_at(server.port);
-    tally is = count_stream(store, shard, 5000);
+    tally is = count_all(store, shard, 5000);
     assert_int_equal(is.records, records);
     assert_int_equal(is.sequence, records);
     assert_int_equal(is.trimmed + is.damaged, 0);
@@ -196,7 +196,7 @@ static void what_is_stored_is_a_prefix_of_what_was_written(void **state)
         failures += failed;
         help_proxy_refuse(proxy, false);
         help_proxy_reset_each(proxy, 0);
-        tally is = count_stream(reader, 0, 5000);
+        tally is = count_all(reader, 0, 5000);
         assert_int_equal(is.records, is.sequence);
         assert_in_range(is.records, safe, next - 1 + batches * records);
         next = safe + 1;
@@ -213,7 +213,7 @@ static void each_start_is_in_order(weir_store *store, uint32_t shard, uint64_t s
 {
     weir_read read = {.shard = shard, .max_records = 5000, .max_bytes = 8 << 20};
     uint64_t last[3] = {0};
-    read_page(store, &read);
+    read_once(store, &read);
     for (uint32_t i = 0; i < read.chunk_count; i++) {
         const weir_chunk *chunk = &read.chunks[i];
         uint64_t *before = &last[chunk->epoch];
@@ -321,7 +321,7 @@ static void store_opens_before_its_server(void **state)
     batch->again = true;
     assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
     weir_read read = {.max_records = 9, .max_bytes = 1 << 20};
-    read_and_wait(store, &read);
+    read_any(store, &read);
     assert_int_equal(read.err, WEIR_ECLOSED);
     assert_non_null(strstr(read.text, "refused"));
     weir_store_shard *list;
@@ -351,7 +351,7 @@ static void safe_records_survive_a_killed_server(void **state)
         uint64_t safe = is.safe;
         help_nats_start(&server);
         weir_store *reader = store_at(server.port);
-        assert_true(count_stream(reader, 0, 5000).records >= safe);
+        assert_true(count_all(reader, 0, 5000).records >= safe);
         close_store(&reader);
     }
     sender_finish(&is);
@@ -368,7 +368,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
     config.timeout_us = 700000;
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 10, 20);
-    assert_int_equal(count_stream(store, 0, 100).records, 10);
+    assert_int_equal(count_all(store, 0, 100).records, 10);
     help_server_pause(server.server);
     weir_batch *batch = make_batch(0, 1, 11, 1000, 2000),
                *second = make_batch(0, 1, 1011, 10, 20);
@@ -377,7 +377,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
     store->class->write(store, second);
     assert_true(seconds_now() - start < 0.2);
     weir_read read = {.max_records = 9, .max_bytes = 1 << 20};
-    read_and_wait(store, &read);
+    read_any(store, &read);
     assert_int_equal(read.err, WEIR_ETIMEOUT);
     assert_non_null(strstr(read.text, config.url)); // whoever reads that has to know
     assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
@@ -389,7 +389,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
         batch->again = true;
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
         read = (weir_read){.max_records = 9, .max_bytes = 1 << 20};
-        read_and_wait(store, &read);
+        read_any(store, &read);
         assert_int_not_equal(read.err, WEIR_OK);
         assert_true(seconds_now() - start < 5);
     }
@@ -441,7 +441,7 @@ static void close_does_not_wait_for_a_stopped_server(void **state)
         weir_read read = {.max_records = 9, .max_bytes = 1 << 20};
         sem_t done;
         sem_init(&done, 0, 0);
-        read.done = post;
+        read.done = post_read;
         read.owner = &done;
         store->class->read(store, &read);
         if (i == 0) EVENTUALLY(stats_of(store).published > 60);
@@ -500,7 +500,7 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
     weir_read read = {.max_records = 1000, .max_bytes = 8 << 20};
     tally is = {0};
     double start = seconds_now();
-    read_page(store, &read);
+    read_once(store, &read);
     assert_true(seconds_now() - start < 5);
     count_read(&is, &read);
     assert_in_range(is.records, 1, 400);
@@ -511,7 +511,7 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
     for (double end = seconds_now() + patience_s; is.records < 1000;) {
         read =
             (weir_read){.after = {is.last, 0}, .max_records = 99, .max_bytes = 1 << 20};
-        read_and_wait(store, &read); // may fail while the connection is made again
+        read_any(store, &read); // may fail while the connection is made again
         if (!read.err) count_read(&is, &read);
         weir_read_fini(&read);
         if (seconds_now() > end) fail_msg("not all is read");
@@ -534,7 +534,7 @@ static void reads_go_on_over_cuts(void **state)
             .after = {is.last, 0}, .max_records = 1 + below(400), .max_bytes = 1 << 20};
         sem_t done;
         sem_init(&done, 0, 0);
-        read.done = post;
+        read.done = post_read;
         read.owner = &done;
         store->class->read(store, &read);
         if (i % 3 == 0) help_proxy_reset(proxy, 0);

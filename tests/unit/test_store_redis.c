@@ -272,7 +272,7 @@ static void close_answers_what_is_open(void **state)
     sem_t done;
     sem_init(&done, 0, 0);
     weir_read read = {
-        .max_records = 10, .max_bytes = 1000, .done = tell_read, .owner = &done};
+        .max_records = 10, .max_bytes = 1000, .done = post_read, .owner = &done};
     store->class->read(store, &read);
     assert_int_equal(store->class->flush(store, 50000, &report), WEIR_ETIMEOUT);
     assert_non_null(strstr(report.text, "3 batches"));
