@@ -67,21 +67,33 @@ static weir_err check_node(const weir_bus_local *self, const weir_bus_config *c,
     return WEIR_OK;
 }
 
+/*  Dead letters lie there; the working folder is the host's own. NULL: nowhere.    */
+static const char *folder_of(const weir_bus_local *self, const weir_bus_config *c)
+{
+    const weir_bus_options *o = &self->config.bus;
+    if (c->state_dir) return self->state_dir ? self->state_dir : c->state_dir;
+    return o->path ? o->path : o->state;
+}
+
 /*  Somebody must make its records safe, and only one kind of them can.              */
 static weir_err check_readers(const weir_bus_local *self, const weir_bus_config *c,
                               weir_report *report)
 {
     const weir_bus_options *o = &self->config.bus;
-    bool disk = o->store == WEIR_BUS_DISK;
-    if (disk && c->store) return wrong(report, "store", "there is one already");
-    if (disk && !o->path && !c->state_dir)
+    bool stores = o->store != WEIR_BUS_MEMORY;
+    if (stores && c->store) return wrong(report, "store", "there is one already");
+    if (o->store == WEIR_BUS_DISK && !o->path && !c->state_dir)
         return wrong(report, "state_dir",
                      "a disk store needs a folder: state_dir or disk.path");
-    if (!disk && !c->store && !c->take && !c->reader)
+    if (stores && !folder_of(self, c))
+        return wrong(report, "state_dir",
+                     "a bus with a store needs a folder for its state: state_dir or the "
+                     "option state");
+    if (!stores && !c->store && !c->take && !c->reader)
         return wrong(report, "take",
                      "a bus without store needs somebody who takes its records: take, "
                      "reader, or the option store");
-    if ((disk || c->store) && (c->take || c->reader))
+    if ((stores || c->store) && (c->take || c->reader))
         return wrong(report, c->take ? "take" : "reader",
                      "a bus with a store is read by weir_bus_poller and weir_bus_groups");
     if (c->take && c->reader) return wrong(report, "reader", "either take or reader");
@@ -181,9 +193,7 @@ static void fill(weir_bus_local *self, const weir_bus_config *c, int look_fd)
     member_init(&self->taker, &self->taking.node, c);
     self->node.vitals.wake_fd = look_fd;
     self->config.node.name = self->name;
-    /*  Dead letters lie there; the working folder is the host's own.               */
-    self->config.node.state_dir =
-        self->state_dir ? self->state_dir : self->config.bus.path;
+    self->config.node.state_dir = folder_of(self, c);
     self->config.node.realm = c->realm ? c->realm : self->own_realm;
     self->hub = self->config.hub = weir_hub_new(self->name, &self->config.bus);
     if (c->store) weir_hub_lend_store(self->hub, c->store);
