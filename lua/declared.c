@@ -95,13 +95,26 @@ void weir_declared_complain(const weir_declared *d, const char *option, const ch
         weir_complain_at(d->load, d->line, "%s: %s", title, text);
 }
 
-/*  Names of options, and of the tables that they are nested in. Gives their number.  */
-static size_t list_names(const weir_declared *d, char *names[128])
+/*  What stands in a word's table is only taken for what else may stand there.       */
+static bool may_stand_for(const weir_declared *d, const char *name, const char *option)
+{
+    size_t size = strcspn(option, ".");
+    if (!option[size] || !owner_of(d, option)) return true;
+    return strncmp(name, option, size + 1) == 0;
+}
+
+enum { names_max = 256 };
+
+/*  Names of options that may have been meant, and of the tables that they are nested in.
+    Gives their number.                                                           */
+static size_t list_names(const weir_declared *d, const char *option,
+                         char *names[names_max])
 {
     size_t count = 0;
     if (!*d->prefix) names[count++] = strdup("from");
-    for (const weir_option *o = d->options; o->name && count < 126; o++) {
+    for (const weir_option *o = d->options; o->name && count < names_max - 1; o++) {
         const char *dot = strrchr(o->name, '.');
+        if (!may_stand_for(d, o->name, option)) continue;
         names[count++] = strdup(o->name);
         if (dot) names[count++] = strndup(o->name, (size_t)(dot - o->name));
     }
@@ -118,12 +131,12 @@ static bool comes_later(const weir_declared *d, const char *option)
 
 static void complain_unknown(const weir_declared *d, const char *option)
 {
-    char *names[128], title[128];
+    char *names[names_max], title[128];
     if (comes_later(d, option)) {
         weir_declared_complain(d, option, later);
         return;
     }
-    size_t count = list_names(d, names);
+    size_t count = list_names(d, option, names);
     const char *near = weir_nearest(option, (const char *const *)names, count);
     put_title(d, title);
     weir_complain_at(d->load, weir_declared_line(d, option),

@@ -256,7 +256,9 @@ WRONG = {
                                  'keep = { records = 1, hold = true } }',
                                  "jetstream.keep.hold", "unknown"),
     "keep.age with redis": ('store = redis { url = "redis://localhost", '
-                            'keep = { age = "1h", records = 1 } }', "redis.keep.age", "unknown"),
+                            'keep = { age = "1h", records = 1 } }', "redis.keep.age",
+                            "unknown option 'redis.keep.age' (did you mean 'redis.keep'?)"),
+    "the last of many options": ('plaintxt = true', "plaintxt", "did you mean 'plaintext'?"),
     "keep.bytes with redis": ('store = redis { url = "redis://localhost", '
                               'keep = { bytes = "1GB", records = 1 } }', "redis.keep.bytes",
                              "unknown"),
