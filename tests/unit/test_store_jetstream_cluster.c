@@ -51,13 +51,48 @@ static weir_store *cluster_store(void)
     return new_store(&config);
 }
 
+/*  As whoever leads the stream tells a client of our own; 0: nobody does.           */
+static uint64_t stream_end(void)
+{
+    uint64_t last = 0;
+    for (int i = 0; i < nodes && !last; i++) {
+        client other = {0};
+        jsStreamInfo *info = NULL;
+        char url[128];
+        if (natsConnection_ConnectTo(&other.connection,
+                                     help_nats_url(node[i].port, NULL, url)))
+            continue;
+        if (!natsConnection_JetStream(&other.js, other.connection, NULL) &&
+            !js_GetStreamInfo(&info, other.js, "weir_test_0", NULL, NULL))
+            last = info->State.LastSeq;
+        jsStreamInfo_Destroy(info);
+        client_end(&other);
+    }
+    return last;
+}
+
+/*  nats-server 2.9 may make a replica the leader that has not all that was acknowledged
+    (it tells that it has): then `damage` is right, and there is nothing to go on with.
+    A leader that catches up after all is none of that.                              */
+static void judge(const sender *self)
+{
+    if (!strstr(self->failed, "damage")) fail_msg("%s", self->failed);
+    for (double end = seconds_now() + patience_s; seconds_now() < end; usleep(100000))
+        if (stream_end() >= self->safe)
+            fail_msg("%s; but all %" PRIu64 " are there", self->failed, self->safe);
+    printf("the server has lost records: it ends at %" PRIu64
+           ", and had acknowledged %" PRIu64 "; skipped\n",
+           stream_end(), self->safe);
+    skip();
+}
+
 static void send_until(sender *self, uint64_t safe)
 {
     for (double end = seconds_now() + 2 * patience_s; self->safe < safe;) {
         while (self->in_flight < 4)
             sender_send(self, 200, 200);
         sender_turn(self, 20);
-        if (self->failed[0]) fail_msg("%s", self->failed);
+        if (self->failed[0]) judge(self);
         if (seconds_now() > end) fail_msg("nothing is safe any more");
     }
 }
@@ -141,6 +176,10 @@ static void without_a_quorum_batches_are_tried_again(void **state)
     for (double end = seconds_now() + 2 * patience_s;
          write_batch(store, batch) == WEIR_STORE_RETRY; usleep(10000))
         if (seconds_now() > end) fail_msg("%s", batch->text);
+    if (batch->result == WEIR_STORE_FATAL) {
+        snprintf(is.failed, sizeof is.failed, "%s", batch->text);
+        judge(&is);
+    }
     assert_int_equal(batch->result, WEIR_STORE_SAFE);
     assert_int_equal(batch->last_offset, safe + 10);
     free_batch(&batch);
