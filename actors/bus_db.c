@@ -101,7 +101,7 @@ int weir_bus_db_put(MDB_txn *txn, MDB_dbi table, MDB_val *key, const weir_buffer
     if (!rc && self) self->next_sum -= share(key, &old);
     rc = mdb_put(txn, table, key, &value, MDB_RESERVE);
     if (rc) return rc;
-    memcpy(value.mv_data, bytes->data, bytes->size);
+    if (bytes->size) memcpy(value.mv_data, bytes->data, bytes->size);
     memcpy((uint8_t *)value.mv_data + bytes->size, &sum, sizeof sum);
     if (self) self->next_sum += share(key, &value);
     return 0;
