@@ -189,7 +189,7 @@ blackbox: export WEIR = $(CURDIR)/$(BUILD)/bin/weir
 blackbox: export SANITIZED = $(filter asan tsan,$(MODE))
 blackbox: need $(BUILD)/bin/weir
 	@$(call modules,pytest xdist zmq msgpack)
-	@$(PYTEST) -n 3 --dist loadscope -m "not alone" tests/blackbox
+	@$(PYTEST) -n 4 --dist loadscope -m "not alone" tests/blackbox
 	@$(PYTEST) -m alone tests/blackbox
 
 soak: need all need-cmocka $(BUILD)/tests/unit/test_bus_failing
