@@ -6,41 +6,23 @@
                                         SHARDS: of the store, 1; the client has one stream
  */
 #include <fcntl.h>
-#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 #include "actors/store_redis.h"
-#include "tests/unit/help_server.h"
+#include "tests/bench/help_bench_redis.h"
 
 enum { batch_records = 1000, record_bytes = 200, in_flight = 4, rounds = 31 };
 
 static const uint64_t nonce = UINT64_C(0x0123456789abcdef);
 static uint32_t shards = 1;
 static uint64_t batches = 100;
-static char folder[] = "/tmp/bench_redis.XXXXXX", local[64];
-static redisContext *client;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static double rate(double seconds)
 {
     return (double)(batches * batch_records) / seconds;
-}
-
-static void give_up(const char *what)
-{
-    fprintf(stderr, "bench_redis: %s\n", what);
-    exit(1);
 }
 
 static void flush_all(void)
@@ -132,8 +114,6 @@ static double write_store(weir_block *const *blocks)
     return rate(seconds);
 }
 
-/* --- Both -------------------------------------------------------------------------- */
-
 static weir_record make_record(uint8_t *payload, size_t size)
 {
     memset(payload, 'x', size);
@@ -164,39 +144,11 @@ static void make_blocks(weir_block **blocks, uint8_t *record)
     weir_builder_fini(&builder);
 }
 
-static bool answers(void *arg)
-{
-    (void)arg;
-    if (client) redisFree(client);
-    client = redisConnectUnix(local);
-    return !client->err;
-}
-
-static help_server *start_server(void)
-{
-    char log[64];
-    if (!mkdtemp(folder)) give_up("no folder");
-    snprintf(local, sizeof local, "%s/redis.sock", folder);
-    snprintf(log, sizeof log, "%s/log", folder);
-    const char *argv[] = {"redis-server", "--port", "0", "--unixsocket", local, "--dir",
-                          folder,         "--save", "",  "--daemonize",  "no",  NULL};
-    help_server *server = help_server_start(argv, log);
-    if (!server || !help_server_wait(server, answers, NULL)) give_up("no redis-server");
-    return server;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 int main(int argc, char **argv)
 {
     double ratios[rounds];
     weir_block *blocks[batch_records + 1];
     uint8_t record[record_bytes];
-    char file[128];
     if (argc > 1) shards = (uint32_t)atoi(argv[1]);
     if (argc > 2) batches = strtoull(argv[2], NULL, 10);
     make_blocks(blocks, record);
@@ -208,12 +160,7 @@ int main(int argc, char **argv)
                ratios[i]);
         fflush(stdout);
     }
-    redisFree(client);
-    help_server_destroy(&server);
-    snprintf(file, sizeof file, "%s/log", folder);
-    unlink(file);
-    unlink(local);
-    rmdir(folder);
+    end_server(&server);
     for (weir_block **at = blocks; *at; at++)
         weir_block_destroy(at);
     qsort(ratios, rounds, sizeof *ratios, by_size);

@@ -8,37 +8,19 @@
                                         remembers it; else `none`
  */
 #include <czmq.h>
-#include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 #include "actors/sink_redis.h"
 #include "runtime/handover.h"
-#include "tests/unit/help_server.h"
+#include "tests/bench/help_bench_redis.h"
 
 enum { batch_records = 1000, payload_bytes = 200, rounds = 15 };
 
 static uint64_t records = 200000;
 static bool with_ids;
-static char folder[] = "/tmp/bench_redis_sink.XXXXXX", local[64];
-static redisContext *client;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void give_up(const char *what)
-{
-    fprintf(stderr, "bench_redis_sink: %s\n", what);
-    exit(1);
-}
 
 static void flush_all(void)
 {
@@ -227,39 +209,9 @@ static double write_sink(void)
     return (double)records / seconds;
 }
 
-/* --- Both -------------------------------------------------------------------------- */
-
-static bool answers(void *arg)
-{
-    (void)arg;
-    if (client) redisFree(client);
-    client = redisConnectUnix(local);
-    return !client->err;
-}
-
-static help_server *start_server(void)
-{
-    char log[64];
-    if (!mkdtemp(folder)) give_up("no folder");
-    snprintf(local, sizeof local, "%s/redis.sock", folder);
-    snprintf(log, sizeof log, "%s/log", folder);
-    const char *argv[] = {"redis-server", "--port", "0", "--unixsocket", local, "--dir",
-                          folder,         "--save", "",  "--daemonize",  "no",  NULL};
-    help_server *server = help_server_start(argv, log);
-    if (!server || !help_server_wait(server, answers, NULL)) give_up("no redis-server");
-    return server;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 int main(int argc, char **argv)
 {
     double ratios[rounds];
-    char file[128];
     with_ids = argc > 1 && !strcmp(argv[1], "ids");
     if (argc > 2) records = strtoull(argv[2], NULL, 10) / batch_records * batch_records;
     zsys_init();
@@ -271,12 +223,7 @@ int main(int argc, char **argv)
                ratios[i]);
         fflush(stdout);
     }
-    redisFree(client);
-    help_server_destroy(&server);
-    snprintf(file, sizeof file, "%s/log", folder);
-    unlink(file);
-    unlink(local);
-    rmdir(folder);
+    end_server(&server);
     qsort(ratios, rounds, sizeof *ratios, by_size);
     printf("%.2f\n", ratios[rounds / 2]);
     return 0;
