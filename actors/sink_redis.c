@@ -1,6 +1,7 @@
 #include "actors/sink_redis.h"
 #include "actors/loads.h"
 #include "actors/redis_form.h"
+#include "actors/redis_port.h"
 #include "actors/redis_probe.h"
 #include "actors/redis_writer.h"
 #include "runtime/intake.h"
