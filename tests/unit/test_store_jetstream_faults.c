@@ -134,20 +134,19 @@ static void what_was_stored_before_a_long_cut_is_found_in_the_stream(void **stat
 {
     enum { records = 150 };
     NEEDS_SERVER();
-    weir_jetstream_config config = config_through_proxy(2000000);
+    weir_jetstream_config config = config_through_proxy(20000000);
     config.dedup_us = 100000;
     weir_store *store = new_store(&config);
+    client other = client_at(server.port, NULL);
     put(store, 0, 1, 1, 5, 20);
     weir_batch *batch = make_batch(0, 1, 6, records, 200);
-    help_proxy_hold(proxy, true);
+    help_proxy_hold_down(proxy, true);
     store->class->write(store, batch);
-    EVENTUALLY(stats_of(store).published == 5 + records);
-    help_proxy_refuse(proxy, true);
-    help_proxy_reset(proxy, 1); // what it has sent is all delivered
-    help_proxy_hold(proxy, false);
-    assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
-    client other = client_at(server.port, NULL);
     EVENTUALLY(last_of(&other, "weir_test_0") == 5 + records);
+    help_proxy_refuse(proxy, true);
+    help_proxy_reset(proxy, 0);
+    help_proxy_hold_down(proxy, false);
+    assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
     double until = seconds_now() + 0.3; // beyond the duplicate window
     EVENTUALLY(seconds_now() > until);
     help_proxy_refuse(proxy, false);
