@@ -481,7 +481,9 @@ static void what_is_safe_behind_a_dead_batch_is_settled(void **state)
     step(self); // no answer in time
     answer_write(&mute, 1, WEIR_STORE_SAFE);
     answer_write(&mute, 0, WEIR_STORE_RETRY);
+    weir_dispatch_read(self->dispatch, self->now_us);
     step(self); // sent again: the first alone
+    assert_int_equal(mute.count, 3);
     answer_write(&mute, 2, WEIR_STORE_RETRY);
     finish_behind(self, 3);
 }
