@@ -280,7 +280,7 @@ static void close_answers_what_is_open(void **state)
     assert_non_null(strstr(report.text, "3 batches"));
     double start = seconds_now();
     close_store(&store);
-    assert_true(seconds_now() - start < 1);
+    assert_true(seconds_now() - start < 4); // less than the timeout
     for (uint32_t i = 0; i < 3; i++) {
         assert_true(wait_for(batches[i], 0));
         assert_int_equal(batches[i]->result, WEIR_STORE_RETRY);
