@@ -139,8 +139,7 @@ static void refuse_first(weir_redis_shard *self)
     char text[128];
     snprintf(text, sizeof text, "the record is larger than a string of redis, %zu bytes",
              store->record_max);
-    self->barrier =
-        (weir_redis_barrier){true, batch->epoch, batch->first + job->refused + 1};
+    self->barrier = (weir_redis_barrier){true, batch->epoch, batch->first + job->refused};
     answer(store, job,
            &(verdict){.result = WEIR_STORE_REFUSED,
                       .refused = job->refused,

@@ -67,7 +67,7 @@ static inline uint64_t put(weir_store *store, uint32_t shard, uint64_t epoch,
                            uint64_t first, uint32_t records, size_t size)
 {
     weir_batch *batch = make_batch(shard, epoch, first, records, size);
-    weir_store_result result = write_batch(store, batch);
+    weir_store_result result = write_in_the_end(store, batch);
     if (result != WEIR_STORE_SAFE) fail_msg("%d: %s", result, batch->text);
     uint64_t last = batch->last_offset;
     free_batch(&batch);

@@ -297,7 +297,7 @@ static void paused_server_is_a_retry_in_time(void **state)
         double start = seconds_now();
         batch->again = i;
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
-        assert_true(seconds_now() - start < 2);
+        assert_true(seconds_now() - start < 20);
         assert_non_null(strstr(batch->text, "no answer in 300 ms"));
         free_batch(&batch);
     }
@@ -324,7 +324,7 @@ static void server_that_is_away_is_waited_for(void **state)
     weir_store *other = open_with(&config);
     double start = seconds_now();
     assert_int_equal(weir_redis_store_epoch(other, &epoch, &report), WEIR_ETIMEOUT);
-    assert_in_range((seconds_now() - start) * 1000, 250, 1000);
+    assert_in_range((seconds_now() - start) * 1000, 250, 10000);
     assert_non_null(strstr(report.text, "cannot connect"));
     close_store(&other);
     start_server(NULL);
@@ -352,7 +352,7 @@ static void dead_server_is_noticed_when_nothing_is_to_do(void **state)
     help_server_pause(server);
     double start = seconds_now();
     EVENTUALLY(!look(store).connected);
-    assert_in_range(seconds_now() - start, 4, 9);
+    assert_in_range(seconds_now() - start, 4, 30);
     help_server_resume(server);
     EVENTUALLY(look(store).connected);
     close_store(&store);
