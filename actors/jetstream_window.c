@@ -90,7 +90,8 @@ static void calm(weir_js_window *self)
 
 /* --- The stream -------------------------------------------------------------------- */
 
-/*  What the trouble was is known to be over when a message is stored, or there is none.  */
+/*  What the trouble was is known to be over when a message is stored, or there is none.
+ */
 static void ready(weir_js_window *self)
 {
     self->state = WEIR_WINDOW_ALONE;
