@@ -312,6 +312,17 @@ static void batches_behind_a_failed_one_wait_for_it(void **state)
 
 /* --- The server -------------------------------------------------------------------- */
 
+/*  False as well while nothing can be read.                                          */
+static bool ends_at(weir_store *store, uint64_t last)
+{
+    weir_store_shard *list;
+    size_t count;
+    if (store->class->shards(store, &list, &count, NULL)) return false;
+    bool is = count == 1 && list[0].last == last;
+    free(list);
+    return is;
+}
+
 static void store_opens_before_its_server(void **state)
 {
     NEEDS_SERVER();
@@ -332,7 +343,7 @@ static void store_opens_before_its_server(void **state)
     help_nats_start(&server);
     EVENTUALLY(stats_of(store).connected);
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
-    EVENTUALLY(look_at(store, 0).last == 10);
+    EVENTUALLY(ends_at(store, 10)); // its connection for reading may come later
     free_batch(&batch);
     close_store(&store);
 }
