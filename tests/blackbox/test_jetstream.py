@@ -208,6 +208,21 @@ def test_a_server_that_is_away_is_waited_for(bench, nats):
     live.stop()
 
 
+def test_without_jetstream_a_sink_that_has_nothing_to_do_waits(bench):
+    with Nats(bench.path("nats"), jetstream=False) as nats:
+        bench.write("in.ndjson", "")
+        live = bench.start(sink(nats, 'subject = "o", stream = "O", retry = { max = "200ms" }',
+                                end=""))
+        why(bench, "O: no JetStream answers there")
+        nats.jetstream = {}
+        nats.restart()
+        wait_for(lambda: "O" in (nats.api("STREAM.NAMES")["streams"] or []), "it is made")
+        wait_for(lambda: bench.weir("why").code == 0, "it is over")
+        bench.append("in.ndjson", "".join(json.dumps(row) + "\n" for row in lines(10)))
+        nats.wait_count("O", 10)
+        live.stop()
+
+
 def test_a_missing_stream_is_waited_for_in_order(bench, nats):
     bench.write("in.ndjson", lines(2000))
     live = bench.start(sink(nats, 'subject = "o.{n}"', end=""))
