@@ -242,6 +242,43 @@ void weir_nats_open(void)
     pthread_once(&opened, open_library);
 }
 
+/*  As a string of JSON has it; the caller's.                                        */
+static char *escape(const char *text)
+{
+    char *escaped = malloc(2 * strlen(text) + 1), *to = escaped;
+    if (!escaped) abort();
+    for (; *text; text++) {
+        if (strchr("\"\\", *text)) *to++ = '\\';
+        *to++ = *text;
+    }
+    *to = '\0';
+    return escaped;
+}
+
+static void forget(char *secret)
+{
+    explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
+/*  libnats puts them into the JSON of CONNECT as they are.                          */
+static natsStatus set_login(natsOptions *options, const weir_nats_server *server)
+{
+    natsStatus s = NATS_OK;
+    if (server->user) {
+        char *user = escape(server->user), *password = escape(server->password);
+        s = natsOptions_SetUserInfo(options, user, password);
+        forget(password);
+        free(user);
+    }
+    if (!s && server->token) {
+        char *token = escape(server->token);
+        s = natsOptions_SetToken(options, token);
+        forget(token);
+    }
+    return s;
+}
+
 static natsStatus set_options(weir_nats_session *self, natsOptions *options,
                               const weir_nats_server *server,
                               const weir_nats_probe_result *probe)
@@ -252,9 +289,7 @@ static natsStatus set_options(weir_nats_session *self, natsOptions *options,
              is_v6 ? "]" : "", server->port);
     natsStatus s = natsOptions_SetURL(options, url);
     if (!s) s = natsOptions_SetName(options, self->name);
-    if (!s && server->user)
-        s = natsOptions_SetUserInfo(options, server->user, server->password);
-    if (!s && server->token) s = natsOptions_SetToken(options, server->token);
+    if (!s) s = set_login(options, server);
     if (!s && (self->config.tls || server->tls || probe->wants_tls)) {
         s = natsOptions_SetSecure(options, true);
         if (!s) s = natsOptions_SetExpectedHostname(options, server->host);
