@@ -416,6 +416,20 @@ static size_t split_reply(const char *reply, const char *parts[16])
     return count == 9 ? 3 : 5;
 }
 
+/*  "NATS/1.0\r\n", "Name: value\r\n" for each, "\r\n": as libnats has written it.      */
+size_t weir_js_stored_bytes(natsMsg *msg)
+{
+    static const char *const names[] = {WEIR_JS_ID, WEIR_JS_EXPECTED_LAST,
+                                        WEIR_JS_EXPECTED_ID};
+    size_t bytes = strlen("NATS/1.0\r\n\r\n");
+    const char *value;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (natsMsgHeader_Get(msg, names[i], &value) == NATS_OK)
+            bytes += strlen(names[i]) + strlen(value) + strlen(": \r\n");
+    return bytes + (size_t)natsMsg_GetDataLength(msg) + strlen(natsMsg_GetSubject(msg)) +
+           strlen(natsMsg_GetReply(msg));
+}
+
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)
 {
     const char *parts[16];

@@ -129,6 +129,10 @@ typedef struct {
     int64_t stored_ms;
 } weir_js_delivery;
 
+/*  What the server counts of a delivered message of a bus's store against the bytes of a
+    request.                                                                        */
+size_t weir_js_stored_bytes(natsMsg *msg);
+
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply);
 
 /*  Where another message of the same consumer is acknowledged, made of the reply of one.
