@@ -416,18 +416,46 @@ static size_t split_reply(const char *reply, const char *parts[16])
     return count == 9 ? 3 : 5;
 }
 
-/*  "NATS/1.0\r\n", "Name: value\r\n" for each, "\r\n": as libnats has written it.      */
+/*  "NATS/1.0\r\n", "Name: value\r\n" for each, "\r\n": as libnats writes them. */
+static size_t bytes_of_header(const char *name, const char *value)
+{
+    return strlen(name) + strlen(value) + strlen(": \r\n");
+}
+
+static size_t bytes_without(natsMsg *msg)
+{
+    return (size_t)natsMsg_GetDataLength(msg) + strlen(natsMsg_GetSubject(msg)) +
+           strlen(natsMsg_GetReply(msg));
+}
+
+static const size_t bytes_of_frame = sizeof "NATS/1.0\r\n\r\n" - 1;
+
 size_t weir_js_stored_bytes(natsMsg *msg)
 {
     static const char *const names[] = {WEIR_JS_ID, WEIR_JS_EXPECTED_LAST,
                                         WEIR_JS_EXPECTED_ID};
-    size_t bytes = strlen("NATS/1.0\r\n\r\n");
+    size_t bytes = bytes_of_frame;
     const char *value;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (natsMsgHeader_Get(msg, names[i], &value) == NATS_OK)
-            bytes += strlen(names[i]) + strlen(value) + strlen(": \r\n");
-    return bytes + (size_t)natsMsg_GetDataLength(msg) + strlen(natsMsg_GetSubject(msg)) +
-           strlen(natsMsg_GetReply(msg));
+            bytes += bytes_of_header(names[i], value);
+    return bytes + bytes_without(msg);
+}
+
+size_t weir_js_delivered_bytes(natsMsg *msg)
+{
+    const char **names = NULL, **values = NULL;
+    int count = 0, of_name = 0;
+    size_t bytes = 0;
+    if (natsMsgHeader_Keys(msg, &names, &count)) return bytes_without(msg);
+    for (int i = 0; i < count; i++) {
+        if (natsMsgHeader_Values(msg, names[i], &values, &of_name)) continue;
+        for (int k = 0; k < of_name; k++)
+            bytes += bytes_of_header(names[i], values[k]);
+        free((void *)values);
+    }
+    free((void *)names);
+    return bytes_of_frame + bytes + bytes_without(msg);
 }
 
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)

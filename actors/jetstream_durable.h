@@ -44,6 +44,9 @@ typedef struct {
     uint64_t pending;          // behind it in the stream
     uint64_t floor, delivered; // sequences: up to the one all are acknowledged; the last
     int64_t created_ms;
+    uint32_t batch_max, bytes_max; // of a request; UINT32_MAX: no bound
+    uint32_t waiting_max;          // requests at a time
+    int64_t expires_us;            // longest wait of a request; -1: no bound
 } weir_js_durable_info;
 
 /*  False: it is not what the source needs, and why says what it is.                  */

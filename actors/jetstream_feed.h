@@ -24,6 +24,7 @@ typedef enum {
 typedef struct {
     uint64_t token;
     uint32_t left;
+    size_t bytes_left;
     bool got; // some
 } weir_js_pull;
 
@@ -41,16 +42,17 @@ typedef struct {
     uint64_t acked, safe, taken;
     weir_js_feed_state state;
     int64_t again_us;
-    unsigned failures; // in a row
+    unsigned failures; // in a row, until the consumer answers a request
     weir_js_pull pulls[WEIR_FEED_PULLS];
     uint32_t pull_count;
-    bool wants;           // there is room for messages
-    bool one;             // the next message is larger than a request asks for
-    unsigned confirms;    // that are awaited
-    unsigned unconfirmed; // tries in a row
-    uint64_t pending;     // behind what has come, as the server has told last
-    int64_t ack_wait_us;  // the consumer's
-    int64_t progress_us;  // when the server is told next that they are under way
+    bool wants;                  // there is room for messages
+    bool one;                    // the next message is larger than a request asks for
+    unsigned confirms;           // that are awaited
+    unsigned unconfirmed;        // tries in a row
+    uint64_t pending;            // behind what has come, as the server has told last
+    int64_t ack_wait_us;         // the consumer's
+    weir_js_durable_info bounds; // of requests: the consumer's
+    int64_t progress_us;         // when the server is told next that they are under way
     uint64_t progress_at, progress_to;
     bool leaving;        // what is not safe is given back
     bool stopped, quiet; // leaving: nothing is asked for; and nothing comes

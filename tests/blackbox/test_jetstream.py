@@ -583,6 +583,40 @@ def test_a_consumer_that_will_not_do_is_fatal(bench, nats, config, text):
     assert run.code and "the consumer mine of S cannot be used" in run.err and text in run.err
 
 
+@pytest.mark.parametrize("bound", [{"max_batch": 10}, {"max_waiting": 1}, {"max_bytes": 1000},
+                                   {"max_expires": 10**8}], ids=lambda bound: next(iter(bound)))
+def test_a_consumer_is_asked_within_its_bounds(bench, nats, bound):
+    """Where the bytes of a request are spent to the last, nats-server 2.9 does not say so."""
+    nats.make("S", ["s.>"])
+    nats.api("CONSUMER.DURABLE.CREATE.S.mine", {"stream_name": "S", "config": {
+        "durable_name": "mine", "ack_policy": "explicit", **bound}})
+    fill(nats, 3000)
+    live = bench.start(source(nats, 'durable = "mine", timeout = "120s"'))
+    wait_written(bench, 3000)
+    wait_settled(nats, "mine")
+    live.stop()
+    assert written(bench) == list(range(3000)) and "consumer is away" not in live.text()
+
+
+def test_a_consumer_whose_places_others_have_is_asked_now_and_then(bench, nats):
+    nats.make("S", ["s.>"])
+    nats.api("CONSUMER.DURABLE.CREATE.S.mine", {"stream_name": "S", "config": {
+        "durable_name": "mine", "ack_policy": "explicit", "max_waiting": 1}})
+    other = nats.client()
+    other.flush("SUB other 7")
+    other.publish("$JS.API.CONSUMER.MSG.NEXT.S.mine", json.dumps({"batch": 1,
+                  "expires": 2 * 10**9}), reply="other")
+    other.flush()
+    live = bench.start(source(nats, 'durable = "mine", retry = { max = "200ms" }'))
+    live.wait_log("consumer is away.*Exceeded MaxWaiting")
+    other.receive(7)  # its request has ended
+    fill(nats, 100)
+    wait_written(bench, 100)
+    live.stop()
+    other.close()
+    assert live.text().count("consumer is away") == 1
+
+
 def test_two_topologies_share_a_durable(bench, nats):
     nats.make("S", ["s.>"])
     bench.path("far").mkdir()
