@@ -24,6 +24,7 @@ enum {
     WEIR_JS_WRONG_LAST_ID = 10070,
     WEIR_JS_WRONG_LAST = 10071,
     WEIR_JS_HEADERS_TOO_LARGE = 10097,
+    WEIR_JS_ALL_WANTED = 10101, // a work queue's consumer must begin with all
     WEIR_JS_ROLLUP = 10111,
     WEIR_JS_IN_PROGRESS = 10158, // a duplicate of what is being stored
     WEIR_JS_WRONG_LAST_CONSTANT = 10164,

@@ -138,6 +138,19 @@ static bool read_answer(weir_js_feed *self, const weir_js_answer *answer)
 }
 
 static void made(weir_js_line *line, void *arg, uint64_t token,
+                 const weir_js_answer *answer);
+
+static void make_consumer_from(weir_js_feed *self, weir_js_start start)
+{
+    weir_js_durable durable = self->durable;
+    durable.start = start;
+    weir_js_put_durable(&self->body, &durable);
+    ask(self, "CONSUMER.DURABLE.CREATE", self->durable.name, &self->body, made);
+}
+
+/*  A work queue's consumer begins with all that is there, and what is acknowledged is
+    not.                                                                            */
+static void made(weir_js_line *line, void *arg, uint64_t token,
                  const weir_js_answer *answer)
 {
     (void)arg, (void)token;
@@ -147,6 +160,8 @@ static void made(weir_js_line *line, void *arg, uint64_t token,
         weir_log(WEIR_INFO, "jetstream consumer made stream=%s consumer=%s",
                  self->durable.stream, self->durable.name);
         use_consumer(self, true);
+    } else if (self->response.err_code == WEIR_JS_ALL_WANTED && self->highest) {
+        make_consumer_from(self, (weir_js_start){.from = WEIR_JS_FROM_START});
     } else if (weir_js_error_is_fatal(self->response.err_code)) {
         give_up(self, "cannot make the consumer %.60s of %.60s: %.100s",
                 self->durable.name, self->durable.stream, self->response.text);
@@ -155,21 +170,20 @@ static void made(weir_js_line *line, void *arg, uint64_t token,
     }
 }
 
-/*  One that is made anew goes on where this one was.                                 */
+/*  One that is made anew goes on where this one was.                                  */
 static void make_consumer(weir_js_feed *self)
 {
-    weir_js_durable durable = self->durable;
+    weir_js_start start = self->durable.start;
     uint64_t lowest = weir_js_held_lowest(&self->held, self->safe);
     if (self->highest) {
-        durable.start.from = WEIR_JS_FROM_SEQUENCE;
-        durable.start.sequence = lowest ? lowest : self->highest + 1;
+        start.from = WEIR_JS_FROM_SEQUENCE;
+        start.sequence = lowest ? lowest : self->highest + 1;
         weir_log(WEIR_WARN,
                  "jetstream consumer is gone and made anew stream=%s consumer=%s "
                  "from=%" PRIu64,
-                 self->durable.stream, self->durable.name, durable.start.sequence);
+                 self->durable.stream, self->durable.name, start.sequence);
     }
-    weir_js_put_durable(&self->body, &durable);
-    ask(self, "CONSUMER.DURABLE.CREATE", self->durable.name, &self->body, made);
+    make_consumer_from(self, start);
 }
 
 static void looked(weir_js_line *line, void *arg, uint64_t token,

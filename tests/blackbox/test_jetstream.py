@@ -715,8 +715,9 @@ def test_a_stream_that_is_not_there_is_waited_for(bench, nats):
     live.stop()
 
 
-def test_a_consumer_that_is_deleted_is_made_again_where_it_was(bench, nats):
-    nats.make("S", ["s.>"])
+@pytest.mark.parametrize("retention", ["limits", "workqueue"])
+def test_a_consumer_that_is_deleted_is_made_again_where_it_was(bench, nats, retention):
+    nats.make("S", ["s.>"], retention=retention)
     fill(nats, 3000)
     live = bench.start(source(nats, 'retry = { max = "200ms" }'))
     wait_for(lambda: len(written(bench)) > 500, "some")
