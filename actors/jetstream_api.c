@@ -228,11 +228,13 @@ static void put_bounds(weir_buffer *out, const weir_jetstream_config *config)
 void weir_js_put_stream(weir_buffer *out, const weir_jetstream_config *config,
                         const weir_js_names *names)
 {
-    weir_buffer_printf(out,
-                       "{\"name\":\"%s\",\"subjects\":[\"%s\"],\"retention\":\"limits\","
-                       "\"storage\":\"file\",\"discard\":\"old\",\"allow_direct\":true,"
-                       "\"max_consumers\":-1,\"max_msg_size\":-1",
-                       names->stream, names->subject);
+    weir_buffer_put_text(out, "{\"name\":");
+    weir_json_put_string(out, names->stream, strlen(names->stream));
+    weir_buffer_put_text(out, ",\"subjects\":[");
+    weir_json_put_string(out, names->subject, strlen(names->subject));
+    weir_buffer_put_text(out, "],\"retention\":\"limits\",\"storage\":\"file\","
+                              "\"discard\":\"old\",\"allow_direct\":true,"
+                              "\"max_consumers\":-1,\"max_msg_size\":-1");
     put_bounds(out, config);
     weir_buffer_put_byte(out, '}');
 }

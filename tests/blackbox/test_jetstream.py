@@ -107,6 +107,13 @@ def test_options_of_a_stream_that_is_made(bench, nats):
     assert nats.messages("O")[0].subject == "o.eu-x-y.y.z"
 
 
+def test_names_with_quotes_and_backslashes(bench, nats):
+    bench.write("in.ndjson", lines(3))
+    bench.run(sink(nats, r'''subject = 'o"\\b.{n}', stream = 'S"x' '''))
+    assert [message.subject for message in nats.messages('S"x')] == \
+        ['o"\\b.%d' % n for n in range(3)]
+
+
 def test_payloads(bench, nats):
     bench.write("in.ndjson", [{"n": 1, "f": 1.5, "l": [1, {"a": None}]}])
     bench.run("""source.file "in" { path = "in.ndjson", at_end = stop }
@@ -378,7 +385,8 @@ def test_a_server_elsewhere_needs_tls(bench):
 @pytest.mark.parametrize("options, text", [
     ('subject = "a b"', "subject"), ('subject = "a..b"', "empty"), ('subject = ""', "empty"),
     ('subject = "a.*"', "subject"), ('subject = "a.{"', "without '}'"),
-    ('subject = "a", stream = "x.y"', "stream"),
+    ('subject = "a", stream = "x.y"', "stream"), ('subject = "a", stream = "\\xff"', "UTF-8"),
+    ('subject = "\\xff.{n}"', "UTF-8"),
     ('subject = "a", headers = { ["Nats-Msg-Id"] = "{n}" }', "option 'id'"),
     ('subject = "a", headers = { ["a b"] = "{n}" }', "no name of a header"),
     ('subject = "a", dedup = "1ms"', "dedup"), ('subject = "a", replicas = 6', "replicas"),
