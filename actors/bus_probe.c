@@ -3,6 +3,7 @@
 #include "actors/jetstream_url.h"
 #include "actors/redis_url.h"
 #include <inttypes.h>
+#include <string.h>
 
 /*  Any: nothing is written.                                                        */
 static const uint64_t nonce = 1;
@@ -55,7 +56,7 @@ static weir_err look(weir_store *store, const weir_bus_options *o, weir_report *
     uint64_t records = 0;
     weir_store_shard *list;
     weir_err err = store->class->shards(store, &list, &count, report);
-    report->where[0] = 0; // the text has the url
+    if (strstr(report->text, report->where)) report->where[0] = 0;
     if (err) return err;
     for (size_t i = 0; i < count; i++)
         records += list[i].records;
