@@ -351,11 +351,32 @@ static void close_connection(weir_nats_session *self)
 }
 
 /*  Whether trying again would end alike. A handshake also fails when it is cut.     */
-static bool is_fatal(natsStatus status, const char *text)
+static bool is_fatal(natsStatus status, const weir_nats_probe_result *probe,
+                     const char *text)
 {
-    return status == NATS_CONNECTION_AUTH_FAILED ||
+    return probe->wants_certificate || status == NATS_CONNECTION_AUTH_FAILED ||
            status == NATS_SECURE_CONNECTION_WANTED || status == NATS_NO_SERVER_SUPPORT ||
            (status == NATS_SSL_ERROR && strstr(text, "cert="));
+}
+
+/*  What libnats' text means for whom it concerns.                                   */
+static void explain(natsStatus s, const weir_nats_probe_result *probe, const char *why,
+                    char text[256])
+{
+    bool closed = s != NATS_CONNECTION_AUTH_FAILED && strstr(why, "got ''");
+    if (probe->wants_certificate)
+        snprintf(text, 256, "it wants to see a certificate, and Weir has none");
+    else if (closed)
+        snprintf(text, 256, "it has closed the connection instead of letting us in");
+    else if (s == NATS_NO_SERVER_SUPPORT)
+        snprintf(text, 256, "it takes no headers, which JetStream needs");
+    else if (s == NATS_CONNECTION_AUTH_FAILED)
+        snprintf(text, 256, "authorization: %.120s%s", why,
+                 probe->knows_keys
+                     ? "; it may want an NKey or credentials, and Weir has none"
+                     : "");
+    else
+        snprintf(text, 256, "%.200s", why);
 }
 
 static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *server,
@@ -368,9 +389,7 @@ static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *se
     natsOptions_Destroy(options);
     if (!s) s = prepare(self);
     const char *why = s ? nats_GetLastError(NULL) : NULL;
-    snprintf(text, 256, "%s%.200s",
-             s == NATS_CONNECTION_AUTH_FAILED ? "authorization: " : "",
-             why ? plain(why) : natsStatus_GetText(s));
+    if (s) explain(s, probe, why ? plain(why) : natsStatus_GetText(s), text);
     if (s) close_connection(self);
     return s;
 }
@@ -408,7 +427,7 @@ static bool try_server(weir_nats_session *self, size_t index, bool *fatal, char 
     bool answers = weir_nats_probe(&probe, &found);
     if (answers) s = connect_to(self, server, &found, why);
     if (!s) return true;
-    *fatal = *fatal || (answers ? is_fatal(s, why) : found.refused);
+    *fatal = *fatal || (answers ? is_fatal(s, &found, why) : found.refused);
     snprintf(text, 256, "%.64s:%s: %.180s", server->host, server->port,
              answers ? why : found.text);
     return false;

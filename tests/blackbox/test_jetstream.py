@@ -341,6 +341,22 @@ def test_a_wrong_password_is_fatal_and_never_shown(bench):
         assert "wr0ng" not in check.out + check.err
 
 
+NKEY = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+
+
+@pytest.mark.parametrize("server, text", [
+    ({"tls": "verify"}, "it wants to see a certificate, and Weir has none"),
+    ({"users": [{"user": "test", "password": "other"}, {"nkey": NKEY}]},
+     "it may want an NKey or credentials, and Weir has none"),
+], ids=["certificate", "nkey"])
+def test_what_weir_cannot_show_is_told(bench, server, text):
+    with Nats(bench.path("nats"), **server) as nats:
+        trust = {"SSL_CERT_FILE": str(nats.certificates.ca)} if nats.certificates else {}
+        run = bench.run("supervise { intensity = 0 }\n" +
+                        SOURCE % (nats.url("u", "wr0ng"), "", "", "in"), code=None, env=trust)
+        assert run.code == 1 and text in run.err, run.err
+
+
 def test_permissions_are_named(bench):
     with Nats(bench.path("nats"), users=users("$JS.API.>")) as nats:
         bench.write("in.ndjson", lines(3))
