@@ -162,3 +162,13 @@ bool weir_js_durable_judge(weir_js_durable_info *info, const weir_value *root,
     if (info->expires_us <= 0) info->expires_us = -1;
     return true;
 }
+
+/* --- Another one of its name ------------------------------------------------------- */
+
+/*  What replaces something is made after all that this has brought was stored, and clocks
+    of servers are not that far apart.                                               */
+bool weir_js_is_same(int64_t known_ms, int64_t created_ms, int64_t newest_ms)
+{
+    static const int64_t apart_ms = 10000;
+    return created_ms == known_ms || created_ms < newest_ms - apart_ms;
+}

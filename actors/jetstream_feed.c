@@ -98,8 +98,9 @@ static void go_on(weir_js_feed *self)
 static void know_consumer(weir_js_feed *self, const weir_js_durable_info *info,
                           bool is_ours)
 {
-    int64_t apart_ms = llabs(self->consumer_ms - info->created_ms);
-    if (apart_ms > same_ms && !is_ours) self->done.count = 0;
+    bool is_same = llabs(self->consumer_ms - info->created_ms) <= same_ms ||
+                   weir_js_is_same(self->consumer_ms, info->created_ms, self->highest_ms);
+    if (!is_same && !is_ours) self->done.count = 0;
     self->consumer_ms = info->created_ms;
     self->repeat_at = info->floor;
     self->repeat_to = info->delivered;
@@ -208,17 +209,18 @@ static void ask_consumer(weir_js_feed *self)
 /*  Sequences of a stream that was deleted mean nothing in one of its name.            */
 static void know_stream(weir_js_feed *self)
 {
-    char created[sizeof self->created];
-    weir_js_text(&self->response.root, "created", created, sizeof created);
-    if (self->created[0] && strcmp(created, self->created)) {
+    int64_t created_ms = weir_js_time(&self->response.root, "created");
+    if (self->stream_ms &&
+        !weir_js_is_same(self->stream_ms, created_ms, self->highest_ms)) {
         weir_log(WEIR_WARN, "jetstream stream is another one than before stream=%s",
                  self->durable.stream);
         weir_js_held_orphan(&self->held);
         self->highest = 0;
+        self->highest_ms = 0;
         self->done.count = 0;
         self->durable.start.from = WEIR_JS_FROM_START;
     }
-    memcpy(self->created, created, sizeof created);
+    self->stream_ms = created_ms;
 }
 
 /*  Who may not look at the stream does without.                                      */
@@ -532,6 +534,12 @@ static void know_again(weir_js_feed *self, uint64_t number, const char *reply)
     wake_session(self);
 }
 
+static void note_highest(weir_js_feed *self, const weir_js_delivery *is)
+{
+    if (is->sequence > self->highest) self->highest = is->sequence;
+    if (is->stored_ms > self->highest_ms) self->highest_ms = is->stored_ms;
+}
+
 static void data(weir_js_line *line, natsMsg **msg_p)
 {
     weir_js_feed *self = feed_of(line);
@@ -557,7 +565,7 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     weir_ledger_charge(weir_actor_node(self->kit)->ledger, WEIR_ACCOUNT_QUEUES,
                        bytes_of(*msg_p));
     *msg_p = NULL;
-    if (is.sequence > self->highest) self->highest = is.sequence;
+    note_highest(self, &is);
     if (!self->reply && !(self->reply = strdup(reply))) abort();
     weir_js_port_wake(&self->port);
 }

@@ -61,7 +61,8 @@ typedef struct {
     char *reply;        // of any message of the consumer; owned; NULL: none has come
     uint64_t repeat_at, repeat_to; // acknowledgements of what is done that are repeated
     uint64_t highest;              // sequence
-    char created[48];              // when the stream was
+    int64_t highest_ms;            // when the newest message was stored
+    int64_t stream_ms;             // when the stream was made; 0: nobody has told
     int64_t consumer_ms;           // when the consumer was
     char fatal[256];
     weir_js_response response;
