@@ -51,7 +51,7 @@ static void show_url(const weir_bus_options *o, char *text, size_t size)
 
 static weir_err look(weir_store *store, const weir_bus_options *o, weir_report *report)
 {
-    char url[256];
+    char url[256], foreign[256] = "";
     size_t count;
     uint64_t records = 0;
     weir_store_shard *list;
@@ -62,6 +62,8 @@ static weir_err look(weir_store *store, const weir_bus_options *o, weir_report *
         records += list[i].records;
     free(list);
     show_url(o, url, sizeof url);
+    if (o->store == WEIR_BUS_JETSTREAM) weir_jetstream_foreign(store, foreign);
+    if (foreign[0]) return weir_report_set(report, WEIR_EREFUSED, url, "%s", foreign);
     return weir_report_set(report, WEIR_OK, NULL,
                            "%s: %zu shard%s with %" PRIu64 " record%s", url, count,
                            count == 1 ? "" : "s", records, records == 1 ? "" : "s");

@@ -231,3 +231,14 @@ def test_a_bus_names_its_server(bench):
         run = online(bench, SOURCE + BUS % 'jetstream { url = "%s" }' % nats.url(), code=1)
         assert run.err == ('t.lua:2: bus "b": %s: cannot list its streams: no JetStream '
                            'answers there\n' % nats.url())
+
+
+def test_a_bus_looks_at_the_streams_that_are_there(bench):
+    with servers.Nats(bench.path("nats")) as nats:
+        nats.make("weir_b_0", ["weir.b.0"])
+        text = SOURCE + BUS % 'jetstream { url = "%s" }' % nats.url()
+        assert online(bench, text, code=0).err == ""
+        nats.make("weir_b_7", ["weir.b.7"], retention="interest")
+        run = online(bench, text, code=1)
+        assert run.err == ('t.lua:2: bus "b": %s: the stream weir_b_7 is not this bus\'s: its '
+                           'retention is "interest", not "limits"\n' % nats.url())
