@@ -5,6 +5,7 @@
 #include "actors/redis_probe.h"
 #include "actors/redis_url.h"
 #include <inttypes.h>
+#include <string.h>
 
 /*  Any: nothing is written.                                                        */
 static const uint64_t nonce = 1;
@@ -108,17 +109,19 @@ static weir_err look_at_stream(const weir_bus_node_config *c, int64_t timeout_us
 
 static weir_err look(weir_store *store, const weir_bus_options *o, weir_report *report)
 {
-    char url[256];
+    char url[256], foreign[256] = "";
     size_t count;
     uint64_t records = 0;
     weir_store_shard *list;
     weir_err err = store->class->shards(store, &list, &count, report);
-    report->where[0] = 0; // the text has the url
+    if (strstr(report->text, report->where)) report->where[0] = 0;
     if (err) return err;
     for (size_t i = 0; i < count; i++)
         records += list[i].records;
     free(list);
     show_url(o, url, sizeof url);
+    if (o->store == WEIR_BUS_JETSTREAM) weir_jetstream_foreign(store, foreign);
+    if (foreign[0]) return weir_report_set(report, WEIR_EREFUSED, url, "%s", foreign);
     return weir_report_set(report, WEIR_OK, NULL,
                            "%s: %zu shard%s with %" PRIu64 " record%s", url, count,
                            count == 1 ? "" : "s", records, records == 1 ? "" : "s");

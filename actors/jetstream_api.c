@@ -234,11 +234,13 @@ static void put_bounds(weir_buffer *out, const weir_jetstream_config *config)
 void weir_js_put_stream(weir_buffer *out, const weir_jetstream_config *config,
                         const weir_js_names *names)
 {
-    weir_buffer_printf(out,
-                       "{\"name\":\"%s\",\"subjects\":[\"%s\"],\"retention\":\"limits\","
-                       "\"storage\":\"file\",\"discard\":\"old\",\"allow_direct\":true,"
-                       "\"max_consumers\":-1,\"max_msg_size\":-1",
-                       names->stream, names->subject);
+    weir_buffer_put_text(out, "{\"name\":");
+    weir_json_put_string(out, names->stream, strlen(names->stream));
+    weir_buffer_put_text(out, ",\"subjects\":[");
+    weir_json_put_string(out, names->subject, strlen(names->subject));
+    weir_buffer_put_text(out, "],\"retention\":\"limits\",\"storage\":\"file\","
+                              "\"discard\":\"old\",\"allow_direct\":true,"
+                              "\"max_consumers\":-1,\"max_msg_size\":-1");
     put_bounds(out, config);
     weir_buffer_put_byte(out, '}');
 }
@@ -420,6 +422,48 @@ static size_t split_reply(const char *reply, const char *parts[16])
         parts[count++] = at += at != reply;
     if (count != 9 && count < 11) return 0;
     return count == 9 ? 3 : 5;
+}
+
+/*  "NATS/1.0\r\n", "Name: value\r\n" for each, "\r\n": as libnats writes them. */
+static size_t bytes_of_header(const char *name, const char *value)
+{
+    return strlen(name) + strlen(value) + strlen(": \r\n");
+}
+
+static size_t bytes_without(natsMsg *msg)
+{
+    return (size_t)natsMsg_GetDataLength(msg) + strlen(natsMsg_GetSubject(msg)) +
+           strlen(natsMsg_GetReply(msg));
+}
+
+static const size_t bytes_of_frame = sizeof "NATS/1.0\r\n\r\n" - 1;
+
+size_t weir_js_stored_bytes(natsMsg *msg)
+{
+    static const char *const names[] = {WEIR_JS_ID, WEIR_JS_EXPECTED_LAST,
+                                        WEIR_JS_EXPECTED_ID};
+    size_t bytes = bytes_of_frame;
+    const char *value;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (natsMsgHeader_Get(msg, names[i], &value) == NATS_OK)
+            bytes += bytes_of_header(names[i], value);
+    return bytes + bytes_without(msg);
+}
+
+size_t weir_js_delivered_bytes(natsMsg *msg)
+{
+    const char **names = NULL, **values = NULL;
+    int count = 0, of_name = 0;
+    size_t bytes = 0;
+    if (natsMsgHeader_Keys(msg, &names, &count)) return bytes_without(msg);
+    for (int i = 0; i < count; i++) {
+        if (natsMsgHeader_Values(msg, names[i], &values, &of_name)) continue;
+        for (int k = 0; k < of_name; k++)
+            bytes += bytes_of_header(names[i], values[k]);
+        free((void *)values);
+    }
+    free((void *)names);
+    return bytes_of_frame + bytes + bytes_without(msg);
 }
 
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)

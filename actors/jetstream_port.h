@@ -117,6 +117,7 @@ weir_err weir_js_asker_open(weir_js_asker *self, const weir_js_port_config *conf
 void weir_js_asker_close(weir_js_asker *self);
 
 /*  WEIR_OK: response is what was answered, which may be an error of JetStream's. Else the
-    report says why there is none; WEIR_EREFUSED: we may not ask.                    */
+    report says why there is none; WEIR_EREFUSED: we may not enter, or, when denied, not
+   ask this.                                                                           */
 weir_err weir_js_ask_now(weir_js_asker *self, const char *what, const char *stream,
                          const char *more, weir_report *report);

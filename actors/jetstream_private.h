@@ -172,6 +172,7 @@ typedef struct {
     char list_error[256]; // of the last answer; "": it was good
     weir_store_shard *list, *next_list;
     size_t list_count, next_count, list_seen; // seen: streams of the server, so far
+    char foreign[256], next_foreign[256];     // "": the bus can write to all of them
 } weir_js_reader;
 
 void weir_js_reader_init(weir_js_reader *self, weir_js_store *store);

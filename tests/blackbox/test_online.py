@@ -223,3 +223,54 @@ def test_an_address_is_told_once(bench):
     assert run.err == 't.lua:2: sink.jetstream "j": %s: Connection refused\n' % url
     [told] = json.loads(online(bench, None, "--json", code=1).out)
     assert told["text"] == "%s: Connection refused" % url
+
+
+# --- JetStream --------------------------------------------------------------------------
+
+def lets_in(bench, *publish):
+    """A server whose user `low` may do no more than this; the first may all."""
+    return servers.Nats(bench.path("nats"), users=[
+        {"user": "all", "password": "sesame"},
+        {"user": "low", "password": "sesame",
+         "permissions": {"publish": list(publish), "subscribe": "_INBOX.>"}}])
+
+
+def test_a_sink_asks_no_more_than_it_needs_to_run(bench):
+    with lets_in(bench, "o", "$JS.API.STREAM.INFO.S", "$JS.API.STREAM.CREATE.S") as nats:
+        text = SOURCE + 'sink.jetstream "out" { from = "g", url = "%s", subject = "o"%s }\n'
+        run = online(bench, text % (nats.url("low", "sesame"), ', stream = "S"'), code=0)
+        assert "JetStream is there, the stream S would be made" in run.out
+        run = online(bench, text % (nats.url("low", "sesame"), ""), code=0)
+        assert "it lets us in, but not look at its JetStream" in run.out
+        assert bench.run(text % (nats.url("low", "sesame"), ', stream = "S"'),
+                         "--until-idle").code == 0
+
+
+def test_a_source_asks_no_more_than_it_needs_to_run(bench):
+    may = ["$JS.API.CONSUMER.%s.S.d" % what for what in ("INFO", "MSG.NEXT", "DURABLE.CREATE")]
+    with lets_in(bench, "$JS.ACK.S.d.>", *may) as nats:
+        text = ('source.jetstream "in" { url = "%s", stream = "S", durable = "d" }\n'
+                'sink.null "out" { from = "in" }\n' % nats.url("low", "sesame"))
+        assert "stream S, consumer d: " in online(bench, text, code=1).err  # there is no such stream
+        nats.make("S", ["s"])
+        assert "the consumer d would be made" in online(bench, text, code=0).out
+        assert bench.run(text, "--until-idle").code == 0
+        assert "the consumer d is there" in online(bench, text, code=0).out
+
+
+def test_a_bus_names_its_server(bench):
+    with servers.Nats(bench.path("nats"), jetstream=False) as nats:
+        run = online(bench, SOURCE + BUS % 'jetstream { url = "%s" }' % nats.url(), code=1)
+        assert run.err == ('t.lua:2: bus "b": %s: cannot list its streams: no JetStream '
+                           'answers there\n' % nats.url())
+
+
+def test_a_bus_looks_at_the_streams_that_are_there(bench):
+    with servers.Nats(bench.path("nats")) as nats:
+        nats.make("weir_b_0", ["weir.b.0"])
+        text = SOURCE + BUS % 'jetstream { url = "%s" }' % nats.url()
+        assert online(bench, text, code=0).err == ""
+        nats.make("weir_b_7", ["weir.b.7"], retention="interest")
+        run = online(bench, text, code=1)
+        assert run.err == ('t.lua:2: bus "b": %s: the stream weir_b_7 is not this bus\'s: its '
+                           'retention is "interest", not "limits"\n' % nats.url())

@@ -531,6 +531,26 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
     close_store(&store);
 }
 
+/*  One size is met to the byte, where nats-server 2.9 ends a request in silence.   */
+static void pages_of_any_size_are_answered_at_once(void **state)
+{
+    enum { least = 20000, more_than_a_message = 400 };
+    NEEDS_SERVER();
+    weir_jetstream_config config = config_at(server.port);
+    config.timeout_us = 120000000;
+    weir_store *store = new_store(&config);
+    put(store, 0, 1, 1, 1000, 100);
+    double begin = seconds_now();
+    for (size_t bytes = least; bytes < least + more_than_a_message; bytes++) {
+        weir_read read = {.max_records = 1000, .max_bytes = bytes};
+        read_once(store, &read);
+        assert_true(read.reached.a > least / more_than_a_message);
+        weir_read_fini(&read);
+    }
+    assert_true(seconds_now() - begin < 25);
+    close_store(&store);
+}
+
 static void reads_go_on_over_cuts(void **state)
 {
     NEEDS_SERVER();
@@ -623,6 +643,7 @@ int main(void)
            end_proxied),
         ON(page_that_stops_halfway_is_given_as_far_as_it_came, start_proxied,
            end_proxied),
+        ON(pages_of_any_size_are_answered_at_once, start_proxied, end_proxied),
         ON(reads_go_on_over_cuts, start_proxied, end_proxied),
         ON(no_more_than_a_window_is_unanswered, start_proxied, end_proxied),
         ON(nothing_is_published_beyond_a_held_window, start_proxied, end_proxied),
