@@ -1,6 +1,7 @@
 """source.redis and sink.redis with a real redis-server: what goes in and out, and every way
 in which server, records and weir itself can fail."""
 import json
+import re
 import time
 
 import msgpack
@@ -450,6 +451,28 @@ def test_a_user_without_the_right_stops_and_without_the_key_refuses(bench, redis
             redis, 'stream = "{s}", url = "%s"%s' % (url % ("none", redis.path), more)),
             code=None)
         assert run.code == 1 and "NOPERM" in run.err
+
+
+NEEDED = "ping xadd multi exec evalsha script|load zmscore zadd zremrangebyscore pexpire time"
+
+
+@pytest.mark.parametrize("options, rights", [
+    (', id = "{n}"', "xadd evalsha script|load zmscore zadd zremrangebyscore pexpire time"),
+    (", dedup = none", "xadd multi exec"),
+], ids=["by script", "by transaction"])
+def test_a_user_without_one_of_the_rights_stops_and_refuses_no_record(bench, redis, options,
+                                                                      rights):
+    bench.write("in.ndjson", numbers(20))
+    text = FILE + "supervise { intensity = 1 }\n" + sink(
+        redis, 'stream = "s", url = "unix://some:pw@%s"%s' % (redis.path, options))
+    for right in rights.split():
+        redis.call("FLUSHALL")
+        redis.call("ACL", "SETUSER", "some", "reset", "on", ">pw", "~s", "~{s*",
+                   *("+" + word for word in NEEDED.split() if word != right))
+        again(bench)
+        run = bench.run(text, code=None)
+        assert re.search("out: stopped cause=.*(NOPERM|can't run this command)", run.err), right
+        assert not bench.dead(), right
 
 
 def docs_block(start):

@@ -209,6 +209,10 @@ static void errors_are_judged_by_their_words(void **state)
         {"NOPERM this user has no permissions", WEIR_REDIS_NEVER},
         {"ERR unknown command", WEIR_REDIS_NEVER},
         {"BUSYKEY Target key name already exists.", WEIR_REDIS_NEVER},
+        {"EXECABORT Transaction discarded because of: OOM command not allowed when used "
+         "memory > 'maxmemory'.",
+         WEIR_REDIS_LATER},
+        {"EXECABORT Transaction discarded because of previous errors.", WEIR_REDIS_NEVER},
         {"OOM", WEIR_REDIS_NEVER},
         {"", WEIR_REDIS_NEVER},
     };
