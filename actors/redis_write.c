@@ -494,7 +494,9 @@ static void lose(weir_redis_shard *self, const char *text)
 void weir_redis_node_ended(weir_redis_node *self)
 {
     note_connection(self, false);
-    if (weir_redis_conn_failures(self->writer)) for_shards(self, lose, NULL);
+    if (!weir_redis_conn_failures(self->writer)) return;
+    for_shards(self, lose, NULL);
+    weir_redis_node_leave(self);
 }
 
 static bool step(weir_redis_shard *self)

@@ -954,6 +954,18 @@ def bus_port(server):
     return server.settings["cluster-port"]
 
 
+def offset(server, name):
+    """A number of INFO replication."""
+    lines = server.call("INFO", "replication").split(b"\r\n")
+    return next(int(line.split(b":")[1]) for line in lines if line.startswith(name + b":"))
+
+
+def wait_copied(master, replica):
+    """What a replica has not is lost with its master."""
+    written = offset(master, b"master_repl_offset")
+    wait_for(lambda: offset(replica, b"slave_repl_offset") >= written, "the replica has all")
+
+
 def of_cluster(nodes, stream):
     """Its numbers, at whichever node it is."""
     for node in nodes:
@@ -977,7 +989,7 @@ def test_streams_of_a_cluster_are_written_and_read_where_they_are(bench, start_r
                  + 'sink.file "file" { from = "back", path = "out.ndjson", fsync = never }\n'
                  + 'supervise { drain = "2s" }')
     wait_rows(bench, 10000)
-    nodes[1].call("WAIT", 1, 10000)  # what a replica has not is lost with its master
+    wait_copied(nodes[1], nodes[2])
     nodes[1].kill()
     bench.append("in.ndjson", "".join(json.dumps(r) + "\n" for r in records[10000:]))
     nodes[2].call("CLUSTER", "FAILOVER", "TAKEOVER")
@@ -994,3 +1006,23 @@ def rows_so_far(bench):
     """The whole lines of out.ndjson, which is being written."""
     data = bench.path("out.ndjson").read_bytes()
     return data[:data.rfind(b"\n") + 1].split(b"\n")[:-1]
+
+
+def test_a_bus_goes_on_with_the_server_that_follows_one_of_a_cluster(bench, start_redis):
+    nodes = start_cluster(start_redis)
+    lines = numbers(4000)
+    bench.write("in.ndjson", lines[:2000])
+    live = start(bench, TAIL + 'bus "b" { from = "in", key = "n", shards = 8, '
+                 'retry = { first = "10ms", max = "200ms" }, '
+                 'store = redis { url = "%s", timeout = "500ms" } }\n' % nodes[0].url()
+                 + 'sink.file "out" { from = "b", path = "out.ndjson", fsync = never }')
+    wait_rows(bench, 2000)
+    wait_copied(nodes[1], nodes[2])
+    nodes[1].kill()
+    bench.append("in.ndjson", "".join(json.dumps(line) + "\n" for line in lines[2000:]))
+    live.wait_log("redis connection down for=writes")
+    nodes[2].call("CLUSTER", "FAILOVER", "TAKEOVER")
+    found = wait_rows(bench, 4000)
+    live.stop()
+    assert sorted(read_numbers(found)) == list(range(4000))
+    assert nodes[2].call("DBSIZE") > 0
