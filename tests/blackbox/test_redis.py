@@ -847,6 +847,67 @@ def test_a_group_that_is_gone_is_made_anew_and_nothing_is_left_out(bench, redis)
     assert count_rows(bench.path("out.ndjson")) == 102
 
 
+def test_a_group_that_begins_at_the_end_is_made_anew_where_that_was(bench, redis):
+    redis.add("s", range(100))
+    live = start(bench, source(redis, 'stream = "s", field = "data", start = "end"') + OUT)
+    wait_for(lambda: redis.call("XINFO", "GROUPS", "s"), "the group")
+    wait_for(lambda: connection(redis, b"xreadgroup"), "it reads")
+    redis.pipeline([("MULTI",), ("XGROUP", "DESTROY", "s", "t/in"),
+                    ("XADD", "s", "*", "data", "100"), ("EXEC",)])
+    assert wait_rows(bench, 1) == [b"100"]
+    live.stop()
+
+
+def connection(redis, command, but=None):
+    """Of the connection whose last command it was the id, except this one; None without."""
+    for line in redis.call("CLIENT", "LIST").splitlines():
+        words = dict(word.split(b"=", 1) for word in line.split())
+        if words[b"cmd"] == command and words[b"id"] != but:
+            return words[b"id"]
+    return None
+
+
+def test_what_a_read_is_given_whose_connection_is_lost_unnoticed_comes(bench, redis):
+    live = start(bench, source(redis, 'stream = "s", field = "data", timeout = "4s"') + OUT)
+    for number in range(20):
+        reads = wait_for(lambda: connection(redis, b"xreadgroup"), "it reads")
+        consumer = redis.call("XINFO", "CONSUMERS", "s", "t/in")[0][1]
+        lost = redis.client()  # stands for the end of the server
+        lost.ask("XREADGROUP", "GROUP", "t/in", consumer, "BLOCK", 0, "STREAMS", "s", ">")
+        mine = wait_for(lambda before=reads: connection(redis, b"xreadgroup", before), "so do I")
+        since = time.monotonic()
+        redis.call("CLIENT", "KILL", "ID", reads)
+        wait_for(lambda me=mine: connection(redis, b"xreadgroup", me), "it reads again")
+        redis.call("XADD", "s", "*", "data", number)
+        assert lost.answer()[0][1][0][1] == [b"data", b"%d" % number]
+        took = time.monotonic() - since
+        lost.close()
+        if took < 3:  # else it may have looked before
+            break
+    assert b"%d" % number in wait_rows(bench, number + 1)
+    live.stop()
+
+
+def test_it_is_told_when_nothing_can_be_acknowledged(bench, redis):
+    redis.add("s", range(100))
+    text = source(redis, 'stream = "s", field = "data"') + OUT + "supervise { intensity = 1 }"
+    live = start(bench, text)
+    wait_rows(bench, 100)
+    wait_for(lambda: all_read(redis, "s"), "acknowledged")
+    redis.call("CONFIG", "SET", "maxclients", 2)  # this one, and the one that reads
+    redis.call("CLIENT", "KILL", "ID", connection(redis, b"xack"))
+    wait_why(bench, "max number of clients")
+    redis.add("s", range(100, 200))
+    wait_rows(bench, 200)
+    assert redis.pending("s", "t/in") > 0 and "max number" in bench.weir("why").out
+    redis.call("CONFIG", "SET", "maxclients", 100)
+    wait_for(lambda: all_read(redis, "s"), "acknowledged")
+    wait_for(lambda: "max number" not in bench.weir("why").out, "why is quiet")
+    redis.call("CONFIG", "SET", "requirepass", "other")
+    redis.call("CLIENT", "KILL", "ID", connection(redis, b"xack"))
+    assert "NOAUTH" in live.wait(code=1).err
+
+
 def test_a_server_that_comes_back_without_its_data(bench, redis):
     redis.add("s", range(100))
     live = start(bench, source(redis) + OUT)
