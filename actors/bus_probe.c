@@ -1,6 +1,7 @@
 #include "actors/bus_probe.h"
 #include "actors/hub.h"
 #include "actors/jetstream_url.h"
+#include "actors/redis_probe.h"
 #include "actors/redis_url.h"
 #include <inttypes.h>
 
@@ -10,6 +11,18 @@ static const uint64_t nonce = 1;
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+static weir_err look_at_redis(const weir_bus_node_config *c, int64_t timeout_us,
+                              weir_report *report)
+{
+    const weir_redis_config config = weir_bus_redis_config(&c->bus);
+    weir_redis_server server = {.url = (char *)(uintptr_t)config.url,
+                                .plaintext = config.plaintext};
+    return weir_redis_probe_run(
+        &(weir_redis_probe){.server = &server,
+                            .timeout_us = least(config.timeout_us, timeout_us)},
+        report);
 }
 
 static weir_err open_redis(weir_store **store, const weir_bus_node_config *c,
@@ -71,9 +84,11 @@ weir_err weir_bus_probe(const void *config, int64_t timeout_us, weir_report *rep
     const weir_bus_node_config *c = config;
     weir_store *store = NULL;
     weir_err err = WEIR_OK;
-    if (c->bus.store == WEIR_BUS_REDIS)
-        err = open_redis(&store, c, timeout_us, report);
-    else if (c->bus.store == WEIR_BUS_JETSTREAM)
+    if (c->bus.store == WEIR_BUS_REDIS) {
+        err = look_at_redis(c, timeout_us, report);
+        if (!err) err = open_redis(&store, c, timeout_us, report);
+    }
+    if (c->bus.store == WEIR_BUS_JETSTREAM)
         err = open_jetstream(&store, c, timeout_us, report);
     if (err || !store) return err;
     err = look(store, &c->bus, report);

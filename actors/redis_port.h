@@ -73,6 +73,9 @@ extern const char *const weir_redis_forever_word[];
 
 /*  The url, and whether it may be spoken to.                                         */
 weir_err weir_redis_server_check(const weir_redis_server *config, weir_report *report);
+/*  WEIR_EREFUSED: it is on another host, without plaintext.                           */
+weir_err weir_redis_server_may_be_at(const weir_redis_server *config,
+                                     const weir_redis_url *url, weir_report *report);
 
 /*  One connection. Its url is its own.                                               */
 typedef struct weir_redis_line {

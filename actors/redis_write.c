@@ -107,7 +107,7 @@ static void fail(weir_redis_shard *self, weir_store_result result, const char *t
 static void __attribute__((format(printf, 2, 3)))
 fail_fatally(weir_redis_shard *self, const char *format, ...)
 {
-    char why[200], text[256];
+    char why[400], text[512];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
@@ -199,7 +199,7 @@ static void load_script(weir_redis_node *node);
 static void take_error(weir_redis_shard *self, const char *error)
 {
     weir_redis_node *node = self->node;
-    char *text = weir_redis_url_hide(&node->url, error);
+    char *text = weir_redis_url_quote(&node->url, error);
     switch (weir_redis_judge(error)) {
     case WEIR_REDIS_NO_SCRIPT:
         load_script(node);

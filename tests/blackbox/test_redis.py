@@ -1087,3 +1087,18 @@ def test_a_bus_goes_on_with_the_server_that_follows_one_of_a_cluster(bench, star
     live.stop()
     assert sorted(read_numbers(found)) == list(range(4000))
     assert nodes[2].call("DBSIZE") > 0
+
+
+def test_a_look_at_a_cluster_finds_the_server_of_each_stream(bench, start_redis):
+    nodes = start_cluster(start_redis)
+    for node in nodes:  # the last one is a replica
+        url = 'url = "%s", ' % node.url()
+        for k in range(4):
+            run = bench.check(source(None, url + 'stream = "k%d", field = "data"' % k)
+                              + sink(None, url + 'stream = "o%d"' % k), "--online")
+            assert run.code == 0, run.err
+            assert run.out.count("is not there yet") == 2, run.out
+        run = bench.check(FILE + sink(None, url + 'stream = "{n}"')
+                          + 'bus "b" { from = "in", store = redis { url = "%s" } }\n' % node.url(),
+                          "--online")
+        assert run.code == 0 and "0 shards" in run.out, run.out + run.err

@@ -409,7 +409,7 @@ static void key_of_another_type_is_fatal(void **state)
     (void)state;
     weir_store *store = open_store();
     DO("SET weir:events:0 x");
-    put_badly(store, 0, 1, 1, WEIR_STORE_FATAL, "shard 0, position 1-1: WRONGTYPE");
+    put_badly(store, 0, 1, 1, WEIR_STORE_FATAL, "redis.sock: WRONGTYPE");
     put(store, 1, 1, 1, 10, 20);
     DO("DEL weir:events:0");
     write_by_itself(store, 1);
