@@ -252,6 +252,16 @@ static const char *read_outlets(weir_declared *d, int table, const char *option,
     return NULL;
 }
 
+static const char zero_byte[] = "has a zero byte, which no text of Weir can";
+
+/*  The text at the index would be cut there.                                    */
+static bool has_zero_byte(lua_State *L, int index)
+{
+    size_t size;
+    const char *text = lua_tolstring(L, index, &size);
+    return strlen(text) != size;
+}
+
 /*  { name = "text", .. }, in the order of the text.                           */
 static const char *read_map(weir_declared *d, int table, const char *option,
                             weir_rules *map)
@@ -261,6 +271,7 @@ static const char *read_map(weir_declared *d, int table, const char *option,
         char path[128];
         if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
             return "expected name = \"text\"";
+        if (has_zero_byte(L, -2) || has_zero_byte(L, -1)) return zero_byte;
         const char *name = lua_tostring(L, -2);
         snprintf(path, sizeof path, "%.40s.%.80s", option, name);
         weir_rules_add(map, name, lua_tostring(L, -1), WEIR_ACTION_OTHERWISE,
@@ -279,6 +290,7 @@ static const char *read_texts(weir_declared *d, int table, const weir_option *op
     if (count == 0) return "the list is empty";
     for (lua_Integer i = 1; i <= count; i++) {
         if (lua_geti(L, table, i) != LUA_TSTRING) return "expected a list of texts";
+        if (has_zero_byte(L, -1)) return zero_byte;
         weir_option_set_text(option, d->config, lua_tostring(L, -1), &cause);
         lua_pop(L, 1);
     }
@@ -314,7 +326,9 @@ static void set_table(weir_declared *d, const weir_option *option, int table)
     else
         error = "a table is not what it takes";
     lua_settop(d->load->L, top);
-    if (error) weir_declared_complain(d, option->name, error);
+    if (!error) return;
+    d->given[option - d->options] = WRONG;
+    weir_declared_complain(d, option->name, error);
 }
 
 /*  Words are no texts, but for those that Lua has for itself, as `end` and `error`. */
@@ -372,6 +386,8 @@ static weir_err set_value(weir_declared *d, const weir_option *option, int value
     lua_State *L = d->load->L;
     if (lua_type(L, value) == LUA_TSTRING) {
         const char *text = lua_tostring(L, value);
+        if (has_zero_byte(L, value))
+            return weir_report_set(cause, WEIR_EINVAL, NULL, "%s", zero_byte);
         if (word_as_text(d, option, text)) return WEIR_OK;
         weir_err err = weir_option_set_text(option, d->config, text, cause);
         if (!err && option->type == WEIR_OPTION_FILTER)
@@ -475,9 +491,9 @@ static void apply_table(weir_declared *d, int table, const char *prefix)
 }
 
 /*  What is in a word's table is required with that word.                      */
-static bool is_missing(const weir_declared *d, const weir_option *option)
+static bool is_required(const weir_declared *d, const weir_option *option)
 {
-    if (!option->required || d->given[option - d->options]) return false;
+    if (!option->required) return false;
     const weir_option *owner =
         strchr(option->name, '.') ? owner_of(d, option->name) : NULL;
     if (!owner) return true;
@@ -485,13 +501,16 @@ static bool is_missing(const weir_declared *d, const weir_option *option)
     return strncmp(option->name, word, strcspn(option->name, ".")) == 0;
 }
 
-/*  False: some are missing.                                                   */
+/*  False: some are missing, or texts that have no value; a class's check relies on them.
+ */
 static bool check_required(const weir_declared *d)
 {
     bool good = true;
     for (const weir_option *o = d->options; o->name; o++) {
         char title[128];
-        if (!is_missing(d, o)) continue;
+        if (!is_required(d, o)) continue;
+        if (weir_option_is_text(o) && !*(char **)config_at(d, o)) good = false;
+        if (d->given[o - d->options]) continue;
         good = false;
         put_title(d, title);
         weir_complain_at(

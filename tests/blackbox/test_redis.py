@@ -572,6 +572,18 @@ def test_mistakes_are_told_with_their_lines(bench):
     assert "window" in lines(good + ', stream = "s", window = 0')
     assert "start" in lines(good + ', stream = "s", start = "soon"', "source")
     assert "twice" in lines(good + ', stream = { "s", "s" }', "source")
+    many = ", ".join('"s%d"' % n for n in range(501))
+    assert "at most 500" in lines(good + ", stream = { %s }" % many, "source")
+    long = "n" * 256
+    assert "255 bytes" in lines(good + ', stream = "s", group = "%s"' % long, "source")
+    assert "255 bytes" in lines(good + ', stream = "s", consumer = "%s"' % long, "source")
+    for text in ('"a\\0b"', '{ "a\\0b" }'):
+        assert "t.lua:2" in lines(good + ", stream = " + text, "source")
+        assert "zero byte" in lines(good + ", stream = " + text, "source")
+    for wrong in ("5", "true", "{}", '{ "a" }', '"a\\0b"'):
+        assert "'stream'" in lines(good + ", stream = " + wrong)
+    assert "zero byte" in lines(good + ', stream = "a\\0b"')
+    assert "zero byte" in lines(good + ', stream = "s", fields = { a = "b\\0" }')
     assert "plaintext" in lines('stream = "s", url = "redis://10.1.2.3"', "source")
 
 
