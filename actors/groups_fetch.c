@@ -403,8 +403,9 @@ static void enter_all(fetch *self, weir_group_shard *shard)
 static void reading_failed(fetch *self, weir_group_shard *shard)
 {
     weir_group_reading *reading = shard->reading;
-    weir_log(WEIR_WARN, "shard cannot be read group=%s shard=%u error=\"%s\"",
-             shard->group->name, shard->id, reading->read.text);
+    if (!*shard->trouble) // else it was told, and vitals tell the latest cause
+        weir_log(WEIR_WARN, "shard cannot be read group=%s shard=%u error=\"%s\"",
+                 shard->group->name, shard->id, reading->read.text);
     const char *why =
         *reading->read.text ? reading->read.text : weir_err_name(reading->read.err);
     snprintf(shard->trouble, sizeof shard->trouble, "%s", why);

@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include "runtime/clock.h"
 
-enum { lines_max = 1000, events_max = 64 };
+enum { events_max = 64 };
 
 const char *const weir_redis_forever_word[] = {"forever", NULL};
 
@@ -81,7 +81,7 @@ static bool find_url(const weir_redis_port *self, const char *host, uint16_t por
     weir_report report = {0};
     for (const weir_redis_line *line = self->lines; line; line = line->next)
         count++;
-    if (count >= lines_max) return false;
+    if (count >= WEIR_REDIS_LINES_MAX) return false;
     if (!host) return !weir_redis_url_parse(url, self->config->url, &report);
     weir_redis_url_at(url, &self->url, host, port);
     if (!weir_redis_server_may_be_at(self->config, url, &report)) return true;

@@ -77,6 +77,8 @@ weir_err weir_redis_server_check(const weir_redis_server *config, weir_report *r
 weir_err weir_redis_server_may_be_at(const weir_redis_server *config,
                                      const weir_redis_url *url, weir_report *report);
 
+enum { WEIR_REDIS_LINES_MAX = 1000 }; // of a port
+
 /*  One connection. Its url is its own.                                               */
 typedef struct weir_redis_line {
     struct weir_redis_line *next;
