@@ -260,11 +260,17 @@ static void send_out(weir_redis_conn *self)
 
 /* --- Greeting ---------------------------------------------------------------------- */
 
+/*  One that cannot save says so to PING as to a write, and still lets read.          */
+static bool lets_in(const redisReply *reply)
+{
+    return reply->type != REDIS_REPLY_ERROR || !strncmp(reply->str, "MISCONF ", 8);
+}
+
 static void greeted(void *arg, const redisReply *reply)
 {
     weir_redis_conn *self = arg;
     if (!reply) return;
-    if (reply->type == REDIS_REPLY_ERROR) {
+    if (!lets_in(reply)) {
         end_by(self, reply->str);
     } else if (self->count == 0) {
         self->state = READY;
@@ -378,7 +384,7 @@ static void connected(weir_redis_conn *self)
 static void ponged(void *arg, const redisReply *reply)
 {
     weir_redis_conn *self = arg;
-    if (reply && reply->type == REDIS_REPLY_ERROR) end_by(self, reply->str);
+    if (reply && !lets_in(reply)) end_by(self, reply->str);
 }
 
 static void ping(weir_redis_conn *self)

@@ -39,10 +39,13 @@ struct weir_redis_group {
     weir_position last;   // of new entries
     weir_position remake; // where the group is made to begin
     bool remake_start;    // as the config says
-    uint64_t attempts;    // that have failed
-    int64_t due_us;       // of the next one
-    bool away, failing;
-    bool idle; // the last read found nothing more
+    bool looked;          // of a config that says `$`: `first` is where that was
+    weir_position first;
+    uint64_t attempts; // that have failed
+    int64_t due_us;    // of the next one
+    bool away, acks_away, failing;
+    bool idle;        // the last read found nothing more
+    int64_t again_us; // when own entries are asked for once more; 0: not
 
     /*  Acknowledging.                                                                */
     weir_redis_pending *safe, **safe_end; // to be acknowledged; of them the first
@@ -107,6 +110,7 @@ static void say_waiting(const weir_redis_group *self, const char *cause)
 
 static void say_flowing(const weir_redis_group *self)
 {
+    if (self->away || self->acks_away || self->failing || self->ack_attempts) return;
     weir_vitals_flow(weir_actor_vitals(kit_of(self)), WEIR_WAIT_LINK,
                      self->acks->url.shown);
 }
@@ -263,23 +267,44 @@ bool weir_redis_group_is_idle(const weir_redis_group *self)
 
 /* --- Answers ----------------------------------------------------------------------- */
 
+static void go_own(weir_redis_group *self)
+{
+    self->step = OWN;
+    self->own = (weir_position){0};
+}
+
 static void go_new(weir_redis_group *self)
 {
+    int64_t now = weir_clock_now_us();
     bool claims = self->config.claim_after_us != WEIR_NONE;
-    self->step = claims && weir_clock_now_us() >= self->claim_us ? CLAIM : NEW;
+    self->step = claims && now >= self->claim_us ? CLAIM : NEW;
     self->claim = (weir_position){0};
+    if (!self->again_us || now < self->again_us) return;
+    self->again_us = 0;
+    go_own(self);
 }
 
 static bool take_made(weir_redis_group *self, const redisReply *reply)
 {
     (void)reply; // OK
-    self->step = OWN;
-    self->own = (weir_position){0};
+    go_own(self);
     return true;
 }
 
 /*  What there is decides where the new group begins: behind the last entry that came, so
-    that none is left out; if the stream does not reach there it is another one.      */
+    that none is left out; before any came it is where the config says, and `$` is what it
+    was at first. If the stream does not reach there it is another one.               */
+static void begin_at(weir_redis_group *self, weir_position last)
+{
+    bool end = !strcmp(self->config.start, "$");
+    if (end && !self->looked) self->first = last;
+    self->looked = true;
+    self->remake_start = !self->has_last && !end;
+    self->remake = self->has_last ? self->last : self->first;
+    if (weir_position_order(last, self->remake) < 0) self->remake = (weir_position){0};
+    self->step = REMAKE;
+}
+
 static bool take_look(weir_redis_group *self, const redisReply *reply)
 {
     weir_position last = {0};
@@ -288,10 +313,7 @@ static bool take_look(weir_redis_group *self, const redisReply *reply)
         if (weir_redis_says(reply->element[i], "last-generated-id") &&
             !weir_redis_id_read(&last, reply->element[i + 1]))
             return false;
-    bool reaches = self->has_last && weir_position_order(last, self->last) >= 0;
-    self->remake_start = !self->has_last;
-    self->remake = reaches ? self->last : (weir_position){0};
-    self->step = REMAKE;
+    begin_at(self, last);
     return true;
 }
 
@@ -356,21 +378,33 @@ static bool (*const takes[])(weir_redis_group *self, const redisReply *reply) = 
 static bool is_no_error(weir_redis_group *self, const char *error)
 {
     if ((self->step == MAKE || self->step == REMAKE) && begins(error, "BUSYGROUP ")) {
-        take_made(self, NULL);
+        go_own(self);
         return true;
     }
     if (self->step != ASK || !begins(error, "ERR no such key")) return false;
+    begin_at(self, (weir_position){0});
     self->remake_start = false;
-    self->remake = (weir_position){0};
-    self->step = REMAKE;
     return true;
 }
 
-/*  Of an answer that was too large fewer entries are asked for.                      */
+/*  How long a read waits there at most: no longer than a half of the timeout, so that a
+    server that is gone is told from one that has nothing.                            */
+static int64_t block_us(const weir_redis_group *self)
+{
+    int64_t wait_us = self->config.port->config->timeout_us / 2;
+    return wait_us < block_max_us ? wait_us : block_max_us;
+}
+
+/*  Of an answer that was too large fewer entries are asked for. Where the server does not
+    know that the connection is lost, the read still waits there, and is given what comes
+    meanwhile: that is pending, and shows when own entries are asked for behind it.   */
 static void take_loss(weir_redis_group *self)
 {
-    if (!self->reads || weir_redis_conn_too_large(self->reads->conn) != self) return;
-    self->average = answer_bytes / (self->count > 8 ? self->count / 8 : 1);
+    if (!self->reads) return;
+    if (weir_redis_conn_too_large(self->reads->conn) == self)
+        self->average = answer_bytes / (self->count > 8 ? self->count / 8 : 1);
+    else if (self->step == NEW)
+        self->again_us = weir_clock_now_us() + 2 * block_us(self);
 }
 
 static void answered(void *arg, const redisReply *reply)
@@ -410,13 +444,10 @@ static void put_look(weir_redis_group *self, weir_buffer *out)
         out, (const char *const[]){"XINFO", "STREAM", self->config.stream, NULL});
 }
 
-/*  A read waits no longer than a half of the timeout, so that a server that is gone is
-    told from one that has nothing.                                                   */
 static uint64_t block_ms(const weir_redis_group *self)
 {
-    int64_t wait_us = self->config.port->config->timeout_us / 2;
+    int64_t wait_us = block_us(self);
     int64_t claim_us = self->claim_us - weir_clock_now_us();
-    if (wait_us > block_max_us) wait_us = block_max_us;
     if (self->config.claim_after_us != WEIR_NONE && claim_us < wait_us)
         wait_us = claim_us;
     return wait_us < 1000 ? 1 : (uint64_t)wait_us / 1000;
@@ -528,8 +559,9 @@ static void acked(void *arg, const redisReply *reply)
     } else if (reply->type == REDIS_REPLY_ERROR) {
         ack_failed(self, reply->str);
     } else {
-        if (self->ack_attempts) say_flowing(self);
+        bool failed = self->ack_attempts > 0;
         self->ack_attempts = 0;
+        if (failed) say_flowing(self);
         forget_acked(self);
     }
 }
@@ -556,38 +588,42 @@ static void send_acks(weir_redis_group *self)
 static void reads_opened(void *arg)
 {
     weir_redis_group *self = arg;
-    self->asked = false;
-    if (self->step > REMAKE) take_made(self, NULL);
-    if (self->away) say_flowing(self);
-    self->away = false;
+    self->asked = self->away = false;
+    if (self->step > REMAKE) go_own(self);
+    say_flowing(self);
 }
 
-static void note_end(weir_redis_group *self, const weir_redis_line *line)
+/*  True: an attempt has failed, and another one follows.                             */
+static bool note_end(weir_redis_group *self, const weir_redis_line *line)
 {
     bool fatal;
-    if (self->leaving || !weir_redis_conn_failures(line->conn)) return;
-    if (weir_redis_port_gives_up(self->config.port, line)) return;
+    if (self->leaving || !weir_redis_conn_failures(line->conn)) return false;
+    if (weir_redis_port_gives_up(self->config.port, line)) return false;
     weir_count_add(weir_actor_vitals(kit_of(self)), WEIR_COUNT_RETRIES, 1);
-    self->away = true;
     say_waiting(self, weir_redis_conn_error(line->conn, &fatal));
-    self->moves = self->away_from_home; // where they know who has the stream by now
-    self->host[0] = 0;
+    return true;
 }
 
 static void reads_ended(void *arg)
 {
     weir_redis_group *self = arg;
-    note_end(self, self->reads);
+    if (!note_end(self, self->reads)) return;
+    self->away = true;
+    self->moves = self->away_from_home; // where they know who has the stream by now
+    self->host[0] = 0;
 }
 
 static void acks_opened(void *arg)
 {
-    (void)arg; // the next turn sends
+    weir_redis_group *self = arg; // the next turn sends
+    self->acks_away = false;
+    say_flowing(self);
 }
 
 static void acks_ended(void *arg)
 {
-    (void)arg; // the reads tell
+    weir_redis_group *self = arg;
+    if (note_end(self, self->acks)) self->acks_away = true;
 }
 
 bool weir_redis_group_is_away(const weir_redis_group *self)
@@ -617,6 +653,7 @@ static void move(weir_redis_group *self)
     memcpy(host, self->host, sizeof host);
     hang_up(self);
     self->asked = self->moves = false;
+    self->acks_away = false;
     self->away_from_home = host[0] != 0;
     if (!dial(self, host[0] ? host : NULL, self->port))
         weir_actor_fail(kit_of(self), WEIR_EREFUSED, self->config.port->url.shown,
@@ -690,6 +727,7 @@ weir_redis_group *weir_redis_group_new(const weir_redis_group_config *config)
     if (!self) abort();
     self->config = *config;
     self->safe_end = &self->safe;
+    self->step = strcmp(config->start, "$") ? MAKE : ASK;
     self->bucket_count = 16;
     while (self->bucket_count < config->window)
         self->bucket_count *= 2;

@@ -114,6 +114,23 @@ void weir_redis_shard_go(weir_redis_shard *shard, weir_redis_node *node)
     weir_redis_shard_ready(shard);
 }
 
+static weir_redis_node *next_ready(const weir_redis *self)
+{
+    weir_redis_node *node = self->nodes;
+    while (node && (!weir_redis_conn_is_ready(node->writer) ||
+                    !weir_redis_conn_is_ready(node->reader)))
+        node = node->next;
+    return node;
+}
+
+void weir_redis_node_leave(weir_redis_node *self)
+{
+    weir_redis *store = self->store;
+    weir_redis_node *to = next_ready(store);
+    for (size_t i = 0; to && i < store->shard_count; i++)
+        if (store->shards[i]->node == self) weir_redis_shard_go(store->shards[i], to);
+}
+
 bool weir_redis_shard_move(weir_redis *self, weir_redis_shard *shard, const char *error)
 {
     char host[256];

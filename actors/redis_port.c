@@ -7,14 +7,14 @@
 #include <unistd.h>
 #include "runtime/clock.h"
 
-enum { lines_max = 1000, events_max = 64 };
+enum { events_max = 64 };
 
 const char *const weir_redis_forever_word[] = {"forever", NULL};
 
 /* --- The server -------------------------------------------------------------------- */
 
-static weir_err check_place(const weir_redis_server *config, const weir_redis_url *url,
-                            weir_report *report)
+weir_err weir_redis_server_may_be_at(const weir_redis_server *config,
+                                     const weir_redis_url *url, weir_report *report)
 {
     if (config->plaintext || weir_redis_url_is_local(url)) return WEIR_OK;
     return weir_report_set(report, WEIR_EREFUSED, "url",
@@ -28,7 +28,7 @@ static weir_err parse(const weir_redis_server *config, weir_redis_url *url,
 {
     weir_err err = weir_redis_url_parse(url, config->url, report);
     if (err) return err;
-    err = check_place(config, url, report);
+    err = weir_redis_server_may_be_at(config, url, report);
     if (err) weir_redis_url_fini(url);
     return err;
 }
@@ -81,10 +81,10 @@ static bool find_url(const weir_redis_port *self, const char *host, uint16_t por
     weir_report report = {0};
     for (const weir_redis_line *line = self->lines; line; line = line->next)
         count++;
-    if (count >= lines_max) return false;
+    if (count >= WEIR_REDIS_LINES_MAX) return false;
     if (!host) return !weir_redis_url_parse(url, self->config->url, &report);
     weir_redis_url_at(url, &self->url, host, port);
-    if (!check_place(self->config, url, &report)) return true;
+    if (!weir_redis_server_may_be_at(self->config, url, &report)) return true;
     weir_redis_url_fini(url);
     return false;
 }

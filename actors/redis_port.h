@@ -58,6 +58,12 @@ extern const char *const weir_redis_forever_word[];
             weir_redis_forever_word, false, "attempts in a row before the node stops"    \
     }
 
+/*  WEIR_EREFUSED: it is on another host, without plaintext.                           */
+weir_err weir_redis_server_may_be_at(const weir_redis_server *config,
+                                     const weir_redis_url *url, weir_report *report);
+
+enum { WEIR_REDIS_LINES_MAX = 1000 }; // of a port
+
 /*  One connection. Its url is its own.                                               */
 typedef struct weir_redis_line {
     struct weir_redis_line *next;

@@ -4,6 +4,8 @@
 #include <sys/time.h>
 #include "runtime/clock.h"
 
+enum { rounds_max = 5 }; // of MOVED
+
 /*  One look, with what it needs.                                                     */
 typedef struct {
     const weir_redis_probe *what;
@@ -11,7 +13,10 @@ typedef struct {
     redisContext *server;
     int64_t until_us;
     weir_report *report;
-    bool moved; // the last question was one for another node of a cluster
+    bool denied; // the last question was one that this user may not ask
+    bool moved;  // another server of the cluster has the key
+    char host[256];
+    uint16_t port;
 } look;
 
 static weir_err fail(look *self, weir_err err, const char *said)
@@ -29,21 +34,28 @@ static struct timeval time_left(const look *self)
     return (struct timeval){.tv_sec = left / 1000000, .tv_usec = left % 1000000};
 }
 
+/*  hiredis tells a wait that has ended by the system's words.                        */
+static weir_err fail_to_speak(look *self, int why)
+{
+    char text[64];
+    if (self->server->err == REDIS_ERR_PROTOCOL)
+        return fail(self, WEIR_ETIMEOUT, "what answers there is no Redis server");
+    if (self->server->err != REDIS_ERR_IO || (why != EAGAIN && why != EWOULDBLOCK))
+        return fail(self, WEIR_ETIMEOUT, self->server->errstr);
+    snprintf(text, sizeof text, "no answer in %lld ms",
+             (long long)self->what->timeout_us / 1000);
+    return fail(self, WEIR_ETIMEOUT, text);
+}
+
 static weir_err connect_to(look *self)
 {
     const weir_redis_url *url = &self->url;
+    if (self->server) redisFree(self->server);
     self->server = url->port
                        ? redisConnectWithTimeout(url->host, url->port, time_left(self))
                        : redisConnectUnixWithTimeout(url->host, time_left(self));
     if (!self->server) abort();
     return self->server->err ? fail(self, WEIR_ETIMEOUT, self->server->errstr) : WEIR_OK;
-}
-
-static const char *no_answer(const redisContext *server)
-{
-    if (server->err == REDIS_ERR_PROTOCOL) return "what answers there is no Redis server";
-    if (streq(server->errstr, strerror(EAGAIN))) return "no answer in time";
-    return server->errstr;
 }
 
 /*  The answer is the caller's; NULL: none, or an error that is a failure of the look. */
@@ -54,10 +66,11 @@ static redisReply *ask(look *self, weir_err *err, int count, const char **words)
         sizes[i] = strlen(words[i]);
     redisSetTimeout(self->server, time_left(self));
     redisReply *reply = redisCommandArgv(self->server, count, words, sizes);
-    *err = reply ? WEIR_OK : fail(self, WEIR_ETIMEOUT, no_answer(self->server));
+    *err = reply ? WEIR_OK : fail_to_speak(self, errno);
     if (!reply || reply->type != REDIS_REPLY_ERROR) return reply;
-    self->moved = strncmp(reply->str, "MOVED ", 6) == 0;
     *err = fail(self, WEIR_EREFUSED, reply->str);
+    self->denied = strncmp(reply->str, "NOPERM", 6) == 0;
+    self->moved = weir_redis_moved(reply->str, self->host, &self->port);
     freeReplyObject(reply);
     return NULL;
 }
@@ -85,7 +98,17 @@ static weir_err greet(look *self)
     return err ? err : say(self, 1, (const char *[]){"PING"});
 }
 
-/*  A replica takes no entries, and no group.                                           */
+/*  One of a cluster says who has a key.                                               */
+static bool is_of_cluster(look *self)
+{
+    weir_err err;
+    const char *any = self->what->stream ? self->what->stream : "weir";
+    redisReply *reply = ask(self, &err, 2, (const char *[]){"TYPE", any});
+    if (reply) freeReplyObject(reply);
+    return self->moved;
+}
+
+/*  A replica takes no entries, and no group; one of a cluster leads to who does.      */
 static weir_err look_at_role(look *self)
 {
     weir_err err;
@@ -95,6 +118,7 @@ static weir_err look_at_role(look *self)
     if (reply) freeReplyObject(reply);
     if (!replica && err != WEIR_EREFUSED) return err;
     if (!replica) return WEIR_OK; // it may not be asked
+    if (is_of_cluster(self)) return WEIR_OK;
     return fail(self, WEIR_EREFUSED,
                 "it is a replica, which is written to by its master");
 }
@@ -134,10 +158,10 @@ static weir_err look_at_stream(look *self)
     snprintf(stream, sizeof stream, "%.*s", (int)self->what->stream_size,
              self->what->stream);
     redisReply *reply = ask(self, &err, 2, (const char *[]){"TYPE", stream});
-    if (!reply && self->moved)
+    if (!reply && self->denied)
         return weir_report_set(self->report, WEIR_OK, NULL,
-                               "%s: '%s' lies at another node of its cluster",
-                               self->url.shown, stream);
+                               "%s: it lets us in, but not look at '%s'", self->url.shown,
+                               stream);
     if (!reply) return err;
     bool is = weir_redis_says(reply, "stream"), none = weir_redis_says(reply, "none");
     snprintf(text, sizeof text, "'%s' is no stream but a %.40s", stream,
@@ -150,14 +174,35 @@ static weir_err look_at_stream(look *self)
     return WEIR_OK;
 }
 
-static weir_err run(look *self)
+static weir_err look_at_server(look *self)
 {
+    self->moved = false;
     weir_err err = connect_to(self);
     if (!err) err = greet(self);
     if (!err) err = look_at_role(self);
-    if (!err)
-        weir_report_set(self->report, WEIR_OK, NULL, "%s: it is there", self->url.shown);
-    if (!err && self->what->stream) err = look_at_stream(self);
+    if (err) return err;
+    self->denied = self->moved = false;
+    weir_report_set(self->report, WEIR_OK, NULL, "%s: it is there", self->url.shown);
+    return self->what->stream ? look_at_stream(self) : WEIR_OK;
+}
+
+/*  Where the last answer led.                                                        */
+static weir_err follow(look *self)
+{
+    weir_redis_url from = self->url;
+    weir_redis_url_at(&self->url, &from, self->host[0] ? self->host : from.host,
+                      self->port);
+    weir_redis_url_fini(&from);
+    weir_err err =
+        weir_redis_server_may_be_at(self->what->server, &self->url, self->report);
+    return err ? err : look_at_server(self);
+}
+
+static weir_err run(look *self)
+{
+    weir_err err = look_at_server(self);
+    for (int i = 0; err && self->moved && i < rounds_max; i++)
+        err = follow(self);
     return err;
 }
 

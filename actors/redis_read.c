@@ -264,7 +264,7 @@ static void take_error(weir_redis_reading *self, const char *error)
     if (verdict == WEIR_REDIS_MOVED && ++self->moves <= moves_max &&
         weir_redis_shard_move(store_of(self), self->shard, error))
         return;
-    char *text = weir_redis_url_hide(&node->url, error);
+    char *text = weir_redis_url_quote(&node->url, error);
     finish_badly(self, verdict == WEIR_REDIS_LATER ? WEIR_ECLOSED : WEIR_EREFUSED, text);
     free(text);
 }

@@ -109,25 +109,43 @@ static const struct {
     {NULL, WEIR_REDIS_NEVER},
 };
 
-weir_redis_verdict weir_redis_judge(const char *error)
-{
-    size_t i = 0;
-    while (verdicts[i].start &&
-           strncmp(error, verdicts[i].start, strlen(verdicts[i].start)) != 0)
-        i++;
-    return verdicts[i].verdict;
-}
-
 static bool begins(const char *text, const char *start)
 {
     return !strncmp(text, start, strlen(start));
 }
 
+/*  EXEC repeats behind words of its own why it was not let through.                  */
+static const char *cause_of(const char *error)
+{
+    static const char aborted[] = "EXECABORT Transaction discarded because of: ";
+    return begins(error, aborted) ? error + sizeof aborted - 1 : error;
+}
+
+weir_redis_verdict weir_redis_judge(const char *error)
+{
+    size_t i = 0;
+    error = cause_of(error);
+    while (verdicts[i].start && !begins(error, verdicts[i].start))
+        i++;
+    return verdicts[i].verdict;
+}
+
+/*  Up to 7.0 what a script may not do begins with ERR.                               */
 bool weir_redis_is_locked_out(const char *error)
 {
+    static const char *const others[] = {
+        "NOAUTH",
+        "WRONGPASS",
+        "ERR AUTH",
+        "ERR invalid password",
+        "ERR The user executing the script can't run",
+    };
+    error = cause_of(error);
     if (begins(error, "NOPERM")) return !strstr(error, " key");
-    return begins(error, "NOAUTH") || begins(error, "WRONGPASS") ||
-           begins(error, "ERR AUTH") || begins(error, "ERR invalid password");
+    size_t i = 0, count = sizeof others / sizeof *others;
+    while (i < count && !begins(error, others[i]))
+        i++;
+    return i < count;
 }
 
 /*  MOVED 3999 127.0.0.1:6381; an IPv6 address has no brackets.                      */

@@ -162,6 +162,9 @@ weir_redis_node *weir_redis_node_at(weir_redis *self, const char *host, uint16_t
 weir_redis_node *weir_redis_node_first(weir_redis *self, const weir_redis_url *url);
 void weir_redis_nodes_destroy(weir_redis *self);
 void weir_redis_shard_go(weir_redis_shard *shard, weir_redis_node *node);
+/*  It is away: its shards are asked for at another one, of the same cluster, which knows
+    who has them by now, or will.                                                   */
+void weir_redis_node_leave(weir_redis_node *self);
 /*  The shard goes where MOVED says; false: it must not.                            */
 bool weir_redis_shard_move(weir_redis *self, weir_redis_shard *shard, const char *error);
 

@@ -136,7 +136,7 @@ static void fail_by(weir_redis_node *node, const redisReply *reply)
         const char *text = weir_redis_conn_error(node->reader, &fatal);
         fail(node->store, fatal, text[0] ? text : "the connection was lost");
     } else if (reply->type == REDIS_REPLY_ERROR) {
-        char *text = weir_redis_url_hide(&node->url, reply->str);
+        char *text = weir_redis_url_quote(&node->url, reply->str);
         fail(node->store, weir_redis_judge(reply->str) == WEIR_REDIS_NEVER, text);
         free(text);
     } else {

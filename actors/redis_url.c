@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/un.h>
 
 enum { usual_port = 6379 };
 
@@ -57,13 +58,22 @@ static bool read_number(const char *text, size_t size, uint32_t max, uint32_t *n
     return n <= max;
 }
 
+/*  What is shown is one line.                                                        */
+static bool has_controls(const char *text)
+{
+    for (; *text; text++)
+        if (iscntrl((unsigned char)*text)) return true;
+    return false;
+}
+
 static bool read_user(weir_redis_url *self, const char *text, size_t size)
 {
     const char *colon = memchr(text, ':', size);
     size_t user = colon ? (size_t)(colon - text) : size;
     if (user) self->user = decode(text, user);
     if (colon) self->password = decode(colon + 1, size - user - 1);
-    return (!user || self->user) && (!colon || self->password);
+    return (!user || (self->user && !has_controls(self->user))) &&
+           (!colon || self->password);
 }
 
 static bool is_host(const char *text)
@@ -107,12 +117,19 @@ static void show(weir_redis_url *self)
              v6 ? "[" : "", self->host, v6 ? "]" : "", tail);
 }
 
+/*  Other programs know options behind a url, ?password=.. among them.                */
+static const char options_begin[] = "?#",
+                  no_options[] = "it has ? or #, and nothing of that kind is known";
+
+static const char bad_user[] =
+    "user or password has a % that is no %XX, or the user a byte that is not shown";
+
 static weir_err parse_tcp(weir_redis_url *self, const char *rest, weir_report *report)
 {
     const char *at = strrchr(rest, '@');
     const char *host = at ? at + 1 : rest, *slash = strchr(host, '/');
-    if (at && !read_user(self, rest, (size_t)(at - rest)))
-        return wrong(report, "user or password has a % that is no %XX");
+    if (at && !read_user(self, rest, (size_t)(at - rest))) return wrong(report, bad_user);
+    if (strpbrk(host, options_begin)) return wrong(report, no_options);
     if (!read_host(self, host, slash ? (size_t)(slash - host) : strlen(host)))
         return wrong(report, "no host, or no port from 1 to 65535");
     if (slash && slash[1] && !read_number(slash + 1, strlen(slash + 1), 65535, &self->db))
@@ -123,12 +140,15 @@ static weir_err parse_tcp(weir_redis_url *self, const char *rest, weir_report *r
 static weir_err parse_unix(weir_redis_url *self, const char *rest, weir_report *report)
 {
     const char *at = *rest == '/' ? NULL : strstr(rest, "@/");
-    if (at && !read_user(self, rest, (size_t)(at - rest)))
-        return wrong(report, "user or password has a % that is no %XX");
+    if (at && !read_user(self, rest, (size_t)(at - rest))) return wrong(report, bad_user);
     const char *path = at ? at + 1 : rest;
     if (*path != '/') return wrong(report, "no absolute path");
+    if (strpbrk(path, options_begin)) return wrong(report, no_options);
     self->host = decode(path, strlen(path));
-    if (!self->host || !is_host(self->host)) return wrong(report, "no path");
+    if (!self->host || has_controls(self->host))
+        return wrong(report, "the path has a % that is no %XX, or a byte not shown");
+    if (strlen(self->host) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
+        return wrong(report, "the path is longer than that of a socket, 107 bytes");
     return WEIR_OK;
 }
 
@@ -210,5 +230,16 @@ char *weir_redis_url_hide(const weir_redis_url *self, const char *text)
         i += hides ? secret : 1;
     }
     copy[used] = 0;
+    return copy;
+}
+
+char *weir_redis_url_quote(const weir_redis_url *self, const char *text)
+{
+    char *said = weir_redis_url_hide(self, text);
+    size_t size = strlen(self->shown) + strlen(said) + sizeof ": ";
+    char *copy = malloc(size);
+    if (!copy) abort();
+    snprintf(copy, size, "%.120s: %s", self->shown, said);
+    free(said);
     return copy;
 }

@@ -34,3 +34,5 @@ bool weir_redis_url_is_local(const weir_redis_url *self);
 /*  A copy of what a server said, the caller's, in which *** stands for the password and
     what it repeats of a command that it does not know is left out.                 */
 char *weir_redis_url_hide(const weir_redis_url *self, const char *text);
+/*  The same behind the server's name.                                              */
+char *weir_redis_url_quote(const weir_redis_url *self, const char *text);

@@ -107,7 +107,7 @@ static void fail(weir_redis_shard *self, weir_store_result result, const char *t
 static void __attribute__((format(printf, 2, 3)))
 fail_fatally(weir_redis_shard *self, const char *format, ...)
 {
-    char why[200], text[256];
+    char why[400], text[512];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
@@ -198,7 +198,7 @@ static void load_script(weir_redis_node *node);
 static void take_error(weir_redis_shard *self, const char *error)
 {
     weir_redis_node *node = self->node;
-    char *text = weir_redis_url_hide(&node->url, error);
+    char *text = weir_redis_url_quote(&node->url, error);
     switch (weir_redis_judge(error)) {
     case WEIR_REDIS_NO_SCRIPT:
         load_script(node);
@@ -496,7 +496,9 @@ static void lose(weir_redis_shard *self, const char *text)
 void weir_redis_node_ended(weir_redis_node *self)
 {
     note_connection(self, false);
-    if (weir_redis_conn_failures(self->writer)) for_shards(self, lose, NULL);
+    if (!weir_redis_conn_failures(self->writer)) return;
+    for_shards(self, lose, NULL);
+    weir_redis_node_leave(self);
 }
 
 static bool step(weir_redis_shard *self)

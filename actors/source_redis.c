@@ -16,6 +16,8 @@ const weir_source_redis_config weir_source_redis_defaults = {
 
 static const size_t oversize_kept = 64 << 10; // bytes of an oversize payload
 
+enum { streams_max = WEIR_REDIS_LINES_MAX / 2, name_max = 255 };
+
 typedef struct source_redis source_redis;
 
 /*  One stream.                                                                       */
@@ -35,7 +37,7 @@ struct source_redis {
     reading *readings; // owned
     size_t count;
     weir_redis_pending *first, **last; // not safe, in the order of their numbers
-    char group[256], consumer[512];
+    char group[name_max + 1], consumer[name_max + 1];
     bool draining, ended;
 };
 
@@ -212,6 +214,10 @@ static weir_err wrong(weir_report *report, const char *option, const char *text)
 static weir_err check_streams(const weir_texts *streams, weir_report *report)
 {
     if (!streams->count) return wrong(report, "stream", "is missing");
+    if (streams->count > streams_max)
+        return weir_report_set(report, WEIR_EINVAL, "stream",
+                               "names %zu, of at most %d: each has two connections",
+                               streams->count, (int)streams_max);
     for (size_t i = 0; i < streams->count; i++) {
         if (!*streams->items[i]) return wrong(report, "stream", "is empty");
         for (size_t k = 0; k < i; k++)
@@ -231,6 +237,10 @@ static weir_err check(const void *config, weir_report *report)
         return wrong(report, "start", "expected start, 'end' or the id of an entry");
     if (c->group && !*c->group) return wrong(report, "group", "is empty");
     if (c->consumer && !*c->consumer) return wrong(report, "consumer", "is empty");
+    if (c->group && strlen(c->group) > name_max)
+        return wrong(report, "group", "is longer than 255 bytes");
+    if (c->consumer && strlen(c->consumer) > name_max)
+        return wrong(report, "consumer", "is longer than 255 bytes");
     return weir_redis_server_check(&c->server, report);
 }
 

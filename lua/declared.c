@@ -252,6 +252,16 @@ static const char *read_outlets(weir_declared *d, int table, const char *option,
     return NULL;
 }
 
+static const char zero_byte[] = "has a zero byte, which no text of Weir can";
+
+/*  The text at the index would be cut there.                                    */
+static bool has_zero_byte(lua_State *L, int index)
+{
+    size_t size;
+    const char *text = lua_tolstring(L, index, &size);
+    return strlen(text) != size;
+}
+
 /*  { name = "text", .. }, in the order of the text.                           */
 static const char *read_map(weir_declared *d, int table, const char *option,
                             weir_rules *map)
@@ -261,6 +271,7 @@ static const char *read_map(weir_declared *d, int table, const char *option,
         char path[128];
         if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING)
             return "expected name = \"text\"";
+        if (has_zero_byte(L, -2) || has_zero_byte(L, -1)) return zero_byte;
         const char *name = lua_tostring(L, -2);
         snprintf(path, sizeof path, "%.40s.%.80s", option, name);
         weir_rules_add(map, name, lua_tostring(L, -1), WEIR_ACTION_OTHERWISE,
@@ -279,6 +290,7 @@ static const char *read_texts(weir_declared *d, int table, const weir_option *op
     if (count == 0) return "the list is empty";
     for (lua_Integer i = 1; i <= count; i++) {
         if (lua_geti(L, table, i) != LUA_TSTRING) return "expected a list of texts";
+        if (has_zero_byte(L, -1)) return zero_byte;
         weir_option_set_text(option, d->config, lua_tostring(L, -1), &cause);
         lua_pop(L, 1);
     }
@@ -374,6 +386,8 @@ static weir_err set_value(weir_declared *d, const weir_option *option, int value
     lua_State *L = d->load->L;
     if (lua_type(L, value) == LUA_TSTRING) {
         const char *text = lua_tostring(L, value);
+        if (has_zero_byte(L, value))
+            return weir_report_set(cause, WEIR_EINVAL, NULL, "%s", zero_byte);
         if (word_as_text(d, option, text)) return WEIR_OK;
         weir_err err = weir_option_set_text(option, d->config, text, cause);
         if (!err && option->type == WEIR_OPTION_FILTER)

@@ -130,7 +130,7 @@ static weir_err check_range(const weir_option *self, double value, weir_report *
     return WEIR_EINVAL;
 }
 
-static bool is_text(const weir_option *self)
+bool weir_option_is_text(const weir_option *self)
 {
     return self->type == WEIR_OPTION_TEXT || self->type == WEIR_OPTION_PATH ||
            self->type == WEIR_OPTION_FIELD || self->type == WEIR_OPTION_FILTER ||
@@ -257,7 +257,7 @@ weir_err weir_option_set_word(const weir_option *self, void *config, const char 
 {
     for (int i = 0; self->words && self->words[i]; i++) {
         if (strcmp(self->words[i], word)) continue;
-        if (is_text(self)) return set_text(self, config, word);
+        if (weir_option_is_text(self)) return set_text(self, config, word);
         if (self->type == WEIR_OPTION_WORD)
             *(int *)field(self, config) = i;
         else if (self->type == WEIR_OPTION_NUMBER)
@@ -389,7 +389,7 @@ void weir_options_copy(const weir_option *options, void *config, const void *fro
 {
     memcpy(config, from, size);
     for (const weir_option *o = options; o->name; o++) {
-        if (is_text(o)) {
+        if (weir_option_is_text(o)) {
             const char *text = *(char *const *)const_field(o, from);
             *(char **)field(o, config) = text ? strdup(text) : NULL;
         } else if (o->type == WEIR_OPTION_TEXTS) {
@@ -422,7 +422,7 @@ static void free_rules(weir_rules *self)
 void weir_options_free(const weir_option *options, void *config)
 {
     for (const weir_option *o = options; o->name; o++) {
-        if (is_text(o)) {
+        if (weir_option_is_text(o)) {
             char **text = field(o, config);
             free(*text);
             *text = NULL;

@@ -81,6 +81,9 @@ typedef struct {
 /*  The row of that name in a NULL-name-ended table; NULL: none.               */
 const weir_option *weir_option_find(const weir_option *options, const char *name);
 
+/*  Its value is a char *, owned by the config; NULL: none.                    */
+bool weir_option_is_text(const weir_option *self);
+
 /*  Sets one option from text (TEXT-like types, TIME, SIZE), a number, a bool or a
     word. Texts are copied; what was there is freed. WEIR_EINVAL fills report.text
     with a sentence without the option's name ("expected a time such as '10ms'"). */

@@ -73,6 +73,26 @@ def test_a_replica_is_waited_for_until_it_takes_writes(bench):
         stored_once(place, lines)
 
 
+def test_a_look_tells_what_keeps_a_server_from_being_a_store(bench):
+    def told(url, code=1):
+        run = bench.check('source.file "in" { path = "in.ndjson" }\n'
+                          'bus "b" { from = "in", store = redis { url = "%s" } }' % url,
+                          "--online", "--timeout", "2s")
+        assert run.code == code, run.out + run.err
+        return run.out + run.err
+    with stores.place("redis", bench) as place:
+        redis = place.server
+        assert redis.url() + ": 0 shards" in told(redis.url(), 0)
+        redis.call("ACL", "SETUSER", "low", "on", ">" + PASSWORD, "~*", "+ping")
+        assert re.search(r"redis://low:\*\*\*@127.0.0.1:\d+: NOPERM.*'scan'",
+                         told(redis.url("low", PASSWORD)))
+        redis.call("REPLICAOF", "127.0.0.1", servers.free_port())
+        assert redis.url() + ": it is a replica" in told(redis.url())
+        redis.pause()
+        assert redis.url() + ": no answer in 2000 ms" in told(redis.url())
+        redis.resume()
+
+
 @pytest.mark.parametrize("user, rule, text", [
     (None, None, "WRONGPASS|invalid"),
     ("low", "low on >%s ~* +@read +ping" % PASSWORD, "NOPERM|permission"),

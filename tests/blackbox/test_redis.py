@@ -1,6 +1,7 @@
 """source.redis and sink.redis with a real redis-server: what goes in and out, and every way
 in which server, records and weir itself can fail."""
 import json
+import re
 import time
 
 import msgpack
@@ -466,6 +467,28 @@ def test_a_user_without_the_right_stops_and_without_the_key_refuses(bench, redis
         assert run.code == 1 and "NOPERM" in run.err
 
 
+NEEDED = "ping xadd multi exec evalsha script|load zmscore zadd zremrangebyscore pexpire time"
+
+
+@pytest.mark.parametrize("options, rights", [
+    (', id = "{n}"', "xadd evalsha script|load zmscore zadd zremrangebyscore pexpire time"),
+    (", dedup = none", "xadd multi exec"),
+], ids=["by script", "by transaction"])
+def test_a_user_without_one_of_the_rights_stops_and_refuses_no_record(bench, redis, options,
+                                                                      rights):
+    bench.write("in.ndjson", numbers(20))
+    text = FILE + "supervise { intensity = 1 }\n" + sink(
+        redis, 'stream = "s", url = "unix://some:pw@%s"%s' % (redis.path, options))
+    for right in rights.split():
+        redis.call("FLUSHALL")
+        redis.call("ACL", "SETUSER", "some", "reset", "on", ">pw", "~s", "~{s*",
+                   *("+" + word for word in NEEDED.split() if word != right))
+        again(bench)
+        run = bench.run(text, code=None)
+        assert re.search("out: stopped cause=.*(NOPERM|can't run this command)", run.err), right
+        assert not bench.dead(), right
+
+
 def docs_block(start):
     """A block of docs/redis.md that begins so."""
     text = (ROOT / "docs/redis.md").read_text()
@@ -564,6 +587,18 @@ def test_mistakes_are_told_with_their_lines(bench):
     assert "window" in lines(good + ', stream = "s", window = 0')
     assert "start" in lines(good + ', stream = "s", start = "soon"', "source")
     assert "twice" in lines(good + ', stream = { "s", "s" }', "source")
+    many = ", ".join('"s%d"' % n for n in range(501))
+    assert "at most 500" in lines(good + ", stream = { %s }" % many, "source")
+    long = "n" * 256
+    assert "255 bytes" in lines(good + ', stream = "s", group = "%s"' % long, "source")
+    assert "255 bytes" in lines(good + ', stream = "s", consumer = "%s"' % long, "source")
+    for text in ('"a\\0b"', '{ "a\\0b" }'):
+        assert "t.lua:2" in lines(good + ", stream = " + text, "source")
+        assert "zero byte" in lines(good + ", stream = " + text, "source")
+    for wrong in ("5", "true", "{}", '{ "a" }', '"a\\0b"'):
+        assert "'stream'" in lines(good + ", stream = " + wrong)
+    assert "zero byte" in lines(good + ', stream = "a\\0b"')
+    assert "zero byte" in lines(good + ', stream = "s", fields = { a = "b\\0" }')
     assert "plaintext" in lines('stream = "s", url = "redis://10.1.2.3"', "source")
 
 
@@ -839,6 +874,67 @@ def test_a_group_that_is_gone_is_made_anew_and_nothing_is_left_out(bench, redis)
     assert count_rows(bench.path("out.ndjson")) == 102
 
 
+def test_a_group_that_begins_at_the_end_is_made_anew_where_that_was(bench, redis):
+    redis.add("s", range(100))
+    live = start(bench, source(redis, 'stream = "s", field = "data", start = "end"') + OUT)
+    wait_for(lambda: redis.call("XINFO", "GROUPS", "s"), "the group")
+    wait_for(lambda: connection(redis, b"xreadgroup"), "it reads")
+    redis.pipeline([("MULTI",), ("XGROUP", "DESTROY", "s", "t/in"),
+                    ("XADD", "s", "*", "data", "100"), ("EXEC",)])
+    assert wait_rows(bench, 1) == [b"100"]
+    live.stop()
+
+
+def connection(redis, command, but=None):
+    """Of the connection whose last command it was the id, except this one; None without."""
+    for line in redis.call("CLIENT", "LIST").splitlines():
+        words = dict(word.split(b"=", 1) for word in line.split())
+        if words[b"cmd"] == command and words[b"id"] != but:
+            return words[b"id"]
+    return None
+
+
+def test_what_a_read_is_given_whose_connection_is_lost_unnoticed_comes(bench, redis):
+    live = start(bench, source(redis, 'stream = "s", field = "data", timeout = "4s"') + OUT)
+    for number in range(20):
+        reads = wait_for(lambda: connection(redis, b"xreadgroup"), "it reads")
+        consumer = redis.call("XINFO", "CONSUMERS", "s", "t/in")[0][1]
+        lost = redis.client()  # stands for the end of the server
+        lost.ask("XREADGROUP", "GROUP", "t/in", consumer, "BLOCK", 0, "STREAMS", "s", ">")
+        mine = wait_for(lambda before=reads: connection(redis, b"xreadgroup", before), "so do I")
+        since = time.monotonic()
+        redis.call("CLIENT", "KILL", "ID", reads)
+        wait_for(lambda me=mine: connection(redis, b"xreadgroup", me), "it reads again")
+        redis.call("XADD", "s", "*", "data", number)
+        assert lost.answer()[0][1][0][1] == [b"data", b"%d" % number]
+        took = time.monotonic() - since
+        lost.close()
+        if took < 3:  # else it may have looked before
+            break
+    assert b"%d" % number in wait_rows(bench, number + 1)
+    live.stop()
+
+
+def test_it_is_told_when_nothing_can_be_acknowledged(bench, redis):
+    redis.add("s", range(100))
+    text = source(redis, 'stream = "s", field = "data"') + OUT + "supervise { intensity = 1 }"
+    live = start(bench, text)
+    wait_rows(bench, 100)
+    wait_for(lambda: all_read(redis, "s"), "acknowledged")
+    redis.call("CONFIG", "SET", "maxclients", 2)  # this one, and the one that reads
+    redis.call("CLIENT", "KILL", "ID", connection(redis, b"xack"))
+    wait_why(bench, "max number of clients")
+    redis.add("s", range(100, 200))
+    wait_rows(bench, 200)
+    assert redis.pending("s", "t/in") > 0 and "max number" in bench.weir("why").out
+    redis.call("CONFIG", "SET", "maxclients", 100)
+    wait_for(lambda: all_read(redis, "s"), "acknowledged")
+    wait_for(lambda: "max number" not in bench.weir("why").out, "why is quiet")
+    redis.call("CONFIG", "SET", "requirepass", "other")
+    redis.call("CLIENT", "KILL", "ID", connection(redis, b"xack"))
+    assert "NOAUTH" in live.wait(code=1).err
+
+
 def test_a_server_that_comes_back_without_its_data(bench, redis):
     redis.add("s", range(100))
     live = start(bench, source(redis) + OUT)
@@ -946,6 +1042,18 @@ def bus_port(server):
     return server.settings["cluster-port"]
 
 
+def offset(server, name):
+    """A number of INFO replication."""
+    lines = server.call("INFO", "replication").split(b"\r\n")
+    return next(int(line.split(b":")[1]) for line in lines if line.startswith(name + b":"))
+
+
+def wait_copied(master, replica):
+    """What a replica has not is lost with its master."""
+    written = offset(master, b"master_repl_offset")
+    wait_for(lambda: offset(replica, b"slave_repl_offset") >= written, "the replica has all")
+
+
 def of_cluster(nodes, stream):
     """Its numbers, at whichever node it is."""
     for node in nodes:
@@ -969,7 +1077,7 @@ def test_streams_of_a_cluster_are_written_and_read_where_they_are(bench, start_r
                  + 'sink.file "file" { from = "back", path = "out.ndjson", fsync = never }\n'
                  + 'supervise { drain = "2s" }')
     wait_rows(bench, 10000)
-    nodes[1].call("WAIT", 1, 10000)  # what a replica has not is lost with its master
+    wait_copied(nodes[1], nodes[2])
     nodes[1].kill()
     bench.append("in.ndjson", "".join(json.dumps(r) + "\n" for r in records[10000:]))
     nodes[2].call("CLUSTER", "FAILOVER", "TAKEOVER")
@@ -986,3 +1094,38 @@ def rows_so_far(bench):
     """The whole lines of out.ndjson, which is being written."""
     data = bench.path("out.ndjson").read_bytes()
     return data[:data.rfind(b"\n") + 1].split(b"\n")[:-1]
+
+
+def test_a_bus_goes_on_with_the_server_that_follows_one_of_a_cluster(bench, start_redis):
+    nodes = start_cluster(start_redis)
+    lines = numbers(4000)
+    bench.write("in.ndjson", lines[:2000])
+    live = start(bench, TAIL + 'bus "b" { from = "in", key = "n", shards = 8, '
+                 'retry = { first = "10ms", max = "200ms" }, '
+                 'store = redis { url = "%s", timeout = "500ms" } }\n' % nodes[0].url()
+                 + 'sink.file "out" { from = "b", path = "out.ndjson", fsync = never }')
+    wait_rows(bench, 2000)
+    wait_copied(nodes[1], nodes[2])
+    nodes[1].kill()
+    bench.append("in.ndjson", "".join(json.dumps(line) + "\n" for line in lines[2000:]))
+    live.wait_log("redis connection down for=writes")
+    nodes[2].call("CLUSTER", "FAILOVER", "TAKEOVER")
+    found = wait_rows(bench, 4000)
+    live.stop()
+    assert sorted(read_numbers(found)) == list(range(4000))
+    assert nodes[2].call("DBSIZE") > 0
+
+
+def test_a_look_at_a_cluster_finds_the_server_of_each_stream(bench, start_redis):
+    nodes = start_cluster(start_redis)
+    for node in nodes:  # the last one is a replica
+        url = 'url = "%s", ' % node.url()
+        for k in range(4):
+            run = bench.check(source(None, url + 'stream = "k%d", field = "data"' % k)
+                              + sink(None, url + 'stream = "o%d"' % k), "--online")
+            assert run.code == 0, run.err
+            assert run.out.count("is not there yet") == 2, run.out
+        run = bench.check(FILE + sink(None, url + 'stream = "{n}"')
+                          + 'bus "b" { from = "in", store = redis { url = "%s" } }\n' % node.url(),
+                          "--online")
+        assert run.code == 0 and "0 shards" in run.out, run.out + run.err

@@ -696,10 +696,26 @@ static weir_delivered look_by_fetch(weir_member_of *m)
     return copy;
 }
 
+/*  How often a file has these words.                                                 */
+static int count_words(int file, const char *words)
+{
+    static char text[1 << 16];
+    ssize_t size = pread(file, text, sizeof text - 1, 0);
+    int count = 0;
+    assert_in_range(size, 0, sizeof text - 1);
+    text[size] = 0;
+    for (const char *at = text; (at = strstr(at, words)); at++)
+        count++;
+    return count;
+}
+
 static void a_shard_that_cannot_be_read_is_told_until_it_can(void **state)
 {
     (void)state;
     put("a");
+    FILE *log = tmpfile();
+    assert_non_null(log);
+    weir_log_configure(WEIR_INFO, false, fileno(log));
     int fd = eventfd(0, EFD_NONBLOCK);
     weir_member_of *m = join_with(NULL, fd);
     help_store_fail_reads(bench.store, 0, "broken");
@@ -712,6 +728,9 @@ static void a_shard_that_cannot_be_read_is_told_until_it_can(void **state)
         weir_clock_advance(look_deadline_us - weir_clock_now_us());
         assert_true(look_by_fetch(m).has_failed);
     }
+    assert_int_equal(count_words(fileno(log), "shard cannot be read"), 1);
+    weir_log_configure(WEIR_INFO, false, STDERR_FILENO);
+    fclose(log);
     help_store_fail_reads(bench.store, 0, NULL);
     weir_clock_advance(help_s);
     help_expect(&bench, m, 1);

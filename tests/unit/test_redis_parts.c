@@ -256,6 +256,18 @@ static void who_is_not_let_in_is_told_from_who_lacks_a_key(void **state)
                                           "one of the keys used as arguments"));
     assert_false(weir_redis_is_locked_out("NOPERM No permissions to access a key"));
     assert_false(weir_redis_is_locked_out("WRONGTYPE Operation against a key"));
+    assert_true(weir_redis_is_locked_out(
+        "ERR The user executing the script can't run this command or subcommand script: "
+        "104ae65debf45156ded1e8e613705534c8e62c17, on @user_script:1."));
+    assert_false(
+        weir_redis_is_locked_out("ERR The user executing the script can't access "
+                                 "at least one of the keys mentioned in the "
+                                 "command arguments"));
+    assert_true(weir_redis_is_locked_out("EXECABORT Transaction discarded because of: "
+                                         "NOPERM this user has no permissions to run the "
+                                         "'exec' command"));
+    assert_false(weir_redis_is_locked_out(
+        "EXECABORT Transaction discarded because of previous errors."));
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /*  The Redis store while something is wrong with its server, or on the way to it. */
 #include "help_redis.h"
 #include <fcntl.h>
+#include <sys/stat.h>
 #include "runtime/log.h"
 
 enum { shards = 3 };
@@ -406,12 +407,42 @@ static void too_many_clients_are_a_retry(void **state)
     close_store(&store);
 }
 
+static bool has_failed_to_save(void *arg)
+{
+    (void)arg;
+    redisReply *reply = say("INFO persistence");
+    bool has = strstr(reply->str, "rdb_last_bgsave_status:err") != NULL;
+    freeReplyObject(reply);
+    return has;
+}
+
+/*  Its file cannot be replaced: there is a folder of that name.                      */
+static void who_cannot_save_is_a_retry_and_is_read(void **state)
+{
+    (void)state;
+    char path[96];
+    weir_store *store = open_store();
+    put(store, 0, 1, 1, 10, 20);
+    close_store(&store);
+    snprintf(path, sizeof path, "%s/dump.rdb", folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    DO("CONFIG SET save %s", "3600 1000000");
+    DO("BGSAVE");
+    EVENTUALLY(has_failed_to_save(NULL));
+    store = open_store();
+    put_badly(store, 0, 1, 11, WEIR_STORE_RETRY, "MISCONF");
+    assert_int_equal(count_all(store, 0, 7).records, 10);
+    DO("CONFIG SET stop-writes-on-bgsave-error no");
+    write_by_itself(store, 11);
+    close_store(&store);
+}
+
 static void key_of_another_type_is_fatal(void **state)
 {
     (void)state;
     weir_store *store = open_store();
     DO("SET weir:events:0 x");
-    put_badly(store, 0, 1, 1, WEIR_STORE_FATAL, "shard 0, position 1-1: WRONGTYPE");
+    put_badly(store, 0, 1, 1, WEIR_STORE_FATAL, "redis.sock: WRONGTYPE");
     put(store, 1, 1, 1, 10, 20);
     DO("DEL weir:events:0");
     write_by_itself(store, 1);
@@ -612,6 +643,7 @@ int main(void)
         ON_SERVER(replica_that_takes_no_writes_is_a_retry),
         ON_SERVER(server_without_enough_replicas_is_a_retry),
         ON_SERVER(too_many_clients_are_a_retry),
+        ON_SERVER(who_cannot_save_is_a_retry_and_is_read),
         ON_SERVER(key_of_another_type_is_fatal),
         ON_SERVER(other_writer_is_fatal),
         ON_SERVER(other_writer_is_found_at_the_first_look),
