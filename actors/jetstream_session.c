@@ -359,6 +359,11 @@ static bool is_fatal(natsStatus status, const weir_nats_probe_result *probe,
            (status == NATS_SSL_ERROR && strstr(text, "cert="));
 }
 
+static bool is_unknown_issuer(const char *text)
+{
+    return strstr(text, "self-signed") || strstr(text, "local issuer");
+}
+
 /*  What libnats' text means for whom it concerns.                                   */
 static void explain(natsStatus s, const weir_nats_probe_result *probe, const char *why,
                     char text[256])
@@ -376,7 +381,8 @@ static void explain(natsStatus s, const weir_nats_probe_result *probe, const cha
                      ? "; it may want an NKey or credentials, and Weir has none"
                      : "");
     else
-        snprintf(text, 256, "%.200s", why);
+        snprintf(text, 256, "%.200s%s", why,
+                 is_unknown_issuer(why) ? " (SSL_CERT_FILE names what to trust)" : "");
 }
 
 static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *server,

@@ -145,7 +145,7 @@ def test_policies_for_what_cannot_be_stored(bench, nats):
     bench.path("weir-t").rename(bench.path("old"))
     run = bench.run("supervise { intensity = 0 }\n" + sink(
         nats, 'subject = "o.{region}", stream = "O", on_error = stop'), code=None)
-    assert run.code and "a field of the text is missing" in run.err
+    assert run.code and "the record has no {region}" in run.err
 
 
 def test_what_is_above_max_payload_is_refused_with_size_and_limit(bench):
@@ -212,6 +212,19 @@ def test_a_server_that_is_away_is_waited_for(bench, nats):
     nats.start()
     nats.wait_count("O", 1000)
     assert numbers(nats.messages("O")) == list(range(1000))
+    live.stop()
+
+
+def test_a_server_that_comes_back_is_no_trouble_though_there_is_nothing_to_send(bench,
+                                                                               nats):
+    bench.write("in.ndjson", lines(10))
+    live = bench.start(sink(nats, 'subject = "o", stream = "O"', end=""))
+    nats.wait_count("O", 10)
+    why(bench, "nothing to do")
+    nats.kill()
+    why(bench, "Connection refused")
+    nats.start()
+    why(bench, "nothing to do")
     live.stop()
 
 

@@ -365,10 +365,10 @@ static void stopped_tls_server_holds_up_nobody(void **state)
         weir_batch *batch = make_batch(0, 1, 11, 900, 20000);
         double start = seconds_now();
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
-        assert_true(seconds_now() - start < 5);
+        assert_true(seconds_now() - start < 20);
         start = seconds_now();
         close_store(&store);
-        assert_true(seconds_now() - start < 1);
+        assert_true(seconds_now() - start < 4);
         help_proxy_hold_after(proxy, 0, 0);
         help_proxy_hold(proxy, false);
         free_batch(&batch);
