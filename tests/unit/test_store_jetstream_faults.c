@@ -537,7 +537,7 @@ static void pages_of_any_size_are_answered_at_once(void **state)
     enum { least = 20000, more_than_a_message = 400 };
     NEEDS_SERVER();
     weir_jetstream_config config = config_at(server.port);
-    config.timeout_us = 120000000;
+    config.timeout_us = 400000000;
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1000, 100);
     double begin = seconds_now();
@@ -547,7 +547,7 @@ static void pages_of_any_size_are_answered_at_once(void **state)
         assert_true(read.reached.a > least / more_than_a_message);
         weir_read_fini(&read);
     }
-    assert_true(seconds_now() - begin < 25);
+    assert_true(seconds_now() - begin < 90);
     close_store(&store);
 }
 
