@@ -144,9 +144,17 @@ static inline void read_any(weir_store *store, weir_read *read)
     sem_destroy(&done);
 }
 
+/*  Asks again when the answer was late, as readers do.                              */
 static inline void read_once(weir_store *store, weir_read *read)
 {
+    weir_read asked = *read;
+    int64_t end = time(NULL) + patience_s;
     read_any(store, read);
+    while (read->err == WEIR_ETIMEOUT && time(NULL) < end) {
+        weir_read_fini(read);
+        *read = asked;
+        read_any(store, read);
+    }
     if (read->err) fail_msg("%s: %s", weir_err_name(read->err), read->text);
 }
 

@@ -22,6 +22,7 @@ static inline weir_jetstream_config config_at(uint16_t port)
     config.bus = "test";
     config.url = help_nats_url(port, NULL, url);
     config.nonce = nonce;
+    config.timeout_us = 20000000; // the machine may have other work
     return config;
 }
 

@@ -58,7 +58,6 @@ static weir_jetstream_config config_with(const char *credentials)
     static char url[128];
     weir_jetstream_config config = config_at(server.port);
     config.url = help_nats_url(server.port, credentials, url);
-    config.timeout_us = 2000000;
     return config;
 }
 

@@ -281,7 +281,8 @@ static void hanging_server_is_an_error_in_time(void **state)
         read_any(store, &read);
         assert_true(read.err != WEIR_OK);
         assert_int_equal(read.chunk_count, 0);
-        assert_in_range((seconds_now() - start) * 1000, 300, 10000);
+        double took = seconds_now() - start; // the next connection may be tried already
+        assert_true(took < 10 && (i || took > 0.3));
         weir_read_fini(&read);
     }
     /*  Which shards there are is known all the same.                               */
