@@ -81,11 +81,21 @@ static void begin_drain(weir_js_window *self)
     if (!self->waiting) wait_and_retry(self);
 }
 
+static void calm(weir_js_window *self)
+{
+    self->failures = 0;
+    weir_js_port_calm(&self->port);
+    wake(self);
+}
+
 /* --- The stream -------------------------------------------------------------------- */
 
+/*  What the trouble was is known to be over when a message is stored, or there is none.
+ */
 static void ready(weir_js_window *self)
 {
     self->state = WEIR_WINDOW_ALONE;
+    if (self->base == self->next) calm(self);
     weir_js_line_wake(&self->port.line);
 }
 

@@ -208,6 +208,19 @@ def test_a_server_that_is_away_is_waited_for(bench, nats):
     live.stop()
 
 
+def test_a_server_that_comes_back_is_no_trouble_though_there_is_nothing_to_send(bench,
+                                                                               nats):
+    bench.write("in.ndjson", lines(10))
+    live = bench.start(sink(nats, 'subject = "o", stream = "O"', end=""))
+    nats.wait_count("O", 10)
+    why(bench, "nothing to do")
+    nats.kill()
+    why(bench, "Connection refused")
+    nats.start()
+    why(bench, "nothing to do")
+    live.stop()
+
+
 def test_a_missing_stream_is_waited_for_in_order(bench, nats):
     bench.write("in.ndjson", lines(2000))
     live = bench.start(sink(nats, 'subject = "o.{n}"', end=""))
