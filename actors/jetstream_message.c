@@ -30,6 +30,7 @@ static weir_err parse(weir_template *self, const char *text, weir_template_check
                       const char *option, weir_report *report)
 {
     weir_report cause = {0};
+    if (!text) return weir_report_set(report, WEIR_EINVAL, option, "is required");
     weir_err err = weir_template_parse(self, text, &cause);
     self->check = check;
     return err ? weir_report_set(report, err, option, "%s", cause.text) : WEIR_OK;

@@ -237,7 +237,7 @@ static weir_err check(const void *config, weir_report *report)
     weir_js_start start;
     weir_err err = weir_js_port_check(&c->port, report);
     if (err) return err;
-    if (!weir_js_is_name(c->stream))
+    if (!c->stream || !weir_js_is_name(c->stream))
         return weir_report_set(report, WEIR_EINVAL, "stream",
                                "it is no name of a stream");
     if (c->durable && !weir_js_is_name(c->durable))

@@ -314,7 +314,9 @@ static void set_table(weir_declared *d, const weir_option *option, int table)
     else
         error = "a table is not what it takes";
     lua_settop(d->load->L, top);
-    if (error) weir_declared_complain(d, option->name, error);
+    if (!error) return;
+    d->given[option - d->options] = WRONG;
+    weir_declared_complain(d, option->name, error);
 }
 
 /*  Words are no texts, but for those that Lua has for itself, as `end` and `error`. */
@@ -485,12 +487,13 @@ static bool is_missing(const weir_declared *d, const weir_option *option)
     return strncmp(option->name, word, strcspn(option->name, ".")) == 0;
 }
 
-/*  False: some are missing.                                                   */
+/*  False: some are missing, or have no value that a check could look at.      */
 static bool check_required(const weir_declared *d)
 {
     bool good = true;
     for (const weir_option *o = d->options; o->name; o++) {
         char title[128];
+        if (o->required && d->given[o - d->options] == WRONG) good = false;
         if (!is_missing(d, o)) continue;
         good = false;
         put_title(d, title);
