@@ -38,7 +38,7 @@ static const char *const auto_word[] = {"auto", NULL};
 static const char *const function_word[] = {"function", NULL};
 static const char *const forever_word[] = {"forever", NULL};
 static const char *const all_word[] = {"all", NULL};
-static const char *const store_words[] = {"none", "disk", "redis", "jetstream", NULL};
+const char *const weir_bus_store_words[] = {"none", "disk", "redis", "jetstream", NULL};
 
 #define AT(field) offsetof(weir_bus_node_config, bus.field)
 #define KB 1024.0
@@ -97,7 +97,7 @@ const weir_option weir_bus_node_options[] = {
     TIME("scale.cooldown", scale.cooldown_us, "least time between two changes"),
     {"scale.want", WEIR_OPTION_FUNCTION, AT(wants), 0, 0, NULL, false, "a function instead of the built-in policy, as above, within min and max"},
     TIME("scale.idle_delay", scale.idle_delay_us, "cold for so long, a shard goes"),
-    WORD("store", store, store_words, "disk { .. }, redis { .. } or jetstream { .. }: records are stored there before they are acknowledged"),
+    WORD("store", store, weir_bus_store_words, "disk { .. }, redis { .. } or jetstream { .. }: records are stored there before they are acknowledged"),
     {"disk.path", WEIR_OPTION_PATH, AT(path), 0, 0, NULL, false, "folder of the store; none: bus/NAME in the topology's state folder"},
     SIZE("disk.map", disk.map_bytes, MB, 16 * TB, "first size of the map"),
     SIZE("disk.map_max", disk.map_max_bytes, MB, 16 * TB, "largest size of the map"),
