@@ -74,8 +74,8 @@ static void on_list(weir_js_line *line, void *arg, uint64_t token,
 {
     (void)line, (void)token;
     weir_js_reader *self = arg;
-    weir_value streams, key, stream;
-    weir_walk walk = {0};
+    weir_value streams, missing, key, stream;
+    weir_walk walk = {0}, first = {0};
     size_t before = self->list_seen;
     if (answer->msg) weir_js_response_read(&self->response, answer->msg);
     if (!answer->msg || self->response.failed) {
@@ -83,6 +83,11 @@ static void on_list(weir_js_line *line, void *arg, uint64_t token,
         return;
     }
     weir_js_member(&self->response.root, "streams", &streams);
+    if (weir_js_member(&self->response.root, "missing", &missing) &&
+        weir_value_next(&missing, &first, &key, &stream)) {
+        end(self, "the leaders of some of them do not answer");
+        return;
+    }
     while (weir_value_next(&streams, &walk, &key, &stream)) {
         add(self, &stream);
         self->list_seen++;

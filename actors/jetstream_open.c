@@ -255,6 +255,7 @@ static void on_last(weir_js_line *line, void *arg, uint64_t token,
 static void go_on(weir_js_writer *self, weir_js_shard *shard)
 {
     weir_js_state_read(&shard->found, &self->response.root);
+    if (!shard->known) shard->was = shard->found.last;
     if (shard->known) {
         compare(self, shard);
     } else if (shard->found.last) {

@@ -69,6 +69,7 @@ typedef struct {
     int64_t alone_us; // until then records go one by one: what this bus had under way at
                       // its last start may still arrive, and would fit in between
     uint64_t epoch, next, position;
+    uint64_t was;               // the stream's last sequence before this store wrote
     uint32_t sent;              // in this session: flights
     uint32_t maybe;             // ever: may be in the stream; at least `sent`
     weir_js_flight *flights;    // of those sent in this session: a ring of `window`
