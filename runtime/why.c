@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /*  A step of a node's thread takes milliseconds; one that is longer is in a call that
     does not return.                                                              */
@@ -117,6 +118,39 @@ static bool is_in_a_long_step(const weir_why *self, size_t node, weir_why_path *
                 name_of(self, node));
 }
 
+/*  The cause behind "SUBJECT: " or "HOST:PORT: ", which the sentence has already.   */
+static const char *cause_of(const weir_wait *wait)
+{
+    const char *scheme = strstr(wait->subject, "://");
+    const char *user = scheme ? strrchr(scheme, '@') : NULL;
+    const char *host = user ? user + 1 : scheme ? scheme + 3 : wait->subject;
+    const char *const said[] = {wait->subject, host};
+    for (size_t i = 0; i < 2; i++) {
+        size_t size = strlen(said[i]);
+        if (size && strncmp(wait->text, said[i], size) == 0 &&
+            strncmp(wait->text + size, ": ", 2) == 0)
+            return wait->text + size + 2;
+    }
+    return wait->text;
+}
+
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/*  The text may begin with the verb: "cannot store shard 0: ..".                    */
+static bool tell_write(const weir_why *self, size_t node, const weir_wait *wait,
+                       weir_why_path *path)
+{
+    int64_t since_us = self->now_us - wait->since_us;
+    const char *name = name_of(self, node);
+    return begins(wait->text, "cannot ") || begins(wait->text, "waits ")
+               ? tell(path, WEIR_WHY_HELD, node, since_us, "%s %s", name, wait->text)
+               : tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot write to %s%s%s",
+                      name, wait->subject, COLON(cause_of(wait)));
+}
+
 /*  The causes that lie outside: what a node waits for that is none of our nodes.  */
 static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
                       weir_why_path *path)
@@ -125,16 +159,13 @@ static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
     int64_t since_us = self->now_us - wait->since_us;
     switch (wait->kind) {
     case WEIR_WAIT_WRITE:
-        return *wait->text
-                   ? tell(path, WEIR_WHY_HELD, node, since_us, "%s %s", name, wait->text)
-                   : tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot write to %s",
-                          name, wait->subject);
+        return tell_write(self, node, wait, path);
     case WEIR_WAIT_READ:
         return tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot read %s%s%s", name,
-                    wait->subject, COLON(wait->text));
+                    wait->subject, COLON(cause_of(wait)));
     case WEIR_WAIT_LINK:
         return tell(path, WEIR_WHY_HELD, node, since_us, "%s has no link to %s%s%s", name,
-                    wait->subject, COLON(wait->text));
+                    wait->subject, COLON(cause_of(wait)));
     case WEIR_WAIT_LEDGER:
         return tell(path, WEIR_WHY_HELD, node, since_us,
                     "%s waits for memory: the limit is reached%s%s", name,
