@@ -87,18 +87,24 @@ uint64_t weir_js_number(const weir_value *from, const char *name)
     return value.type == WEIR_INT && value.integer > 0 ? (uint64_t)value.integer : 0;
 }
 
-void weir_js_text(const weir_value *from, const char *name, char *to, size_t size)
+/*  As much as fits; "": it is no text.                                             */
+static void put_text(const weir_value *value, char *to, size_t size)
 {
-    weir_value value;
     weir_buffer scratch = {0};
     size_t length = 0;
     const char *text = "";
-    weir_js_member(from, name, &value);
-    if (value.type == WEIR_STR) text = weir_value_text(&value, &scratch, &length);
+    if (value->type == WEIR_STR) text = weir_value_text(value, &scratch, &length);
     if (length >= size) length = size - 1;
     memcpy(to, text, length);
     to[length] = '\0';
     weir_buffer_fini(&scratch);
+}
+
+void weir_js_text(const weir_value *from, const char *name, char *to, size_t size)
+{
+    weir_value value;
+    weir_js_member(from, name, &value);
+    put_text(&value, to, size);
 }
 
 int weir_js_status(natsMsg *msg)
@@ -442,4 +448,37 @@ bool weir_js_ack_subject(char *to, size_t size, const char *reply, uint64_t sequ
         snprintf(to, size, "%.*s1.%" PRIu64 ".0.%s", (int)(parts[skip + 1] - reply),
                  reply, sequence, parts[skip + 4]);
     return length > 0 && (size_t)length < size;
+}
+
+/* --- Subjects ---------------------------------------------------------------------- */
+
+/*  Whether there is a subject that both patterns stand for; * is any token, > any others.
+ */
+static bool overlap(const char *a, const char *b)
+{
+    while (*a && *b) {
+        size_t size = strcspn(a, "."), other = strcspn(b, ".");
+        if (*a == '>' || *b == '>') return true;
+        bool any = (size == 1 && *a == '*') || (other == 1 && *b == '*');
+        if (!any && (size != other || memcmp(a, b, size))) return false;
+        a += size + (a[size] == '.');
+        b += other + (b[other] == '.');
+    }
+    return !*a && !*b;
+}
+
+bool weir_js_stream_takes(const weir_value *info, const char *pattern)
+{
+    weir_value config, subjects, key, subject;
+    weir_walk walk = {0};
+    char text[WEIR_JS_NAME];
+    bool takes = false;
+    if (!weir_js_member(info, "config", &config) ||
+        !weir_js_member(&config, "subjects", &subjects))
+        return false;
+    while (!takes && weir_value_next(&subjects, &walk, &key, &subject)) {
+        put_text(&subject, text, sizeof text);
+        takes = overlap(text, pattern);
+    }
+    return takes;
 }

@@ -100,6 +100,9 @@ typedef enum {
     WEIR_JS_FOREIGN,  // why says what is not ours
 } weir_js_verdict;
 
+/*  Whether the stream takes messages of subjects that the pattern stands for.        */
+bool weir_js_stream_takes(const weir_value *info, const char *pattern);
+
 weir_js_verdict weir_js_judge_stream(const weir_value *info,
                                      const weir_jetstream_config *config,
                                      const weir_js_names *names, weir_buffer *update,

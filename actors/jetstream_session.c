@@ -323,6 +323,11 @@ static bool is_fatal(natsStatus status, const char *text)
            (status == NATS_SSL_ERROR && strstr(text, "cert="));
 }
 
+static bool is_unknown_issuer(const char *text)
+{
+    return strstr(text, "self-signed") || strstr(text, "local issuer");
+}
+
 static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *server,
                              const weir_nats_probe_result *probe, char text[256])
 {
@@ -333,9 +338,10 @@ static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *se
     natsOptions_Destroy(options);
     if (!s) s = prepare(self);
     const char *why = s ? nats_GetLastError(NULL) : NULL;
-    snprintf(text, 256, "%s%.200s",
+    snprintf(text, 256, "%s%.190s%s",
              s == NATS_CONNECTION_AUTH_FAILED ? "authorization: " : "",
-             why ? plain(why) : natsStatus_GetText(s));
+             why ? plain(why) : natsStatus_GetText(s),
+             why && is_unknown_issuer(why) ? " (SSL_CERT_FILE names what to trust)" : "");
     if (s) close_connection(self);
     return s;
 }

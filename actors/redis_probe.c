@@ -1,4 +1,5 @@
 #include "actors/redis_probe.h"
+#include <errno.h>
 #include <stdio.h>
 #include <sys/time.h>
 #include "runtime/clock.h"
@@ -10,6 +11,7 @@ typedef struct {
     redisContext *server;
     int64_t until_us;
     weir_report *report;
+    bool moved; // the last question was one for another node of a cluster
 } look;
 
 static weir_err fail(look *self, weir_err err, const char *said)
@@ -37,6 +39,13 @@ static weir_err connect_to(look *self)
     return self->server->err ? fail(self, WEIR_ETIMEOUT, self->server->errstr) : WEIR_OK;
 }
 
+static const char *no_answer(const redisContext *server)
+{
+    if (server->err == REDIS_ERR_PROTOCOL) return "what answers there is no Redis server";
+    if (streq(server->errstr, strerror(EAGAIN))) return "no answer in time";
+    return server->errstr;
+}
+
 /*  The answer is the caller's; NULL: none, or an error that is a failure of the look. */
 static redisReply *ask(look *self, weir_err *err, int count, const char **words)
 {
@@ -45,8 +54,9 @@ static redisReply *ask(look *self, weir_err *err, int count, const char **words)
         sizes[i] = strlen(words[i]);
     redisSetTimeout(self->server, time_left(self));
     redisReply *reply = redisCommandArgv(self->server, count, words, sizes);
-    *err = reply ? WEIR_OK : fail(self, WEIR_ETIMEOUT, self->server->errstr);
+    *err = reply ? WEIR_OK : fail(self, WEIR_ETIMEOUT, no_answer(self->server));
     if (!reply || reply->type != REDIS_REPLY_ERROR) return reply;
+    self->moved = strncmp(reply->str, "MOVED ", 6) == 0;
     *err = fail(self, WEIR_EREFUSED, reply->str);
     freeReplyObject(reply);
     return NULL;
@@ -124,6 +134,10 @@ static weir_err look_at_stream(look *self)
     snprintf(stream, sizeof stream, "%.*s", (int)self->what->stream_size,
              self->what->stream);
     redisReply *reply = ask(self, &err, 2, (const char *[]){"TYPE", stream});
+    if (!reply && self->moved)
+        return weir_report_set(self->report, WEIR_OK, NULL,
+                               "%s: '%s' lies at another node of its cluster",
+                               self->url.shown, stream);
     if (!reply) return err;
     bool is = weir_redis_says(reply, "stream"), none = weir_redis_says(reply, "none");
     snprintf(text, sizeof text, "'%s' is no stream but a %.40s", stream,

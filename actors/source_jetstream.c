@@ -321,16 +321,19 @@ static weir_err probe(const void *config, int64_t timeout_us, weir_report *repor
     if (!err && is->failed) error = is->text;
     if (!err && !error)
         err = weir_js_ask_now(&asker, "STREAM.INFO", c->stream, "", report);
-    if (!err && !error && is->failed) error = is->text;
+    if (!err && !error && is->err_code == WEIR_JS_NO_STREAM)
+        error = "there is no such stream, and until there is one it waits";
+    else if (!err && !error && is->failed)
+        error = is->text;
     if (!err && !error)
         err = weir_js_ask_now(&asker, "CONSUMER.INFO", c->stream, name, report);
     if (!err && !error) error = judge(is, c, name, why);
     if (!err && error)
         err = weir_report_set(report, WEIR_EREFUSED, asker.port.servers.text,
-                              "%s, %s: %s", c->stream, name, error);
+                              "stream %s, consumer %s: %s", c->stream, name, error);
     if (!err)
         weir_report_set(report, WEIR_OK, asker.port.servers.text,
-                        "the stream %s, the consumer %s %s", c->stream, name,
+                        "the stream %s is there, the consumer %s %s", c->stream, name,
                         is->err_code ? "would be made" : "is there");
     weir_js_asker_close(&asker);
     return err;

@@ -118,22 +118,6 @@ static bool is_in_a_long_step(const weir_why *self, size_t node, weir_why_path *
                 name_of(self, node));
 }
 
-/*  The cause behind "SUBJECT: " or "HOST:PORT: ", which the sentence has already.   */
-static const char *cause_of(const weir_wait *wait)
-{
-    const char *scheme = strstr(wait->subject, "://");
-    const char *user = scheme ? strrchr(scheme, '@') : NULL;
-    const char *host = user ? user + 1 : scheme ? scheme + 3 : wait->subject;
-    const char *const said[] = {wait->subject, host};
-    for (size_t i = 0; i < 2; i++) {
-        size_t size = strlen(said[i]);
-        if (size && strncmp(wait->text, said[i], size) == 0 &&
-            strncmp(wait->text + size, ": ", 2) == 0)
-            return wait->text + size + 2;
-    }
-    return wait->text;
-}
-
 static bool begins(const char *text, const char *with)
 {
     return strncmp(text, with, strlen(with)) == 0;
@@ -148,7 +132,8 @@ static bool tell_write(const weir_why *self, size_t node, const weir_wait *wait,
     return begins(wait->text, "cannot ") || begins(wait->text, "waits ")
                ? tell(path, WEIR_WHY_HELD, node, since_us, "%s %s", name, wait->text)
                : tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot write to %s%s%s",
-                      name, wait->subject, COLON(cause_of(wait)));
+                      name, wait->subject,
+                      COLON(weir_report_cause(wait->subject, wait->text)));
 }
 
 /*  The causes that lie outside: what a node waits for that is none of our nodes.  */
@@ -162,10 +147,10 @@ static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
         return tell_write(self, node, wait, path);
     case WEIR_WAIT_READ:
         return tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot read %s%s%s", name,
-                    wait->subject, COLON(cause_of(wait)));
+                    wait->subject, COLON(weir_report_cause(wait->subject, wait->text)));
     case WEIR_WAIT_LINK:
         return tell(path, WEIR_WHY_HELD, node, since_us, "%s has no link to %s%s%s", name,
-                    wait->subject, COLON(cause_of(wait)));
+                    wait->subject, COLON(weir_report_cause(wait->subject, wait->text)));
     case WEIR_WAIT_LEDGER:
         return tell(path, WEIR_WHY_HELD, node, since_us,
                     "%s waits for memory: the limit is reached%s%s", name,

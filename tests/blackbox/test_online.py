@@ -191,3 +191,35 @@ def test_a_bus_asks_the_server_of_its_store(bench, make, store, url):
 def test_a_bus_on_disk_asks_nobody(bench):
     run = online(bench, SOURCE + BUS % "disk { keep = all }", code=0)
     assert "no node speaks with a server" in run.out
+
+
+def test_what_is_at_the_place_of_a_buss_shard_is_told(bench):
+    """Else only a start would tell."""
+    with servers.Redis(bench.path("redis")) as redis, servers.Nats(bench.path("nats")) as nats:
+        redis.call("SET", "weir:b:0", "taken")
+        nats.make("weir_b_0", ["other.>"])
+        run = online(bench, SOURCE + BUS % ('redis { url = "%s" }' % redis.url()), code=1)
+        assert "'weir:b:0' is no stream but a string" in run.err, run.err
+        run = online(bench, SOURCE + BUS % ('jetstream { url = "%s" }' % nats.url()), code=1)
+        assert ("the stream weir_b_0 is not this bus's: its subject is not weir.b.0 alone"
+                in run.err), run.err
+
+
+def test_what_is_no_redis_server_or_does_not_answer_is_told(bench):
+    with servers.Redis(bench.path("redis")) as redis, servers.Nats(bench.path("nats")) as nats:
+        text = SOURCE + ('sink.redis "r" { from = "g", url = "redis://127.0.0.1:%d", '
+                         'stream = "s" }\n')
+        assert "no Redis server" in online(bench, text % nats.port, code=1).err
+        redis.pause()
+        run = online(bench, text % redis.port, "--timeout", "300ms", code=1)
+        assert "no answer in time" in run.err, run.err
+        redis.resume()
+
+
+def test_an_address_is_told_once(bench):
+    url = "nats://127.0.0.1:%d" % servers.free_port()
+    run = online(bench, SOURCE + 'sink.jetstream "j" { from = "g", url = "%s", '
+                 'subject = "x" }\n' % url, code=1)
+    assert run.err == 't.lua:2: sink.jetstream "j": %s: Connection refused\n' % url
+    [told] = json.loads(online(bench, None, "--json", code=1).out)
+    assert told["text"] == "%s: Connection refused" % url

@@ -494,7 +494,7 @@ static void probes_tell_what_is_there(void **state)
     sink.subject = "probed";
     assert_int_equal(weir_source_jetstream_class.probe(&source, 5000000, &report),
                      WEIR_EREFUSED);
-    assert_non_null(strstr(report.text, "stream not found"));
+    assert_non_null(strstr(report.text, "there is no such stream"));
     assert_int_equal(weir_sink_jetstream_class.probe(&sink, 5000000, &report), WEIR_OK);
     assert_non_null(strstr(report.text, "would be made"));
     make_stream(&c, "probed", "probed");
@@ -503,6 +503,10 @@ static void probes_tell_what_is_there(void **state)
     assert_non_null(strstr(report.text, "would be made"));
     assert_int_equal(weir_sink_jetstream_class.probe(&sink, 5000000, &report), WEIR_OK);
     assert_non_null(strstr(report.text, "is there"));
+    sink.subject = "other.{a}";
+    assert_int_equal(weir_sink_jetstream_class.probe(&sink, 5000000, &report),
+                     WEIR_EREFUSED);
+    assert_non_null(strstr(report.text, "does not have the subject other.*"));
     assert_int_equal(left_of(&c, "probed", "d"), UINT64_MAX); // nothing was made
     client_end(&c);
 }

@@ -322,7 +322,7 @@ static void a_look_tells_what_is_there_and_changes_nothing(void **state)
     out.server.url = url;
     probe(&weir_sink_redis_class, &out, WEIR_EREFUSED, "NOAUTH");
     help_server_pause(server);
-    probe(&weir_sink_redis_class, &out, WEIR_ETIMEOUT, "temporarily unavailable");
+    probe(&weir_sink_redis_class, &out, WEIR_ETIMEOUT, "no answer in time");
     help_server_resume(server);
 }
 

@@ -1,5 +1,6 @@
 /*  The Redis store and a cluster: each shard is where its slot is. */
 #include "help_redis.h"
+#include "actors/redis_probe.h"
 #include <sys/stat.h>
 
 enum { nodes = 2, streams = 12 };
@@ -211,6 +212,27 @@ static void shard_goes_to_no_other_host_without_plaintext(void **state)
     close_store(&store);
 }
 
+/*  Twelve keys are at both nodes, and the probe asks one.                           */
+static void a_look_at_a_key_of_another_node_is_well(void **state)
+{
+    (void)state;
+    weir_redis_server asked = WEIR_REDIS_SERVER_DEFAULTS;
+    int elsewhere = 0;
+    asked.url = url;
+    for (uint32_t i = 0; i < streams; i++) {
+        char key[32];
+        weir_report report = {0};
+        snprintf(key, sizeof key, "key:%u", i);
+        weir_redis_probe what = {.server = &asked,
+                                 .stream = key,
+                                 .stream_size = strlen(key),
+                                 .timeout_us = 5000000};
+        assert_int_equal(weir_redis_probe_run(&what, &report), WEIR_OK);
+        elsewhere += strstr(report.text, "at another node") != NULL;
+    }
+    assert_true(elsewhere > 0 && elsewhere < streams);
+}
+
 #define ON_CLUSTER(test) cmocka_unit_test_setup_teardown(test, begin_cluster, end_cluster)
 
 int main(void)
@@ -218,6 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_CLUSTER(shards_are_where_their_slots_are),
         ON_CLUSTER(shard_follows_its_slot),
+        ON_CLUSTER(a_look_at_a_key_of_another_node_is_well),
         ON_CLUSTER(shard_goes_to_no_other_host_without_plaintext),
     };
     RUN_IF_THERE(tests);
