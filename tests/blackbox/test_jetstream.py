@@ -138,7 +138,7 @@ def test_policies_for_what_cannot_be_stored(bench, nats):
     bench.path("weir-t").rename(bench.path("old"))
     run = bench.run("supervise { intensity = 0 }\n" + sink(
         nats, 'subject = "o.{region}", stream = "O", on_error = stop'), code=None)
-    assert run.code and "a field of the text is missing" in run.err
+    assert run.code and "the record has no {region}" in run.err
 
 
 def test_what_is_above_max_payload_is_refused_with_size_and_limit(bench):

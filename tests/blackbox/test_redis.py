@@ -138,13 +138,15 @@ def test_what_makes_no_entry_becomes_a_dead_letter_or_is_dropped_or_stops(bench,
     run = bench.run(text % "dead", code=3)
     assert stored(redis, "a") == [0, 4]
     assert [d["payload"]["n"] for d in bench.dead()] == [1, 2, 3]
+    assert [d["error"] for d in bench.dead()][:2] == [
+        "the record has no {to}", "{to} is neither text, integer nor boolean"]
     assert run.node("out")["dead"] == 3
     bench.path("weir-t").rename(bench.path("weir-old"))
     run = bench.run(text % "drop")
     assert run.node("out")["skipped"] == 3
     bench.path("weir-t").rename(bench.path("weir-older"))
     run = bench.run(text % "stop", code=None)
-    assert run.code == 1 and "a field of the text is missing" in run.err
+    assert run.code == 1 and "the record has no {to}" in run.err
 
 
 def test_maxlen_bounds_a_stream(bench, redis):
