@@ -223,7 +223,8 @@ static weir_err check_redis(const weir_bus_options *self, weir_report *report)
     weir_report cause = {0};
     weir_redis_config config = weir_bus_redis_config(self);
     if (self->redis_server.keep == WEIR_TABLE && config.keep_records == WEIR_FOREVER)
-        return wrong(report, "redis.keep", no_bounds);
+        return wrong(report, "redis.keep",
+                     "is all, or { records = N }: Redis trims by their number alone");
     return weir_redis_config_check(&config, &cause) ? wrong_in("redis", &cause, report)
                                                     : WEIR_OK;
 }

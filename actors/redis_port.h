@@ -19,7 +19,7 @@ typedef struct {
 
 #define WEIR_REDIS_SERVER_DEFAULTS                                                       \
     {                                                                                    \
-        .timeout_us = 5000000, .wait = {100000, 30000000}, .attempts = WEIR_FOREVER      \
+        .timeout_us = 5000000, .wait = {100000, 5000000}, .attempts = WEIR_FOREVER       \
     }
 
 extern const char *const weir_redis_forever_word[];
