@@ -273,7 +273,10 @@ static void judge_last(weir_redis_shard *self, const weir_redis_seen *seen)
     } else if (self->known ? weir_position_order(seen->last, self->proven) != 0 &&
                                  !was_sent(self, seen)
                            : !is_ours_to_continue(self, seen)) {
-        fail_fatally(self, "other_writer: the last id is %s, which is not ours", last);
+        fail_fatally(self,
+                     "other_writer: the last id is %s, which is not "
+                     "ours; does another bus have this prefix and name?",
+                     last);
     } else {
         bool same_epoch = seen->last.a == self->proven.a;
         uint64_t before = same_epoch ? self->proven.b : 0;
