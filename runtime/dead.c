@@ -2,6 +2,7 @@
 #include "runtime/base64.h"
 #include "runtime/clock.h"
 #include "runtime/files.h"
+#include "runtime/log.h"
 #include "runtime/redact.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -14,9 +15,14 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+/*  That some are written is logged at once, and then once in so long.             */
+static const int64_t log_again_us = 60000000;
+
 struct weir_dead_file {
     int fd;
     char *path;
+    uint64_t unsaid; // letters that were written since the log was told
+    int64_t said_us; // when that was
 };
 
 static const char *const reason_names[] = {
@@ -202,11 +208,37 @@ static weir_err append_group(weir_dead_file *self, const weir_buffer *group)
     return fdatasync(self->fd) ? WEIR_ESYS : WEIR_OK;
 }
 
+/*  The error as JSON text, with its quotes; it is behind names and numbers alone.   */
+static int find_error(const weir_dead *dead, const char **text)
+{
+    static const char before[] = "\"error\":", after[] = ",\"attempts\":";
+    const char *line = (const char *)dead->line.data, *end;
+    size_t size = dead->line.size;
+    const char *at = memmem(line, size, before, strlen(before));
+    if (!at) return 0;
+    *text = at + strlen(before);
+    end = memmem(*text, size - (size_t)(*text - line), after, strlen(after));
+    return end ? (int)(end - *text) : 0;
+}
+
+static void tell(weir_dead_file *self, const weir_dead *first)
+{
+    int64_t now_us = weir_clock_now_us();
+    const char *error = "";
+    if (self->said_us && now_us - self->said_us < log_again_us) return;
+    int size = find_error(first, &error);
+    weir_log(WEIR_WARN, "dead letters count=%" PRIu64 " file=%s error=%.*s", self->unsaid,
+             self->path, size, error);
+    self->unsaid = 0;
+    self->said_us = now_us;
+}
+
 weir_err weir_dead_file_write(weir_dead_file *self, const weir_dead *first,
                               weir_report *report)
 {
     weir_buffer group = {0};
-    for (const weir_dead *d = first; d; d = d->next)
+    uint64_t count = 0;
+    for (const weir_dead *d = first; d; d = d->next, count++)
         weir_buffer_put(&group, d->line.data, d->line.size);
     flock(self->fd, LOCK_EX);
     struct stat st;
@@ -217,6 +249,8 @@ weir_err weir_dead_file_write(weir_dead_file *self, const weir_dead *first,
     if (err && known && ftruncate(self->fd, st.st_size)) err = WEIR_ESYS;
     flock(self->fd, LOCK_UN);
     weir_buffer_fini(&group);
+    self->unsaid += err ? 0 : count;
+    if (!err && count) tell(self, first);
     return err;
 }
 

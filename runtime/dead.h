@@ -42,7 +42,8 @@ weir_err weir_dead_file_open(weir_dead_file **self_p, const char *path,
                              weir_report *report);
 
 /*  Appends the list as one group and makes it durable (fdatasync). All or error;
-    after an error nothing of the group counts, and it may be tried again.     */
+    after an error nothing of the group counts, and it may be tried again. The log says so
+    once a minute.                                                             */
 weir_err weir_dead_file_write(weir_dead_file *self, const weir_dead *first,
                               weir_report *report);
 void weir_dead_file_close(weir_dead_file **self_p);
