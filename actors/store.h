@@ -208,7 +208,7 @@ typedef struct {
 /* --- The table --------------------------------------------------------------------- */
 
 typedef struct {
-    const char *name; // "disk"
+    const char *name; // "disk"; a bus's state belongs to the stores of one name
     /*  Queues a batch (a reference is taken); answered by batch->done. Any thread. */
     void (*write)(weir_store *self, weir_batch *batch);
     /*  Answered by read->done. Any thread.                                         */
