@@ -217,6 +217,18 @@ void weir_js_asker_close(weir_js_asker *self)
 {
     weir_js_port_close(&self->port);
     weir_js_response_fini(&self->response);
+    weir_buffer_fini(&self->kept);
+}
+
+/*  The message is gone before anybody looks at the response.                        */
+static void keep_response(weir_js_asker *self, natsMsg *msg)
+{
+    const uint8_t *data = (const uint8_t *)natsMsg_GetData(msg);
+    weir_value *root = &self->response.root;
+    weir_js_response_read(&self->response, msg);
+    self->kept.size = 0;
+    weir_buffer_put(&self->kept, data, (size_t)natsMsg_GetDataLength(msg));
+    if (root->data) root->data = self->kept.data + (root->data - data);
 }
 
 static void on_answer(weir_js_line *line, void *arg, uint64_t token,
@@ -227,7 +239,7 @@ static void on_answer(weir_js_line *line, void *arg, uint64_t token,
     self->answered = true;
     self->denied = answer->denied;
     snprintf(self->why, sizeof self->why, "%s", answer->msg ? "" : answer->text);
-    if (answer->msg) weir_js_response_read(&self->response, answer->msg);
+    if (answer->msg) keep_response(self, answer->msg);
     weir_js_port_wake(&self->port);
 }
 

@@ -120,6 +120,7 @@ void weir_js_port_tell(weir_js_port *self, weir_wait_kind kind);
 typedef struct {
     weir_js_port port;
     weir_js_response response; // of the last question
+    weir_buffer kept;          // what it lies in
     int64_t deadline_us;
     bool answered, denied, fatal;
     char why[256]; // there is no answer
