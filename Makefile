@@ -72,9 +72,11 @@ HEADERS  = $(addprefix runtime/,actor.h block.h book.h buffer.h cert.h clock.h c
              options.h plan.h realm.h record.h refusals.h roster.h route.h rundir.h \
              screen.h socket.h spares.h tap.h utf8.h value.h vitals.h) \
            $(addprefix actors/,batcher.h bus.h bus_state.h catalog.h cursor.h engine.h \
-             groups.h poll.h program.h ring.h sink_file.h sink_link.h sink_null.h \
-             sink_stdout.h sink_zmq.h source_file.h source_generate.h source_link.h \
-             source_stdin.h source_zmq.h store.h zmq_port.h)
+             group_options.h groups.h jetstream_server.h poll.h program.h redis_server.h \
+             ring.h sink_file.h sink_jetstream.h sink_link.h sink_null.h sink_redis.h \
+             sink_stdout.h sink_zmq.h source_bus.h source_file.h source_generate.h \
+             source_jetstream.h source_link.h source_redis.h source_stdin.h source_zmq.h \
+             store.h zmq_port.h)
 
 .PHONY: all demo test unit blackbox soak bench asan tsan fuzz fuzzers format layers docs \
         install uninstall clean deps need need-cmocka

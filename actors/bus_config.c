@@ -38,7 +38,7 @@ static const char *const auto_word[] = {"auto", NULL};
 static const char *const function_word[] = {"function", NULL};
 static const char *const forever_word[] = {"forever", NULL};
 static const char *const all_word[] = {"all", NULL};
-static const char *const store_words[] = {"none", "disk", "redis", "jetstream", NULL};
+const char *const weir_bus_store_words[] = {"none", "disk", "redis", "jetstream", NULL};
 
 #define AT(field) offsetof(weir_bus_node_config, bus.field)
 #define KB 1024.0
@@ -97,7 +97,7 @@ const weir_option weir_bus_node_options[] = {
     TIME("scale.cooldown", scale.cooldown_us, "least time between two changes"),
     {"scale.want", WEIR_OPTION_FUNCTION, AT(wants), 0, 0, NULL, false, "a function instead of the built-in policy, as above, within min and max"},
     TIME("scale.idle_delay", scale.idle_delay_us, "cold for so long, a shard goes"),
-    WORD("store", store, store_words, "disk { .. }, redis { .. } or jetstream { .. }: records are stored there before they are acknowledged"),
+    WORD("store", store, weir_bus_store_words, "disk { .. }, redis { .. } or jetstream { .. }: records are stored there before they are acknowledged"),
     {"disk.path", WEIR_OPTION_PATH, AT(path), 0, 0, NULL, false, "folder of the store; none: bus/NAME in the topology's state folder"},
     SIZE("disk.map", disk.map_bytes, MB, 16 * TB, "first size of the map"),
     SIZE("disk.map_max", disk.map_max_bytes, MB, 16 * TB, "largest size of the map"),
@@ -223,7 +223,8 @@ static weir_err check_redis(const weir_bus_options *self, weir_report *report)
     weir_report cause = {0};
     weir_redis_config config = weir_bus_redis_config(self);
     if (self->redis_server.keep == WEIR_TABLE && config.keep_records == WEIR_FOREVER)
-        return wrong(report, "redis.keep", no_bounds);
+        return wrong(report, "redis.keep",
+                     "is all, or { records = N }: Redis trims by their number alone");
     return weir_redis_config_check(&config, &cause) ? wrong_in("redis", &cause, report)
                                                     : WEIR_OK;
 }

@@ -14,6 +14,8 @@ typedef enum {
     WEIR_BUS_JETSTREAM,
 } weir_bus_store;
 
+extern const char *const weir_bus_store_words[];
+
 /*  Of a store on a server, beside the config of its class.                         */
 typedef struct {
     char *url, *prefix;

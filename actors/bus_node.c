@@ -502,8 +502,9 @@ static const weir_rules *outlets_of(const void *config)
 
 const weir_class weir_bus_node_class = {
     .name = "bus",
-    .help = "shards that hold records, in memory or on disk, between those who write and "
-            "those who read",
+    .help =
+        "shards that hold records, in memory or in a store, between those who write and "
+        "those who read",
     .actor = weir_bus_node,
     .size = sizeof(bus_node),
     .config_size = sizeof(weir_bus_node_config),

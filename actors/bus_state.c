@@ -31,6 +31,7 @@ struct weir_bus_state {
 
         "table"                                  shard table, map, moves
         "fences"                                 those of a store that keeps none
+        "store"                                  of which kind the store is, as text
         'g', name of the group, 0, shard u32     what the group has done of the shard
 
     The shard is big-endian, so that rows come in its order.                        */
@@ -127,6 +128,63 @@ weir_err weir_bus_state_store_fences(weir_bus_state *self, const weir_fence *lis
     weir_buffer bytes = {0};
     weir_fences_put(list, count, &bytes);
     weir_err err = weir_bus_db_change(self->db, store_fences, &bytes, report);
+    weir_buffer_fini(&bytes);
+    return err;
+}
+
+/* --- The kind of the store --------------------------------------------------------- */
+
+enum { kind_max = 32 };
+
+static MDB_val kind_key(void)
+{
+    return (MDB_val){.mv_size = 5, .mv_data = "store"};
+}
+
+static int load_kind(MDB_txn *txn, MDB_dbi table, void *arg)
+{
+    MDB_val key = kind_key(), bytes;
+    int rc = weir_bus_db_get(txn, table, &key, &bytes);
+    if (rc) return rc == MDB_NOTFOUND ? 0 : rc;
+    if (bytes.mv_size >= kind_max) return MDB_CORRUPTED;
+    memcpy(arg, bytes.mv_data, bytes.mv_size);
+    return 0;
+}
+
+static int store_kind(MDB_txn *txn, MDB_dbi table, void *arg)
+{
+    MDB_val key = kind_key();
+    return weir_bus_db_put(txn, table, &key, arg);
+}
+
+/*  A state that has no kind yet may lie in the folder of a disk store.              */
+static void guess_kind(const weir_bus_state *self, char kind[kind_max])
+{
+    char *path;
+    int folder = (int)(strrchr(self->identity_path, '/') - self->identity_path);
+    if (asprintf(&path, "%.*s/CURRENT", folder, self->identity_path) < 0) abort();
+    if (access(path, F_OK) == 0) snprintf(kind, kind_max, "disk");
+    free(path);
+}
+
+weir_err weir_bus_state_claim(weir_bus_state *self, const char *kind, weir_report *report)
+{
+    assert(!self->readonly && strlen(kind) < kind_max);
+    char found[kind_max] = "";
+    weir_buffer bytes = {0};
+    if (!self->db) return WEIR_OK;
+    weir_err err = weir_bus_db_look(self->db, load_kind, found, report);
+    if (err || strcmp(found, kind) == 0) return err;
+    if (!*found) guess_kind(self, found);
+    if (*found && strcmp(found, kind))
+        return weir_report_set(report, WEIR_EINVAL, self->identity_path,
+                               "this bus had its records in a %s store, and what its "
+                               "groups have read there means nothing in a %s store: move "
+                               "the folder of this file away, and the bus begins anew, "
+                               "or name another `state`",
+                               found, kind);
+    weir_buffer_put_text(&bytes, kind);
+    err = weir_bus_db_change(self->db, store_kind, &bytes, report);
     weir_buffer_fini(&bytes);
     return err;
 }

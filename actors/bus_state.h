@@ -33,6 +33,12 @@ weir_err weir_bus_state_open_readonly(weir_bus_state **self_p, const char *path,
                                       weir_report *report);
 void weir_bus_state_close(weir_bus_state **self_p);
 
+/*  From now on the state is that of a bus whose records lie in a store of this kind
+    ("disk", "redis", ..), durably: positions of one kind mean nothing in another.
+    WEIR_EINVAL with a report: it is that of another kind.                          */
+weir_err weir_bus_state_claim(weir_bus_state *self, const char *kind,
+                              weir_report *report);
+
 uint64_t weir_bus_state_nonce(const weir_bus_state *self);
 uint64_t weir_bus_state_epoch(const weir_bus_state *self);
 

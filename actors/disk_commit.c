@@ -193,7 +193,7 @@ static void refuse(weir_disk_node *node, range is, weir_disk_barrier *barrier)
     const weir_batch *batch = node->batch;
     set_answer(node, WEIR_STORE_REFUSED, "the record is larger than the store can take");
     node->refused = is.first + is.count;
-    *barrier = (weir_disk_barrier){true, batch->epoch, batch->first + node->refused + 1};
+    *barrier = (weir_disk_barrier){true, batch->epoch, batch->first + node->refused};
 }
 
 /*  The part that is not stored yet.                                                */

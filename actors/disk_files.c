@@ -62,6 +62,20 @@ static bool is_name(const char *text, size_t size)
     return size == 8 && strspn(text, "0123456789") == 7 && text[7] == '\n';
 }
 
+/*  The state of a bus may lie alone.                                               */
+static weir_err is_no_store(const char *path, weir_report *report)
+{
+    char file[WEIR_DISK_FOLDER_MAX];
+    snprintf(file, sizeof file, "%s/identity", path);
+    return access(file, F_OK)
+               ? weir_report_set(report, WEIR_ENOTFOUND, path,
+                                 "no store of a bus is here: there is no file CURRENT")
+               : weir_report_set(report, WEIR_ENOTFOUND, path,
+                                 "no store of a bus is here, but the state of one whose "
+                                 "records lie elsewhere: those on a server are shown "
+                                 "while the bus runs, by NAME/BUS");
+}
+
 weir_err weir_disk_current(char folder[WEIR_DISK_FOLDER_MAX], const char *path,
                            weir_report *report)
 {
@@ -70,9 +84,7 @@ weir_err weir_disk_current(char folder[WEIR_DISK_FOLDER_MAX], const char *path,
     unsigned mode;
     snprintf(file, sizeof file, "%s/CURRENT", path);
     weir_err err = weir_read_file(file, 64, &text, &size, &mode);
-    if (err == WEIR_ENOTFOUND)
-        return weir_report_set(report, err, path,
-                               "no store of a bus is here: there is no file CURRENT");
+    if (err == WEIR_ENOTFOUND) return is_no_store(path, report);
     if (err == WEIR_ESYS)
         return weir_report_set(report, err, file, "cannot read: %s", strerror(errno));
     bool good = !err && is_name(text, size);

@@ -211,7 +211,7 @@ void weir_disk_sweep_fini(weir_disk_sweep *self);
 /*  After an answer other than SAFE, until what follows may be stored again.         */
 typedef struct {
     bool on;
-    uint64_t epoch, sequence; // of the first record that has to come again
+    uint64_t epoch, sequence; // of the first record that was not stored
 } weir_disk_barrier;
 
 typedef struct {

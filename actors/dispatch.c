@@ -424,12 +424,14 @@ int64_t weir_dispatch_deadline(const weir_dispatch *self)
     return f ? f->sent_us + self->config.retry.timeout_us : -1;
 }
 
+/*  Nothing may be left to send: all behind a loss can be safe already.              */
 static void send_again(weir_dispatch *self, int64_t now_us)
 {
     self->stalled = false;
     self->again_due = true;
     for (flight *f = self->first; f; f = f->next)
         if (f->state == FAILED) write_attempt(self, f, now_us);
+    advance(self, now_us);
 }
 
 /*  No answer in time is a failed attempt, and what is behind it has to wait.       */

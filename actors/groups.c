@@ -78,7 +78,7 @@ static weir_err load_group(weir_groups *self, const char *name, weir_report *rep
     if (err) return err;
     weir_group *group = weir_group_new(self, name);
     for (size_t i = 0; i < count; i++) {
-        weir_group_add_shard(self, group, &rows[i]);
+        weir_group_add_shard(self, group, &rows[i])->loaded = rows[i].commit;
         store->class->commit(store, name, rows[i].shard, rows[i].commit.a);
     }
     weir_group_rows_free(&rows, count);
@@ -110,6 +110,7 @@ weir_err weir_groups_new(weir_groups **self_p, const weir_groups_config *config,
     for (size_t i = 0; i < count && !err; i++)
         err = load_group(self, names[i], report);
     free_names(names, count);
+    if (!err) err = weir_groups_go_back(self, report);
     if (err) weir_groups_destroy(&self);
     *self_p = self;
     return err;

@@ -403,15 +403,25 @@ static void enter_all(fetch *self, weir_group_shard *shard)
 static void reading_failed(fetch *self, weir_group_shard *shard)
 {
     weir_group_reading *reading = shard->reading;
-    if (!*shard->trouble) // else it was told, and vitals tell the latest cause
-        weir_log(WEIR_WARN, "shard cannot be read group=%s shard=%u error=\"%s\"",
-                 shard->group->name, shard->id, reading->read.text);
     const char *why =
         *reading->read.text ? reading->read.text : weir_err_name(reading->read.err);
+    if (!*shard->trouble)
+        weir_log(WEIR_WARN,
+                 "shard cannot be read, trying again group=%s shard=%u "
+                 "error=\"%s\"",
+                 shard->group->name, shard->id, why);
     snprintf(shard->trouble, sizeof shard->trouble, "%s", why);
     shard->retry_us = self->now_us + read_retry_us;
     self->deadline_us = weir_earlier(self->deadline_us, shard->retry_us);
     weir_group_reading_reset(shard);
+}
+
+static void reading_went_well(weir_group_shard *shard)
+{
+    if (!*shard->trouble) return;
+    weir_log(WEIR_INFO, "shard can be read again group=%s shard=%u", shard->group->name,
+             shard->id);
+    *shard->trouble = 0;
 }
 
 /*  Room in the member's window.                                                    */
@@ -444,7 +454,7 @@ static bool take_part(fetch *self, weir_group_shard *shard)
         reading_failed(self, shard);
         return false;
     }
-    *shard->trouble = 0;
+    reading_went_well(shard);
     enter_all(self, shard);
     if (is_exhausted(reading)) {
         weir_group_window_pass(shard->window, reading->read.reached, 0);

@@ -56,6 +56,7 @@ static void begin_at(weir_groups *groups, weir_group_shard *shard,
     shard->noted = row->commit;
     shard->ruling = 0;
     shard->retry_us = 0;
+    shard->loaded = (weir_position){0};
     *shard->trouble = 0;
     shard->fenced = shard->dry = false;
 }
@@ -92,15 +93,85 @@ static void shed_removed(weir_group_shard *shard, const weir_store_shard *now)
     weir_group_changed(shard, weir_clock_now_us());
 }
 
+/*  A shard that was made anew, or has lost its end, will use places again that the state
+    has as read: the group goes back to where it ended before anything was written.  */
+static void go_back(weir_groups *groups, weir_group_shard *shard,
+                    const weir_store_shard *now)
+{
+    weir_position loaded = shard->loaded;
+    weir_group_row row = {.shard = shard->id, .start = now->was, .commit = now->was};
+    if (!now->was_known || weir_position_is_none(loaded)) return;
+    shard->loaded = (weir_position){0};
+    if (weir_position_order(loaded, now->was) <= 0) return;
+    weir_log(WEIR_WARN,
+             "the store has lost what was read, or was made anew; reading goes on at its "
+             "end as it was found group=%s shard=%u commit=%" PRIu64 " end=%" PRIu64,
+             shard->group->name, shard->id, loaded.a, now->was.a);
+    weir_group_reading_reset(shard);
+    begin_at(groups, shard, &row);
+    weir_group_count_change(shard);
+    shard->group->dirty_us = weir_clock_now_us();
+    if (shard->owner) weir_member_wake(shard->owner);
+}
+
+static void compare(weir_groups *groups, weir_group_shard *shard,
+                    const weir_store_shard *now)
+{
+    go_back(groups, shard, now);
+    shed_removed(shard, now);
+}
+
+static bool has_read(const weir_groups *self)
+{
+    for (weir_group *group = self->groups; group; group = group->next)
+        for (size_t i = 0; i < group->shard_count; i++)
+            if (!weir_position_is_none(group->shards[i]->loaded)) return true;
+    return false;
+}
+
+/*  What is not in the list was never written to.                                   */
+static void compare_found(weir_groups *groups, weir_group_shard *shard,
+                          const weir_store_shard *list, size_t count)
+{
+    weir_store_shard now = {.shard = shard->id};
+    for (size_t i = 0; i < count; i++)
+        if (list[i].shard == shard->id) now = list[i];
+    now.was = now.end;
+    now.was_known = true;
+    go_back(groups, shard, &now);
+}
+
+weir_err weir_groups_go_back(weir_groups *self, weir_report *report)
+{
+    weir_store *store = self->config.store;
+    weir_store_shard *list = NULL;
+    weir_report away;
+    weir_err err = WEIR_OK;
+    size_t count = 0;
+    if (!has_read(self) || store->class->shards(store, &list, &count, &away))
+        return WEIR_OK; // what a store that is away had will be known when it is written
+                        // to
+    weir_groups_enter(self);
+    for (weir_group *group = self->groups; group && !err; group = group->next) {
+        for (size_t i = 0; i < group->shard_count; i++)
+            compare_found(self, group->shards[i], list, count);
+        err = weir_group_store(self, group, report);
+    }
+    weir_groups_exit(self);
+    free(list);
+    return err;
+}
+
 /*  Keeps those of the list that the group does not have; how many.                 */
-static size_t keep_new(const weir_group *self, weir_store_shard *list, size_t count)
+static size_t keep_new(weir_groups *groups, const weir_group *self,
+                       weir_store_shard *list, size_t count)
 {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         weir_group_shard *shard = weir_group_find_shard(self, list[i].shard);
         if (shard) {
             shard->end = list[i].end;
-            shed_removed(shard, &list[i]);
+            compare(groups, shard, &list[i]);
         } else {
             list[kept++] = list[i];
         }
@@ -124,7 +195,7 @@ weir_err weir_group_refresh(weir_groups *groups, weir_group *self, bool *more,
     weir_err err = store->class->shards(store, &list, &count, report);
     weir_groups_enter(groups);
     self->unsure = err != WEIR_OK;
-    count = err ? 0 : keep_new(self, list, count);
+    count = err ? 0 : keep_new(groups, self, list, count);
     weir_groups_exit(groups);
     for (size_t i = 0; i < count; i++)
         store->class->commit(store, self->name, list[i].shard, 0);
@@ -565,13 +636,12 @@ static size_t count_looks(const weir_groups *self)
     return count;
 }
 
-static void shed_all_removed(weir_groups *self, const weir_store_shard *shards,
-                             size_t count)
+static void compare_all(weir_groups *self, const weir_store_shard *shards, size_t count)
 {
     for (weir_group *group = self->groups; group; group = group->next)
         for (size_t i = 0; i < count; i++) {
             weir_group_shard *shard = weir_group_find_shard(group, shards[i].shard);
-            if (shard) shed_removed(shard, &shards[i]);
+            if (shard) compare(self, shard, &shards[i]);
         }
 }
 
@@ -599,7 +669,7 @@ weir_err weir_groups_look(weir_groups *self, weir_group_look **list, size_t *cou
     weir_err err = store->class->shards(store, &shards, &shard_count, report);
     if (err) return err;
     weir_groups_enter(self);
-    shed_all_removed(self, shards, shard_count);
+    compare_all(self, shards, shard_count);
     *count = look_at_all(self, list);
     weir_groups_exit(self);
     free(shards);

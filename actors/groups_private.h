@@ -65,6 +65,7 @@ struct weir_group_shard {
     weir_position noted;       // commit, and
     uint64_t ruling;           // failures, of the window when version rose last
     weir_position stored;      // commit that is durable
+    weir_position loaded;      // commit as the state had it; none: the store has it
     uint64_t dead;             // letters that are durable
 };
 
@@ -185,6 +186,10 @@ weir_err weir_group_store(weir_groups *groups, weir_group *self, weir_report *re
 void weir_group_store_due(weir_groups *groups, weir_group *self, int64_t now_us);
 
 /* --- groups_position.c ------------------------------------------------------------- */
+
+/*  Groups that have read more than there is go back, durably. Before anything is written;
+    nothing happens while the store is away.                                        */
+weir_err weir_groups_go_back(weir_groups *self, weir_report *report);
 
 /*  Adds shards that the store has and the group has not, unless another thread does so
     just now; what was removed of the others is shed. Gives up the lock.            */

@@ -179,7 +179,11 @@ static weir_err open_all(weir_hub *self, const char *state_dir, weir_ledger *led
     weir_err err = choose_folders(self, state_dir, &state, report);
     if (!err) err = weir_bus_state_open(&self->state, state, (uint32_t)c->vnodes, report);
     bool stores = c->store != WEIR_BUS_MEMORY || self->lent;
-    return err || !stores ? err : open_store(self, ledger, report);
+    if (err || !stores) return err;
+    err = weir_bus_state_claim(
+        self->state,
+        self->lent ? self->lent->class->name : weir_bus_store_words[c->store], report);
+    return err ? err : open_store(self, ledger, report);
 }
 
 weir_err weir_hub_open(weir_hub *self, const char *state_dir, weir_ledger *ledger,

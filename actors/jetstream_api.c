@@ -87,18 +87,24 @@ uint64_t weir_js_number(const weir_value *from, const char *name)
     return value.type == WEIR_INT && value.integer > 0 ? (uint64_t)value.integer : 0;
 }
 
-void weir_js_text(const weir_value *from, const char *name, char *to, size_t size)
+/*  As much as fits; "": it is no text.                                             */
+static void put_text(const weir_value *value, char *to, size_t size)
 {
-    weir_value value;
     weir_buffer scratch = {0};
     size_t length = 0;
     const char *text = "";
-    weir_js_member(from, name, &value);
-    if (value.type == WEIR_STR) text = weir_value_text(&value, &scratch, &length);
+    if (value->type == WEIR_STR) text = weir_value_text(value, &scratch, &length);
     if (length >= size) length = size - 1;
     memcpy(to, text, length);
     to[length] = '\0';
     weir_buffer_fini(&scratch);
+}
+
+void weir_js_text(const weir_value *from, const char *name, char *to, size_t size)
+{
+    weir_value value;
+    weir_js_member(from, name, &value);
+    put_text(&value, to, size);
 }
 
 int weir_js_status(natsMsg *msg)
@@ -228,11 +234,13 @@ static void put_bounds(weir_buffer *out, const weir_jetstream_config *config)
 void weir_js_put_stream(weir_buffer *out, const weir_jetstream_config *config,
                         const weir_js_names *names)
 {
-    weir_buffer_printf(out,
-                       "{\"name\":\"%s\",\"subjects\":[\"%s\"],\"retention\":\"limits\","
-                       "\"storage\":\"file\",\"discard\":\"old\",\"allow_direct\":true,"
-                       "\"max_consumers\":-1,\"max_msg_size\":-1",
-                       names->stream, names->subject);
+    weir_buffer_put_text(out, "{\"name\":");
+    weir_json_put_string(out, names->stream, strlen(names->stream));
+    weir_buffer_put_text(out, ",\"subjects\":[");
+    weir_json_put_string(out, names->subject, strlen(names->subject));
+    weir_buffer_put_text(out, "],\"retention\":\"limits\",\"storage\":\"file\","
+                              "\"discard\":\"old\",\"allow_direct\":true,"
+                              "\"max_consumers\":-1,\"max_msg_size\":-1");
     put_bounds(out, config);
     weir_buffer_put_byte(out, '}');
 }
@@ -416,6 +424,48 @@ static size_t split_reply(const char *reply, const char *parts[16])
     return count == 9 ? 3 : 5;
 }
 
+/*  "NATS/1.0\r\n", "Name: value\r\n" for each, "\r\n": as libnats writes them. */
+static size_t bytes_of_header(const char *name, const char *value)
+{
+    return strlen(name) + strlen(value) + strlen(": \r\n");
+}
+
+static size_t bytes_without(natsMsg *msg)
+{
+    return (size_t)natsMsg_GetDataLength(msg) + strlen(natsMsg_GetSubject(msg)) +
+           strlen(natsMsg_GetReply(msg));
+}
+
+static const size_t bytes_of_frame = sizeof "NATS/1.0\r\n\r\n" - 1;
+
+size_t weir_js_stored_bytes(natsMsg *msg)
+{
+    static const char *const names[] = {WEIR_JS_ID, WEIR_JS_EXPECTED_LAST,
+                                        WEIR_JS_EXPECTED_ID};
+    size_t bytes = bytes_of_frame;
+    const char *value;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (natsMsgHeader_Get(msg, names[i], &value) == NATS_OK)
+            bytes += bytes_of_header(names[i], value);
+    return bytes + bytes_without(msg);
+}
+
+size_t weir_js_delivered_bytes(natsMsg *msg)
+{
+    const char **names = NULL, **values = NULL;
+    int count = 0, of_name = 0;
+    size_t bytes = 0;
+    if (natsMsgHeader_Keys(msg, &names, &count)) return bytes_without(msg);
+    for (int i = 0; i < count; i++) {
+        if (natsMsgHeader_Values(msg, names[i], &values, &of_name)) continue;
+        for (int k = 0; k < of_name; k++)
+            bytes += bytes_of_header(names[i], values[k]);
+        free((void *)values);
+    }
+    free((void *)names);
+    return bytes_of_frame + bytes + bytes_without(msg);
+}
+
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)
 {
     const char *parts[16];
@@ -442,4 +492,37 @@ bool weir_js_ack_subject(char *to, size_t size, const char *reply, uint64_t sequ
         snprintf(to, size, "%.*s1.%" PRIu64 ".0.%s", (int)(parts[skip + 1] - reply),
                  reply, sequence, parts[skip + 4]);
     return length > 0 && (size_t)length < size;
+}
+
+/* --- Subjects ---------------------------------------------------------------------- */
+
+/*  Whether there is a subject that both patterns stand for; * is any token, > any others.
+ */
+static bool overlap(const char *a, const char *b)
+{
+    while (*a && *b) {
+        size_t size = strcspn(a, "."), other = strcspn(b, ".");
+        if (*a == '>' || *b == '>') return true;
+        bool any = (size == 1 && *a == '*') || (other == 1 && *b == '*');
+        if (!any && (size != other || memcmp(a, b, size))) return false;
+        a += size + (a[size] == '.');
+        b += other + (b[other] == '.');
+    }
+    return !*a && !*b;
+}
+
+bool weir_js_stream_takes(const weir_value *info, const char *pattern)
+{
+    weir_value config, subjects, key, subject;
+    weir_walk walk = {0};
+    char text[WEIR_JS_NAME];
+    bool takes = false;
+    if (!weir_js_member(info, "config", &config) ||
+        !weir_js_member(&config, "subjects", &subjects))
+        return false;
+    while (!takes && weir_value_next(&subjects, &walk, &key, &subject)) {
+        put_text(&subject, text, sizeof text);
+        takes = overlap(text, pattern);
+    }
+    return takes;
 }

@@ -24,6 +24,7 @@ enum {
     WEIR_JS_WRONG_LAST_ID = 10070,
     WEIR_JS_WRONG_LAST = 10071,
     WEIR_JS_HEADERS_TOO_LARGE = 10097,
+    WEIR_JS_ALL_WANTED = 10101, // a work queue's consumer must begin with all
     WEIR_JS_ROLLUP = 10111,
     WEIR_JS_IN_PROGRESS = 10158, // a duplicate of what is being stored
     WEIR_JS_WRONG_LAST_CONSTANT = 10164,
@@ -100,6 +101,9 @@ typedef enum {
     WEIR_JS_FOREIGN,  // why says what is not ours
 } weir_js_verdict;
 
+/*  Whether the stream takes messages of subjects that the pattern stands for.        */
+bool weir_js_stream_takes(const weir_value *info, const char *pattern);
+
 weir_js_verdict weir_js_judge_stream(const weir_value *info,
                                      const weir_jetstream_config *config,
                                      const weir_js_names *names, weir_buffer *update,
@@ -128,6 +132,12 @@ typedef struct {
     uint64_t delivered;         // how often it was, this time included
     int64_t stored_ms;
 } weir_js_delivery;
+
+/*  What the server counts of a delivered message against the bytes of a request. Of one
+    with other headers than a bus's store writes, stored_bytes, which is faster, gives
+    less; of one whose headers are written in an unusual way, both do.               */
+size_t weir_js_delivered_bytes(natsMsg *msg);
+size_t weir_js_stored_bytes(natsMsg *msg);
 
 bool weir_js_delivery_read(weir_js_delivery *self, const char *reply);
 

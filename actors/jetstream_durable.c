@@ -125,6 +125,13 @@ static bool has_filter(const weir_value *config, const char *subjects, char why[
     return false;
 }
 
+/*  Of requests; 0 and less: there is none.                                          */
+static uint32_t bound(const weir_value *config, const char *name)
+{
+    int64_t is = weir_js_integer(config, name);
+    return is > 0 && is < UINT32_MAX ? (uint32_t)is : UINT32_MAX;
+}
+
 bool weir_js_durable_judge(weir_js_durable_info *info, const weir_value *root,
                            const weir_js_durable *wanted, char why[200])
 {
@@ -146,7 +153,22 @@ bool weir_js_durable_judge(weir_js_durable_info *info, const weir_value *root,
         .floor = weir_js_number(&floor, "stream_seq"),
         .delivered = weir_js_number(&delivered, "stream_seq"),
         .created_ms = weir_js_time(root, "created"),
+        .batch_max = bound(&config, "max_batch"),
+        .bytes_max = bound(&config, "max_bytes"),
+        .waiting_max = bound(&config, "max_waiting"),
+        .expires_us = weir_js_integer(&config, "max_expires") / NS_PER_US,
     };
     if (info->ack_wait_us <= 0) info->ack_wait_us = wanted->ack_wait_us;
+    if (info->expires_us <= 0) info->expires_us = -1;
     return true;
+}
+
+/* --- Another one of its name ------------------------------------------------------- */
+
+/*  What replaces something is made after all that this has brought was stored, and clocks
+    of servers are not that far apart.                                               */
+bool weir_js_is_same(int64_t known_ms, int64_t created_ms, int64_t newest_ms)
+{
+    static const int64_t apart_ms = 10000;
+    return created_ms == known_ms || created_ms < newest_ms - apart_ms;
 }

@@ -44,8 +44,16 @@ typedef struct {
     uint64_t pending;          // behind it in the stream
     uint64_t floor, delivered; // sequences: up to the one all are acknowledged; the last
     int64_t created_ms;
+    uint32_t batch_max, bytes_max; // of a request; UINT32_MAX: no bound
+    uint32_t waiting_max;          // requests at a time
+    int64_t expires_us;            // longest wait of a request; -1: no bound
 } weir_js_durable_info;
 
 /*  False: it is not what the source needs, and why says what it is.                  */
 bool weir_js_durable_judge(weir_js_durable_info *info, const weir_value *root,
                            const weir_js_durable *wanted, char why[200]);
+
+/*  Whether what is said to have been made at created_ms, and was at known_ms, is what it
+    was: each replica of a cluster tells a time of its own. newest_ms is when the newest
+    message that it has brought was stored, 0: it has brought none.                  */
+bool weir_js_is_same(int64_t known_ms, int64_t created_ms, int64_t newest_ms);

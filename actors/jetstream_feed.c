@@ -86,7 +86,6 @@ static void ask(weir_js_feed *self, const char *what, const char *more, weir_buf
 static void go_on(weir_js_feed *self)
 {
     self->state = WEIR_FEED_READY;
-    self->failures = 0;
     self->acked = self->held.first - 1;
     self->progress_us = weir_clock_now_us();
     weir_js_port_calm(&self->port);
@@ -99,8 +98,9 @@ static void go_on(weir_js_feed *self)
 static void know_consumer(weir_js_feed *self, const weir_js_durable_info *info,
                           bool is_ours)
 {
-    int64_t apart_ms = llabs(self->consumer_ms - info->created_ms);
-    if (apart_ms > same_ms && !is_ours) self->done.count = 0;
+    bool is_same = llabs(self->consumer_ms - info->created_ms) <= same_ms ||
+                   weir_js_is_same(self->consumer_ms, info->created_ms, self->highest_ms);
+    if (!is_same && !is_ours) self->done.count = 0;
     self->consumer_ms = info->created_ms;
     self->repeat_at = info->floor;
     self->repeat_to = info->delivered;
@@ -122,6 +122,7 @@ static void use_consumer(weir_js_feed *self, bool is_ours)
                  self->durable.stream, self->durable.name, info.max_deliver);
     self->ack_wait_us = info.ack_wait_us;
     self->pending = info.pending;
+    self->bounds = info;
     know_consumer(self, &info, is_ours);
     go_on(self);
 }
@@ -138,6 +139,19 @@ static bool read_answer(weir_js_feed *self, const weir_js_answer *answer)
 }
 
 static void made(weir_js_line *line, void *arg, uint64_t token,
+                 const weir_js_answer *answer);
+
+static void make_consumer_from(weir_js_feed *self, weir_js_start start)
+{
+    weir_js_durable durable = self->durable;
+    durable.start = start;
+    weir_js_put_durable(&self->body, &durable);
+    ask(self, "CONSUMER.DURABLE.CREATE", self->durable.name, &self->body, made);
+}
+
+/*  A work queue's consumer begins with all that is there, and what is acknowledged is
+    not.                                                                            */
+static void made(weir_js_line *line, void *arg, uint64_t token,
                  const weir_js_answer *answer)
 {
     (void)arg, (void)token;
@@ -147,6 +161,8 @@ static void made(weir_js_line *line, void *arg, uint64_t token,
         weir_log(WEIR_INFO, "jetstream consumer made stream=%s consumer=%s",
                  self->durable.stream, self->durable.name);
         use_consumer(self, true);
+    } else if (self->response.err_code == WEIR_JS_ALL_WANTED && self->highest) {
+        make_consumer_from(self, (weir_js_start){.from = WEIR_JS_FROM_START});
     } else if (weir_js_error_is_fatal(self->response.err_code)) {
         give_up(self, "cannot make the consumer %.60s of %.60s: %.100s",
                 self->durable.name, self->durable.stream, self->response.text);
@@ -155,21 +171,20 @@ static void made(weir_js_line *line, void *arg, uint64_t token,
     }
 }
 
-/*  One that is made anew goes on where this one was.                                 */
+/*  One that is made anew goes on where this one was.                                  */
 static void make_consumer(weir_js_feed *self)
 {
-    weir_js_durable durable = self->durable;
+    weir_js_start start = self->durable.start;
     uint64_t lowest = weir_js_held_lowest(&self->held, self->safe);
     if (self->highest) {
-        durable.start.from = WEIR_JS_FROM_SEQUENCE;
-        durable.start.sequence = lowest ? lowest : self->highest + 1;
+        start.from = WEIR_JS_FROM_SEQUENCE;
+        start.sequence = lowest ? lowest : self->highest + 1;
         weir_log(WEIR_WARN,
                  "jetstream consumer is gone and made anew stream=%s consumer=%s "
                  "from=%" PRIu64,
-                 self->durable.stream, self->durable.name, durable.start.sequence);
+                 self->durable.stream, self->durable.name, start.sequence);
     }
-    weir_js_put_durable(&self->body, &durable);
-    ask(self, "CONSUMER.DURABLE.CREATE", self->durable.name, &self->body, made);
+    make_consumer_from(self, start);
 }
 
 static void looked(weir_js_line *line, void *arg, uint64_t token,
@@ -194,17 +209,18 @@ static void ask_consumer(weir_js_feed *self)
 /*  Sequences of a stream that was deleted mean nothing in one of its name.            */
 static void know_stream(weir_js_feed *self)
 {
-    char created[sizeof self->created];
-    weir_js_text(&self->response.root, "created", created, sizeof created);
-    if (self->created[0] && strcmp(created, self->created)) {
+    int64_t created_ms = weir_js_time(&self->response.root, "created");
+    if (self->stream_ms &&
+        !weir_js_is_same(self->stream_ms, created_ms, self->highest_ms)) {
         weir_log(WEIR_WARN, "jetstream stream is another one than before stream=%s",
                  self->durable.stream);
         weir_js_held_orphan(&self->held);
         self->highest = 0;
+        self->highest_ms = 0;
         self->done.count = 0;
         self->durable.start.from = WEIR_JS_FROM_START;
     }
-    memcpy(self->created, created, sizeof created);
+    self->stream_ms = created_ms;
 }
 
 /*  Who may not look at the stream does without.                                      */
@@ -412,6 +428,7 @@ static void on_next(weir_js_line *line, void *arg, uint64_t token,
     int status = weir_js_status(answer->msg);
     natsMsgHeader_Get(answer->msg, "Description", &text);
     if (status == 404 || status == 408) {
+        self->failures = 0;
         if (!got) self->pending = 0;
         weir_js_port_wake(&self->port);
     } else if (status == 409 && strstr(text, "MaxBytes")) {
@@ -420,6 +437,16 @@ static void on_next(weir_js_line *line, void *arg, uint64_t token,
         look_again(self, status == 503 ? "there is no such consumer" : text);
     }
     wake_session(self);
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t pulls_max(const weir_js_feed *self)
+{
+    return least(WEIR_FEED_PULLS, self->bounds.waiting_max);
 }
 
 static uint64_t room_for(const weir_js_feed *self)
@@ -431,27 +458,31 @@ static uint64_t room_for(const weir_js_feed *self)
     return taken < window ? window - taken : 0;
 }
 
+/*  Within the consumer's bounds: a request beyond them is refused.                  */
 static void ask_next(weir_js_feed *self, uint32_t records)
 {
     char subject[2 * WEIR_JS_NAME];
-    int64_t wait_us = self->port.config->timeout_us / 2;
+    int64_t wait_us =
+        weir_earlier(self->port.config->timeout_us / 2, self->bounds.expires_us);
+    uint32_t bytes = least(pull_bytes, self->bounds.bytes_max);
     weir_buffer_printf(&self->body, "{\"batch\":%" PRIu32 ",\"expires\":%" PRId64,
                        records, wait_us * 1000);
-    if (!self->one) weir_buffer_printf(&self->body, ",\"max_bytes\":%d", pull_bytes);
+    if (!self->one) weir_buffer_printf(&self->body, ",\"max_bytes\":%" PRIu32, bytes);
     weir_buffer_put_byte(&self->body, '}');
     weir_js_ask(subject, "CONSUMER.MSG.NEXT", self->durable.stream, self->durable.name);
-    self->one = false;
     weir_js_pull *p = &self->pulls[self->pull_count++];
-    *p = (weir_js_pull){.left = records};
+    *p = (weir_js_pull){.left = records, .bytes_left = self->one ? SIZE_MAX : bytes};
+    self->one = false;
     p->token = weir_js_line_pull(&self->port.line, subject, &self->body, on_next, NULL);
 }
 
 /*  The second one while the first one is being answered, so that nobody waits.         */
 static void ask_more(weir_js_feed *self)
 {
-    uint64_t most = ((uint64_t)self->port.config->window + 1) / 2;
+    uint64_t half = ((uint64_t)self->port.config->window + 1) / 2;
+    uint64_t most = least((uint32_t)half, self->bounds.batch_max);
     while (self->state == WEIR_FEED_READY && self->wants && !self->leaving &&
-           self->pull_count < WEIR_FEED_PULLS) {
+           self->pull_count < pulls_max(self)) {
         uint64_t room = room_for(self);
         if (!room || (self->pull_count && (room < most || self->one))) return;
         ask_next(self, self->one ? 1 : (uint32_t)(room < most ? room : most));
@@ -473,13 +504,17 @@ static bool pump(weir_js_line *line)
 
 /* --- Messages, in a thread of libnats ---------------------------------------------- */
 
-/*  Requests are answered in their order.                                            */
-static void count_delivery(weir_js_feed *self)
+/*  Requests are answered in their order. One whose bytes are spent to the last has ended
+    without a word (2.9).                                                           */
+static void count_delivery(weir_js_feed *self, natsMsg *msg)
 {
     weir_js_pull *p = &self->pulls[0];
+    size_t bytes = weir_js_delivered_bytes(msg);
     if (!self->pull_count) return;
     p->got = true;
-    if (--p->left) return;
+    p->left--;
+    p->bytes_left = bytes < p->bytes_left ? p->bytes_left - bytes : 0;
+    if (p->left && p->bytes_left) return;
     weir_js_line_cancel(&self->port.line, p->token);
     remove_pull(self, p);
     wake_session(self);
@@ -499,6 +534,12 @@ static void know_again(weir_js_feed *self, uint64_t number, const char *reply)
     wake_session(self);
 }
 
+static void note_highest(weir_js_feed *self, const weir_js_delivery *is)
+{
+    if (is->sequence > self->highest) self->highest = is->sequence;
+    if (is->stored_ms > self->highest_ms) self->highest_ms = is->stored_ms;
+}
+
 static void data(weir_js_line *line, natsMsg **msg_p)
 {
     weir_js_feed *self = feed_of(line);
@@ -506,7 +547,8 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     weir_js_delivery is;
     if (!weir_js_delivery_read(&is, reply) || strcmp(is.consumer, self->durable.name))
         return;
-    count_delivery(self);
+    count_delivery(self, *msg_p);
+    self->failures = 0;
     self->pending = is.pending;
     uint64_t number = weir_js_held_find(&self->held, is.sequence);
     if (number) {
@@ -523,7 +565,7 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     weir_ledger_charge(weir_actor_node(self->kit)->ledger, WEIR_ACCOUNT_QUEUES,
                        bytes_of(*msg_p));
     *msg_p = NULL;
-    if (is.sequence > self->highest) self->highest = is.sequence;
+    note_highest(self, &is);
     if (!self->reply && !(self->reply = strdup(reply))) abort();
     weir_js_port_wake(&self->port);
 }
@@ -643,7 +685,7 @@ void weir_js_feed_want(weir_js_feed *self, bool wants)
     self->wants = wants;
     weir_actor_vitals(self->kit)->at_end =
         self->state == WEIR_FEED_READY && !self->pending && self->taken == last_of(self);
-    if (wants && self->pull_count < WEIR_FEED_PULLS && room_for(self)) wake_session(self);
+    if (wants && self->pull_count < pulls_max(self) && room_for(self)) wake_session(self);
     unlock(self);
 }
 

@@ -24,6 +24,7 @@ typedef enum {
 typedef struct {
     uint64_t token;
     uint32_t left;
+    size_t bytes_left;
     bool got; // some
 } weir_js_pull;
 
@@ -41,16 +42,17 @@ typedef struct {
     uint64_t acked, safe, taken;
     weir_js_feed_state state;
     int64_t again_us;
-    unsigned failures; // in a row
+    unsigned failures; // in a row, until the consumer answers a request
     weir_js_pull pulls[WEIR_FEED_PULLS];
     uint32_t pull_count;
-    bool wants;           // there is room for messages
-    bool one;             // the next message is larger than a request asks for
-    unsigned confirms;    // that are awaited
-    unsigned unconfirmed; // tries in a row
-    uint64_t pending;     // behind what has come, as the server has told last
-    int64_t ack_wait_us;  // the consumer's
-    int64_t progress_us;  // when the server is told next that they are under way
+    bool wants;                  // there is room for messages
+    bool one;                    // the next message is larger than a request asks for
+    unsigned confirms;           // that are awaited
+    unsigned unconfirmed;        // tries in a row
+    uint64_t pending;            // behind what has come, as the server has told last
+    int64_t ack_wait_us;         // the consumer's
+    weir_js_durable_info bounds; // of requests: the consumer's
+    int64_t progress_us;         // when the server is told next that they are under way
     uint64_t progress_at, progress_to;
     bool leaving;        // what is not safe is given back
     bool stopped, quiet; // leaving: nothing is asked for; and nothing comes
@@ -59,7 +61,8 @@ typedef struct {
     char *reply;        // of any message of the consumer; owned; NULL: none has come
     uint64_t repeat_at, repeat_to; // acknowledgements of what is done that are repeated
     uint64_t highest;              // sequence
-    char created[48];              // when the stream was
+    int64_t highest_ms;            // when the newest message was stored
+    int64_t stream_ms;             // when the stream was made; 0: nobody has told
     int64_t consumer_ms;           // when the consumer was
     char fatal[256];
     weir_js_response response;

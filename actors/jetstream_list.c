@@ -34,10 +34,25 @@ static void end(weir_js_reader *self, const char *error)
         self->list = self->next_list;
         self->list_count = self->next_count;
         self->next_list = NULL;
+        memcpy(self->foreign, self->next_foreign, sizeof self->foreign);
         self->has_list = true;
         self->listed_us = weir_clock_now_us();
     }
     pthread_cond_broadcast(&self->listed);
+}
+
+/*  The first one that this bus could not write to is remembered.                     */
+static void judge(weir_js_reader *self, uint32_t shard, const weir_value *stream)
+{
+    char why[200];
+    weir_js_names names;
+    if (self->next_foreign[0]) return;
+    weir_js_names_make(&names, &self->store->config, shard);
+    self->scratch.size = 0;
+    if (weir_js_judge_stream(stream, &self->store->config, &names, &self->scratch, why) ==
+        WEIR_JS_FOREIGN)
+        snprintf(self->next_foreign, sizeof self->next_foreign,
+                 "the stream %.140s is not this bus's: %.80s", names.stream, why);
 }
 
 static void add(weir_js_reader *self, const weir_value *stream)
@@ -49,9 +64,9 @@ static void add(weir_js_reader *self, const weir_value *stream)
     weir_js_member(stream, "config", &config);
     weir_js_text(&config, "name", name, sizeof name);
     weir_js_state_read(&state, stream);
-    if (!state.last ||
-        !weir_js_names_shard(&self->store->config, name, strlen(name), &shard))
-        return;
+    if (!weir_js_names_shard(&self->store->config, name, strlen(name), &shard)) return;
+    judge(self, shard, stream);
+    if (!state.last) return;
     self->next_list =
         realloc(self->next_list, (self->next_count + 1) * sizeof *self->next_list);
     if (!self->next_list) abort();
@@ -74,8 +89,8 @@ static void on_list(weir_js_line *line, void *arg, uint64_t token,
 {
     (void)line, (void)token;
     weir_js_reader *self = arg;
-    weir_value streams, key, stream;
-    weir_walk walk = {0};
+    weir_value streams, missing, key, stream;
+    weir_walk walk = {0}, first = {0};
     size_t before = self->list_seen;
     if (answer->msg) weir_js_response_read(&self->response, answer->msg);
     if (!answer->msg || self->response.failed) {
@@ -83,6 +98,11 @@ static void on_list(weir_js_line *line, void *arg, uint64_t token,
         return;
     }
     weir_js_member(&self->response.root, "streams", &streams);
+    if (weir_js_member(&self->response.root, "missing", &missing) &&
+        weir_value_next(&missing, &first, &key, &stream)) {
+        end(self, "the leaders of some of them do not answer");
+        return;
+    }
     while (weir_value_next(&streams, &walk, &key, &stream)) {
         add(self, &stream);
         self->list_seen++;
@@ -98,6 +118,7 @@ static void begin(weir_js_reader *self)
 {
     self->listing = true;
     self->next_count = self->list_seen = 0;
+    self->next_foreign[0] = '\0';
     free(self->next_list);
     self->next_list = NULL;
     weir_js_line_want(&self->line);
@@ -155,4 +176,12 @@ weir_err weir_js_shards(weir_store *store, weir_store_shard **list, size_t *coun
     weir_js_writer_add_rows(&self->writer, list, count);
     qsort(*list, *count, sizeof **list, by_shard);
     return WEIR_OK;
+}
+
+void weir_jetstream_foreign(weir_store *store, char why[256])
+{
+    weir_js_reader *reader = &((weir_js_store *)store)->reader;
+    pthread_mutex_lock(&reader->line.mutex);
+    memcpy(why, reader->foreign, sizeof reader->foreign);
+    pthread_mutex_unlock(&reader->line.mutex);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "actors/dedup.h"
 #include "actors/jetstream_api.h"
+#include "runtime/utf8.h"
 
 /*  What a subject's token consists of: a field is a whole one, or a part of one.     */
 static const char *check_token(const uint8_t *data, size_t size)
@@ -30,6 +31,7 @@ static weir_err parse(weir_template *self, const char *text, weir_template_check
                       const char *option, weir_report *report)
 {
     weir_report cause = {0};
+    if (!text) return weir_report_set(report, WEIR_EINVAL, option, "is required");
     weir_err err = weir_template_parse(self, text, &cause);
     self->check = check;
     return err ? weir_report_set(report, err, option, "%s", cause.text) : WEIR_OK;
@@ -45,6 +47,8 @@ static weir_err check_subject(const weir_js_message *self, weir_report *report)
     if (!size || pattern[0] == '.' || pattern[size - 1] == '.' || strstr(pattern, ".."))
         return weir_report_set(report, WEIR_EINVAL, "subject",
                                "a token between the dots is empty");
+    if (!weir_utf8_valid((const uint8_t *)pattern, size))
+        return weir_report_set(report, WEIR_EINVAL, "subject", "it is no UTF-8");
     for (size_t i = 0; i < self->subject.count; i++) {
         const weir_template_part *part = &self->subject.parts[i];
         for (size_t k = 0; k < part->size; k++)
@@ -84,11 +88,14 @@ static weir_err add_header(weir_js_message *self, const weir_rule *rule,
 static weir_err check_stream(const char *name, weir_report *report)
 {
     size_t size = strlen(name);
-    if (size && size < WEIR_JS_NAME && !strpbrk(name, ". \t\r\n\f*>/\\")) return WEIR_OK;
-    return weir_report_set(report, WEIR_EINVAL, "stream",
-                           "a name has 1 to %d bytes, and no space, '.', '*', '>', '/' "
-                           "or '\\'",
-                           WEIR_JS_NAME - 1);
+    if (size && size < WEIR_JS_NAME && !strpbrk(name, ". \t\r\n\f*>/\\") &&
+        weir_utf8_valid((const uint8_t *)name, size))
+        return WEIR_OK;
+    return weir_report_set(
+        report, WEIR_EINVAL, "stream",
+        "a name is UTF-8 of 1 to %d bytes, and has no space, '.', '*', '>', '/' "
+        "or '\\'",
+        WEIR_JS_NAME - 1);
 }
 
 weir_err weir_js_message_init(weir_js_message *self, const weir_js_message_config *config,

@@ -89,7 +89,8 @@ static void fail_other_writer(weir_js_writer *self, weir_js_shard *shard,
                               uint64_t position, const char *id)
 {
     weir_js_fail(self, shard, WEIR_STORE_FATAL, true,
-                 "other_writer: shard %" PRIu32 ": %s has at %" PRIu64 " %s%.80s",
+                 "other_writer: shard %" PRIu32 ": %s has at %" PRIu64
+                 " %s%.80s; does another bus have this prefix and name?",
                  shard->id, shard->names.stream, position,
                  *id ? "the record " : "a message without id", id);
 }
@@ -255,6 +256,7 @@ static void on_last(weir_js_line *line, void *arg, uint64_t token,
 static void go_on(weir_js_writer *self, weir_js_shard *shard)
 {
     weir_js_state_read(&shard->found, &self->response.root);
+    if (!shard->known) shard->was = shard->found.last;
     if (shard->known) {
         compare(self, shard);
     } else if (shard->found.last) {

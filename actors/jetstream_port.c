@@ -15,6 +15,7 @@ weir_err weir_js_port_check(const weir_js_port_config *config, weir_report *repo
 {
     weir_nats_servers servers = {0};
     weir_report cause = {0};
+    if (!config->url) return weir_report_set(report, WEIR_EINVAL, "url", "is required");
     weir_err err = weir_nats_servers_parse(&servers, config->url, &cause);
     if (!err)
         err = weir_nats_servers_check(&servers, config->tls, config->plaintext, &cause);

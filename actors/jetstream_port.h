@@ -7,21 +7,8 @@
 #pragma once
 #include "actors/jetstream_api.h"
 #include "actors/jetstream_line.h"
+#include "actors/jetstream_server.h"
 #include "runtime/actor.h"
-
-typedef struct {
-    char *url;
-    int64_t timeout_us; // of a connect, or of one answer
-    int64_t window;     // messages that are under way
-    int64_t retry_first_us, retry_max_us;
-    bool tls, plaintext;
-} weir_js_port_config;
-
-#define WEIR_JS_PORT_DEFAULTS                                                            \
-    {                                                                                    \
-        .timeout_us = 5000000, .window = 1000, .retry_first_us = 100000,                 \
-        .retry_max_us = 5000000                                                          \
-    }
 
 #define WEIR_JS_PORT_OPTIONS(config, member, window_help)                                \
     {"url",                                                                              \
@@ -130,6 +117,7 @@ weir_err weir_js_asker_open(weir_js_asker *self, const weir_js_port_config *conf
 void weir_js_asker_close(weir_js_asker *self);
 
 /*  WEIR_OK: response is what was answered, which may be an error of JetStream's. Else the
-    report says why there is none; WEIR_EREFUSED: we may not ask.                    */
+    report says why there is none; WEIR_EREFUSED: we may not enter, or, when denied, not
+   ask this.                                                                           */
 weir_err weir_js_ask_now(weir_js_asker *self, const char *what, const char *stream,
                          const char *more, weir_report *report);

@@ -69,6 +69,7 @@ typedef struct {
     int64_t alone_us; // until then records go one by one: what this bus had under way at
                       // its last start may still arrive, and would fit in between
     uint64_t epoch, next, position;
+    uint64_t was;               // the stream's last sequence before this store wrote
     uint32_t sent;              // in this session: flights
     uint32_t maybe;             // ever: may be in the stream; at least `sent`
     weir_js_flight *flights;    // of those sent in this session: a ring of `window`
@@ -171,6 +172,7 @@ typedef struct {
     char list_error[256]; // of the last answer; "": it was good
     weir_store_shard *list, *next_list;
     size_t list_count, next_count, list_seen; // seen: streams of the server, so far
+    char foreign[256], next_foreign[256];     // "": the bus can write to all of them
 } weir_js_reader;
 
 void weir_js_reader_init(weir_js_reader *self, weir_js_store *store);

@@ -64,6 +64,8 @@ static bool read_greeting(const weir_nats_probe_config *config, int fd,
     line[size] = '\0';
     if (strncmp(line, "INFO ", 5)) return fail(result, "it is no NATS server");
     result->wants_tls = strstr(line, "\"tls_required\":true");
+    result->wants_certificate = strstr(line, "\"tls_verify\":true");
+    result->knows_keys = strstr(line, "\"nonce\":\"");
     return true;
 }
 

@@ -16,10 +16,12 @@ typedef struct {
 } weir_nats_probe_config;
 
 typedef struct {
-    char address[64]; // in digits, that answered
-    bool wants_tls;   // says the server
-    bool refused;     // only_here
-    char text[256];   // why there is none
+    char address[64];       // in digits, that answered
+    bool wants_tls;         // says the server
+    bool wants_certificate; // of its clients
+    bool knows_keys;        // NKeys, or credentials, which have one
+    bool refused;           // only_here
+    char text[256];         // why there is none
 } weir_nats_probe_result;
 
 bool weir_nats_probe(const weir_nats_probe_config *config,

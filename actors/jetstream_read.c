@@ -11,10 +11,10 @@
     expires. So at the end the stream is asked first, and also after a request that has
     brought nothing: which sequences are gone is its word alone.
 
-    Every request for messages ends with as many as were asked for or with a status;
-    otherwise its consumer is not used again, since it might be further than its messages
-    tell. One that was made while its stream was, may never say anything (2.9): then
-    another one is made.                                                            */
+    Every request for messages ends with as many as were asked for, with a status, or,
+    without a word (2.9), with as many bytes as were asked for; otherwise its consumer is
+    not used again, since it might be further than its messages tell. One that was made
+   while its stream was, may never say anything (2.9): then another one is made. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +46,8 @@ struct weir_js_job {
     unsigned consumers;   // that it has made
     size_t bytes;         // of under_way
     uint32_t wanted, got; // messages of this request
-    int64_t fetch_us;     // when it was asked
+    size_t bytes_left;    // of it; SIZE_MAX: no bound
+    int64_t heard_us;     // when it was asked, or has brought something
     uint64_t pending;     // behind the last one
     bool at_end;          // the consumer that it has found was
     unsigned empty;       // requests that have brought nothing
@@ -268,18 +269,19 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
 static void on_info(weir_js_line *line, void *arg, uint64_t token,
                     const weir_js_answer *answer);
 
-/*  When a request that has brought nothing should have been answered; -1: never.      */
+/*  When a request should have brought more, or its end; -1: never.                   */
 static int64_t quiet_until(const weir_js_reader *self, const weir_js_job *job)
 {
-    if (job->stage != FETCHING || job->got) return -1;
-    return job->fetch_us + wait_us + self->store->config.timeout_us / 4;
+    if (job->stage != FETCHING) return -1;
+    return job->heard_us + wait_us + self->store->config.timeout_us / 4;
 }
 
 static void fetch(weir_js_reader *self, weir_js_job *job, uint32_t records, size_t bytes)
 {
     job->wanted = records < records_max ? records : records_max;
     job->got = 0;
-    job->fetch_us = weir_clock_now_us();
+    job->bytes_left = bytes ? bytes : SIZE_MAX;
+    job->heard_us = weir_clock_now_us();
     self->scratch.size = 0;
     weir_js_put_next(&self->scratch, job->wanted, bytes, wait_us);
     ask(self, job, FETCHING, "CONSUMER.MSG.NEXT", job->consumer, on_next);
@@ -401,6 +403,23 @@ static weir_js_job *find_fetching(const weir_js_reader *self, const char *consum
     return job;
 }
 
+/*  True: the server has ended the request, since its bytes are spent to the last.      */
+static bool is_spent(weir_js_job *job, natsMsg *msg)
+{
+    size_t bytes = weir_js_stored_bytes(msg);
+    if (job->bytes_left == SIZE_MAX) return false;
+    job->bytes_left = bytes < job->bytes_left ? job->bytes_left - bytes : 0;
+    return !job->bytes_left;
+}
+
+/*  The page is good as far as it came.                                              */
+static void end_here(weir_js_reader *self, weir_js_job *job)
+{
+    weir_js_line_cancel(&self->line, job->token);
+    drop_consumer(self, job);
+    finish(self, job, job->pending > 0);
+}
+
 static void data(weir_js_line *line, natsMsg **msg_p)
 {
     natsMsg *msg = *msg_p;
@@ -410,10 +429,14 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     weir_js_job *job = find_fetching(self, is.consumer);
     if (!job) return;
     job->got++;
+    job->heard_us = line->heard_us;
     job->pending = is.pending;
     if (is.sequence > job->page.position)
         weir_js_page_add(&job->page, is.sequence, is.stored_ms, msg);
-    if (job->got < job->wanted) return;
+    if (job->got < job->wanted) {
+        if (is_spent(job, msg)) end_here(self, job);
+        return;
+    }
     weir_js_line_cancel(line, job->token);
     finish(self, job, job->pending > 0);
 }
@@ -533,6 +556,10 @@ static void time_out(weir_js_reader *self, weir_js_job *job, int64_t now_us)
 
 static void replace_consumer(weir_js_reader *self, weir_js_job *job)
 {
+    if (job->got) {
+        end_here(self, job);
+        return;
+    }
     weir_js_line_cancel(&self->line, job->token);
     drop_consumer(self, job);
     lose_consumer(self, job);

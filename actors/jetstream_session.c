@@ -242,6 +242,43 @@ void weir_nats_open(void)
     pthread_once(&opened, open_library);
 }
 
+/*  As a string of JSON has it; the caller's.                                        */
+static char *escape(const char *text)
+{
+    char *escaped = malloc(2 * strlen(text) + 1), *to = escaped;
+    if (!escaped) abort();
+    for (; *text; text++) {
+        if (strchr("\"\\", *text)) *to++ = '\\';
+        *to++ = *text;
+    }
+    *to = '\0';
+    return escaped;
+}
+
+static void forget(char *secret)
+{
+    explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
+/*  libnats puts them into the JSON of CONNECT as they are.                          */
+static natsStatus set_login(natsOptions *options, const weir_nats_server *server)
+{
+    natsStatus s = NATS_OK;
+    if (server->user) {
+        char *user = escape(server->user), *password = escape(server->password);
+        s = natsOptions_SetUserInfo(options, user, password);
+        forget(password);
+        free(user);
+    }
+    if (!s && server->token) {
+        char *token = escape(server->token);
+        s = natsOptions_SetToken(options, token);
+        forget(token);
+    }
+    return s;
+}
+
 static natsStatus set_options(weir_nats_session *self, natsOptions *options,
                               const weir_nats_server *server,
                               const weir_nats_probe_result *probe)
@@ -252,9 +289,7 @@ static natsStatus set_options(weir_nats_session *self, natsOptions *options,
              is_v6 ? "]" : "", server->port);
     natsStatus s = natsOptions_SetURL(options, url);
     if (!s) s = natsOptions_SetName(options, self->name);
-    if (!s && server->user)
-        s = natsOptions_SetUserInfo(options, server->user, server->password);
-    if (!s && server->token) s = natsOptions_SetToken(options, server->token);
+    if (!s) s = set_login(options, server);
     if (!s && (self->config.tls || server->tls || probe->wants_tls)) {
         s = natsOptions_SetSecure(options, true);
         if (!s) s = natsOptions_SetExpectedHostname(options, server->host);
@@ -316,11 +351,38 @@ static void close_connection(weir_nats_session *self)
 }
 
 /*  Whether trying again would end alike. A handshake also fails when it is cut.     */
-static bool is_fatal(natsStatus status, const char *text)
+static bool is_fatal(natsStatus status, const weir_nats_probe_result *probe,
+                     const char *text)
 {
-    return status == NATS_CONNECTION_AUTH_FAILED ||
+    return probe->wants_certificate || status == NATS_CONNECTION_AUTH_FAILED ||
            status == NATS_SECURE_CONNECTION_WANTED || status == NATS_NO_SERVER_SUPPORT ||
            (status == NATS_SSL_ERROR && strstr(text, "cert="));
+}
+
+static bool is_unknown_issuer(const char *text)
+{
+    return strstr(text, "self-signed") || strstr(text, "local issuer");
+}
+
+/*  What libnats' text means for whom it concerns.                                   */
+static void explain(natsStatus s, const weir_nats_probe_result *probe, const char *why,
+                    char text[256])
+{
+    bool closed = s != NATS_CONNECTION_AUTH_FAILED && strstr(why, "got ''");
+    if (probe->wants_certificate)
+        snprintf(text, 256, "it wants to see a certificate, and Weir has none");
+    else if (closed)
+        snprintf(text, 256, "it has closed the connection instead of letting us in");
+    else if (s == NATS_NO_SERVER_SUPPORT)
+        snprintf(text, 256, "it takes no headers, which JetStream needs");
+    else if (s == NATS_CONNECTION_AUTH_FAILED)
+        snprintf(text, 256, "authorization: %.120s%s", why,
+                 probe->knows_keys
+                     ? "; it may want an NKey or credentials, and Weir has none"
+                     : "");
+    else
+        snprintf(text, 256, "%.200s%s", why,
+                 is_unknown_issuer(why) ? " (SSL_CERT_FILE names what to trust)" : "");
 }
 
 static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *server,
@@ -333,9 +395,7 @@ static natsStatus connect_to(weir_nats_session *self, const weir_nats_server *se
     natsOptions_Destroy(options);
     if (!s) s = prepare(self);
     const char *why = s ? nats_GetLastError(NULL) : NULL;
-    snprintf(text, 256, "%s%.200s",
-             s == NATS_CONNECTION_AUTH_FAILED ? "authorization: " : "",
-             why ? plain(why) : natsStatus_GetText(s));
+    if (s) explain(s, probe, why ? plain(why) : natsStatus_GetText(s), text);
     if (s) close_connection(self);
     return s;
 }
@@ -373,7 +433,7 @@ static bool try_server(weir_nats_session *self, size_t index, bool *fatal, char 
     bool answers = weir_nats_probe(&probe, &found);
     if (answers) s = connect_to(self, server, &found, why);
     if (!s) return true;
-    *fatal = *fatal || (answers ? is_fatal(s, why) : found.refused);
+    *fatal = *fatal || (answers ? is_fatal(s, &found, why) : found.refused);
     snprintf(text, 256, "%.64s:%s: %.180s", server->host, server->port,
              answers ? why : found.text);
     return false;

@@ -41,9 +41,9 @@ static char *decode(const char *text, size_t size)
     char *to = copy(text, size), *end = to;
     for (size_t i = 0; i < size; i++) {
         int high, low;
-        if (text[i] != '%') {
+        if (text[i] != '%' && (unsigned char)text[i] >= ' ') {
             *end++ = text[i];
-        } else if (i + 2 < size && (high = digit(text[i + 1])) >= 0 &&
+        } else if (text[i] == '%' && i + 2 < size && (high = digit(text[i + 1])) >= 0 &&
                    (low = digit(text[i + 2])) >= 0 && high >= 2) {
             *end++ = (char)(high << 4 | low);
             i += 2;
@@ -82,11 +82,13 @@ static const char *read_user(weir_nats_server *self, const char *text, size_t si
     if (user == 0) return "its user is empty";
     if (!colon) {
         self->token = decode(text, size);
-        return self->token ? NULL : "its token has a bad %";
+        return self->token ? NULL : "its token has a bad % or a control character";
     }
     self->user = decode(text, user);
     self->password = decode(colon + 1, size - user - 1);
-    return self->user && self->password ? NULL : "its user or password has a bad %";
+    return self->user && self->password
+               ? NULL
+               : "its user or password has a bad % or a control character";
 }
 
 static bool is_port(const char *text)

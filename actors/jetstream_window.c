@@ -46,11 +46,16 @@ static void rewind_window(weir_js_window *self)
     self->waiting = self->hint = 0;
 }
 
-/*  An attempt has failed. Nothing was: nobody has anything to send.                  */
+static bool is_idle(const weir_js_window *self)
+{
+    return self->base == self->next;
+}
+
+/*  An attempt has failed. None was: nobody has anything to send.                     */
 static void note_failure(weir_js_window *self)
 {
     int64_t attempts = self->target.attempts;
-    if (self->base == self->next) return;
+    if (is_idle(self)) return;
     self->failures++;
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_RETRIES, 1);
     if (attempts != WEIR_FOREVER && self->failures >= attempts) {
@@ -61,15 +66,16 @@ static void note_failure(weir_js_window *self)
     }
 }
 
-/*  Everything has its answer, and something was not taken.                           */
+/*  Everything has its answer, and something was not taken, or the stream, which is looked
+    at even if there is nothing to send, will not do yet.                            */
 static void wait_and_retry(weir_js_window *self)
 {
     rewind_window(self);
     note_failure(self);
-    int64_t wait_us = weir_js_port_wait_us(&self->port, self->failures);
+    int64_t wait_us = weir_js_port_wait_us(&self->port, ++self->waits);
     self->state = WEIR_WINDOW_WAITING;
     self->again_us = weir_clock_now_us() + wait_us;
-    if (self->failures <= 1)
+    if (self->waits == 1)
         weir_log(WEIR_WARN, "jetstream takes no records url=%s cause=\"%s\" wait_ms=%d",
                  self->port.servers.text, self->port.trouble, (int)(wait_us / 1000));
     wake(self);
@@ -83,9 +89,19 @@ static void begin_drain(weir_js_window *self)
 
 /* --- The stream -------------------------------------------------------------------- */
 
+/*  What goes on again, or may do so as far as one can tell.                          */
+static void go_on(weir_js_window *self)
+{
+    self->failures = self->waits = 0;
+    weir_js_port_calm(&self->port);
+}
+
+/*  Whether it takes records is known when it has taken one.                          */
 static void ready(weir_js_window *self)
 {
     self->state = WEIR_WINDOW_ALONE;
+    if (is_idle(self)) go_on(self);
+    wake(self);
     weir_js_line_wake(&self->port.line);
 }
 
@@ -319,8 +335,7 @@ static void stored(weir_js_window *self, weir_js_slot *s)
     s->state = WEIR_SLOT_STORED;
     s->msg = NULL;
     if (self->state == WEIR_WINDOW_DRAINING) return;
-    self->failures = 0;
-    weir_js_port_calm(&self->port);
+    go_on(self);
     if (self->state == WEIR_WINDOW_ALONE) self->state = WEIR_WINDOW_OPEN;
 }
 

@@ -60,6 +60,7 @@ typedef struct {
     weir_js_window_state state;
     int64_t again_us;
     unsigned failures; // in a row
+    unsigned waits;    // in a row
     uint32_t answered; // since the actor was woken for that
     int64_t woken_us;  // when it was
     char fatal[256];

@@ -635,6 +635,8 @@ static void add_row(const weir_js_shard *shard, weir_store_shard **list, size_t 
                                                  .begin.a = first ? first - 1 : 0};
     }
     weir_store_shard *row = &(*list)[i];
+    row->was.a = shard->was;
+    row->was_known = true;
     if (last <= row->last) return;
     row->records += last - row->last;
     row->last = row->end.a = last;

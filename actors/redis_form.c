@@ -63,7 +63,6 @@ void weir_redis_form_fini(weir_redis_form *self)
     }
     free(self->fields);
     weir_buffer_fini(&self->name);
-    weir_buffer_fini(&self->id_text);
     weir_buffer_fini(&self->words);
     weir_buffer_fini(&self->scratch);
     *self = (weir_redis_form){.count = 0};
@@ -73,17 +72,19 @@ void weir_redis_form_fini(weir_redis_form *self)
 
 static const char *fill_id(weir_redis_form *self, weir_subject *subject)
 {
-    weir_place place;
-    self->id_text.size = 0;
+    self->kind = WEIR_REDIS_NO_ID;
     if (!self->ids) return NULL;
     if (!self->has_id) {
-        if (weir_subject_place(subject, &place))
-            weir_template_put_place(&place, &self->id_text);
+        if (weir_subject_place(subject, &self->place)) self->kind = WEIR_REDIS_PLACE;
         return NULL;
     }
-    const char *error = weir_template_put(&self->id, subject, &self->id_text);
-    if (!error && !self->id_text.size) return "its id is empty";
-    return error;
+    self->scratch.size = 0;
+    const char *error = weir_template_put(&self->id, subject, &self->scratch);
+    if (error) return error;
+    if (!self->scratch.size) return "its id is empty";
+    self->kind = WEIR_REDIS_TEXT;
+    weir_redis_put_word(&self->words, self->scratch.data, self->scratch.size);
+    return NULL;
 }
 
 static const char *fill_field(weir_redis_form *self, const weir_redis_form_field *field,

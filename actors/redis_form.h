@@ -1,6 +1,7 @@
 /*  redis_form: what a record becomes in Redis: the name of its stream, its id, and the
     fields of its entry, each by a template. A class without sockets.                 */
 #pragma once
+#include "actors/redis_once.h"
 #include "actors/template.h"
 #include "runtime/options.h"
 
@@ -22,8 +23,10 @@ typedef struct {
     weir_redis_form_field *fields; // owned
     size_t count;
     /*  Of the last record.                                                           */
-    weir_buffer name, id_text; // id_text empty: it has none
-    weir_buffer words;         // names and texts, as words of the protocol
+    weir_buffer name;
+    weir_redis_id_kind kind;
+    weir_place place;  // its id, if that is its kind
+    weir_buffer words; // an id that is a text; names and texts; as words of the protocol
     weir_buffer scratch;
 } weir_redis_form;
 

@@ -6,21 +6,8 @@
     due. Answers are told from there.                                                 */
 #pragma once
 #include "actors/redis_conn.h"
+#include "actors/redis_server.h"
 #include "runtime/actor.h"
-
-/*  What source.redis and sink.redis are told about their server.                     */
-typedef struct {
-    char *url;          // may bear a password
-    bool plaintext;     // another host may be spoken to, without TLS
-    int64_t timeout_us; // of a connect or one request
-    weir_retry_wait wait;
-    int64_t attempts; // WEIR_FOREVER
-} weir_redis_server;
-
-#define WEIR_REDIS_SERVER_DEFAULTS                                                       \
-    {                                                                                    \
-        .timeout_us = 5000000, .wait = {100000, 30000000}, .attempts = WEIR_FOREVER      \
-    }
 
 extern const char *const weir_redis_forever_word[];
 
@@ -71,8 +58,6 @@ extern const char *const weir_redis_forever_word[];
             weir_redis_forever_word, false, "attempts in a row before the node stops"    \
     }
 
-/*  The url, and whether it may be spoken to.                                         */
-weir_err weir_redis_server_check(const weir_redis_server *config, weir_report *report);
 /*  WEIR_EREFUSED: it is on another host, without plaintext.                           */
 weir_err weir_redis_server_may_be_at(const weir_redis_server *config,
                                      const weir_redis_url *url, weir_report *report);

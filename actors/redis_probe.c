@@ -13,8 +13,9 @@ typedef struct {
     redisContext *server;
     int64_t until_us;
     weir_report *report;
-    char stream[512];
-    bool moved; // another server of the cluster has the key
+    char stream[512]; // of what, with its end
+    bool denied;      // the last question was one that this user may not ask
+    bool moved;       // another server of the cluster has the key
     char host[256];
     uint16_t port;
 } look;
@@ -38,6 +39,8 @@ static struct timeval time_left(const look *self)
 static weir_err fail_to_speak(look *self, int why)
 {
     char text[64];
+    if (self->server->err == REDIS_ERR_PROTOCOL)
+        return fail(self, WEIR_ETIMEOUT, "what answers there is no Redis server");
     if (self->server->err != REDIS_ERR_IO || (why != EAGAIN && why != EWOULDBLOCK))
         return fail(self, WEIR_ETIMEOUT, self->server->errstr);
     snprintf(text, sizeof text, "no answer in %lld ms",
@@ -67,6 +70,7 @@ static redisReply *ask(look *self, weir_err *err, int count, const char **words)
     *err = reply ? WEIR_OK : fail_to_speak(self, errno);
     if (!reply || reply->type != REDIS_REPLY_ERROR) return reply;
     *err = fail(self, WEIR_EREFUSED, reply->str);
+    self->denied = strncmp(reply->str, "NOPERM", 6) == 0;
     self->moved = weir_redis_moved(reply->str, self->host, &self->port);
     freeReplyObject(reply);
     return NULL;
@@ -154,6 +158,10 @@ static weir_err look_at_stream(look *self)
     const char *stream = self->stream;
     char text[640];
     redisReply *reply = ask(self, &err, 2, (const char *[]){"TYPE", stream});
+    if (!reply && self->denied)
+        return weir_report_set(self->report, WEIR_OK, NULL,
+                               "%s: it lets us in, but not look at '%s'", self->url.shown,
+                               stream);
     if (!reply) return err;
     bool is = weir_redis_says(reply, "stream"), none = weir_redis_says(reply, "none");
     snprintf(text, sizeof text, "'%s' is no stream but a %.40s", stream,
@@ -173,7 +181,7 @@ static weir_err look_at_server(look *self)
     if (!err) err = greet(self);
     if (!err) err = look_at_role(self);
     if (err) return err;
-    self->moved = false;
+    self->denied = self->moved = false;
     weir_report_set(self->report, WEIR_OK, NULL, "%s: it is there", self->url.shown);
     return self->what->stream ? look_at_stream(self) : WEIR_OK;
 }

@@ -43,7 +43,7 @@ typedef struct weir_redis_job {
 /*  After an answer other than SAFE, until what follows may be stored again.         */
 typedef struct {
     bool on;
-    uint64_t epoch, sequence; // of the first record that has to come again
+    uint64_t epoch, sequence; // of the first record that was not stored
 } weir_redis_barrier;
 
 /*  Whether the last id of the stream is known.                                     */

@@ -139,8 +139,7 @@ static void refuse_first(weir_redis_shard *self)
     char text[128];
     snprintf(text, sizeof text, "the record is larger than a string of redis, %zu bytes",
              store->record_max);
-    self->barrier =
-        (weir_redis_barrier){true, batch->epoch, batch->first + job->refused + 1};
+    self->barrier = (weir_redis_barrier){true, batch->epoch, batch->first + job->refused};
     answer(store, job,
            &(verdict){.result = WEIR_STORE_REFUSED,
                       .refused = job->refused,
@@ -273,7 +272,10 @@ static void judge_last(weir_redis_shard *self, const weir_redis_seen *seen)
     } else if (self->known ? weir_position_order(seen->last, self->proven) != 0 &&
                                  !was_sent(self, seen)
                            : !is_ours_to_continue(self, seen)) {
-        fail_fatally(self, "other_writer: the last id is %s, which is not ours", last);
+        fail_fatally(self,
+                     "other_writer: the last id is %s, which is not "
+                     "ours; does another bus have this prefix and name?",
+                     last);
     } else {
         bool same_epoch = seen->last.a == self->proven.a;
         uint64_t before = same_epoch ? self->proven.b : 0;

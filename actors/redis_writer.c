@@ -6,25 +6,31 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 
-/*  chunk: what goes to the server at once, which does nothing else meanwhile; the first
-    entry goes in any case. streams_max: of which nothing is under way, and which are
-    kept all the same, since they know their server. rounds_max: of MOVED, before it is a
-    failure.                                                                          */
-enum { buckets = 1024, streams_max = 1024, chunk_entries = 1000, rounds_max = 5 };
+/*  streams_max: of which nothing is under way, and which are kept all the same, since
+   they know their server. rounds_max: of MOVED, before it is a failure. chunk_bytes: the
+   first entry of a chunk goes in any case. */
+enum { buckets = 1024, streams_max = 1024, rounds_max = 5 };
 static const size_t chunk_bytes = 256 << 10;
 
+typedef struct node node;
+
+typedef struct {
+    node *node;
+    char sha[41]; // "": not known
+    bool loading; // it is on its way
+} script;
+
 /*  A server.                                                                         */
-typedef struct node {
-    struct node *next;
+struct node {
+    node *next;
     weir_redis_writer *writer;
     weir_redis_line *line;
     char host[256]; // "": the one that the url names
     uint16_t port;
-    char sha[41]; // of the script; "": not known
-    bool loading; // the script is on its way
+    script scripts[WEIR_REDIS_ID_KINDS];
     bool away;
     bool failing; // an attempt has failed, and none went well since
-} node;
+};
 
 typedef struct stream {
     struct stream *chain; // of its bucket
@@ -51,49 +57,10 @@ struct weir_redis_writer {
     size_t stream_count;
     stream *active, **active_end;
     size_t entries, bytes;
+    weir_redis_chunk chunk; // the one that is being sent
     weir_buffer scratch;
     char maxlen[24];
 };
-
-/*  KEYS: the stream, the set of ids. ARGV: ms that ids are remembered, entries that the
-    stream keeps (0: all), words of an entry; then id and words of each.
-
-    Only the first write can find the server unwilling. What is asked for `err` is a table
-    or a number, and an error is a table. Entries that were added before one that fails
-    have their ids remembered, so that they are not added twice.                      */
-const char weir_redis_add_script[] =
-    "local call, add, unpack = redis.pcall, {}, unpack\n"
-    "local stream, ids, words = KEYS[1], KEYS[2], tonumber(ARGV[3])\n"
-    "local time = redis.call('TIME')\n"
-    "local now = time[1] * 1000 + math.floor(time[2] / 1000)\n"
-    "local count, names = 0, {}\n"
-    "for n = 4, #ARGV, words + 1 do count = count + 1; names[count] = ARGV[n] end\n"
-    "local known = call('ZMSCORE', ids, unpack(names))\n"
-    "if known.err then return known end\n"
-    "local trims, added, failed = ARGV[2] ~= '0', {}, nil\n"
-    "local seen, size, at = {}, 0, 5\n"
-    "for n = 1, count do\n"
-    "  local id = names[n]\n"
-    "  if not known[n] and not seen[id] then\n"
-    "    local r\n"
-    "    if trims then\n"
-    "      r = call('XADD', stream, 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, at, at + "
-    "words - 1))\n"
-    "    else\n"
-    "      r = call('XADD', stream, '*', unpack(ARGV, at, at + words - 1))\n"
-    "    end\n"
-    "    if r.err then failed = r break end\n"
-    "    seen[id] = true\n"
-    "    added[size + 1], added[size + 2], size = now, id, size + 2\n"
-    "  end\n"
-    "  at = at + words + 1\n"
-    "end\n"
-    "if size > 0 then redis.call('ZADD', ids, unpack(added)) end\n"
-    "if size > 0 then\n"
-    "  redis.call('ZREMRANGEBYSCORE', ids, '-inf', '(' .. now - ARGV[1])\n"
-    "  redis.call('PEXPIRE', ids, ARGV[1])\n"
-    "end\n"
-    "return failed or size / 2\n";
 
 /* --- Streams ----------------------------------------------------------------------- */
 
@@ -251,7 +218,7 @@ static void follow(stream *s, const char *error, const char *text)
     not which: each has to show by itself.                                              */
 static void refuse(stream *s, const char *text)
 {
-    if (s->out > 1 && s->first->has_id) {
+    if (s->out > 1 && s->first->kind != WEIR_REDIS_NO_ID) {
         s->alone = s->out;
         s->out = 0;
     } else {
@@ -264,7 +231,7 @@ static void take_error(stream *s, const char *error)
     char *text = weir_redis_url_hide(&s->node->line->url, error);
     switch (weir_redis_judge(error)) {
     case WEIR_REDIS_NO_SCRIPT:
-        s->node->sha[0] = 0;
+        s->node->scripts[s->first->kind].sha[0] = 0;
         hold(s, text);
         break;
     case WEIR_REDIS_MOVED:
@@ -349,18 +316,17 @@ static void executed(void *arg, const redisReply *reply)
 
 /* --- Chunks ------------------------------------------------------------------------ */
 
-/*  How many of the first entries go at once.                                           */
-static size_t count_chunk(const stream *s)
+/*  Which of the first entries go at once.                                              */
+static void plan_chunk(const stream *s, weir_redis_chunk *chunk)
 {
-    size_t count = 0, bytes = 0;
-    size_t most = s->alone ? 1 : chunk_entries;
-    for (const weir_redis_item *item = s->first; item && count < most;
-         item = item->next) {
+    size_t bytes = 0;
+    const weir_redis_item *item = s->first;
+    weir_redis_chunk_begin(chunk, item->kind);
+    for (; item && item->kind == chunk->kind; item = item->next) {
         bytes += item->size;
-        if (count && (bytes > chunk_bytes || item->has_id != s->first->has_id)) break;
-        count++;
+        if (chunk->count && (s->alone || bytes > chunk_bytes)) break;
+        if (!weir_redis_chunk_add(chunk, &item->place)) break;
     }
-    return count;
 }
 
 /*  What the XADDs of a stream begin with.                                              */
@@ -403,52 +369,40 @@ static void send_plain(stream *s, size_t count)
     weir_redis_conn_expect(conn, executed, s, 0);
 }
 
-/*  The set lies in the stream's own slot of a cluster, unless the name has braces in a
-    way that leaves no name for it; then a cluster refuses the script.                  */
-static void put_keys(stream *s, weir_buffer *out)
-{
-    weir_buffer *key = &s->writer->scratch;
-    const uint8_t *open = memchr(s->name, '{', s->name_size);
-    const uint8_t *end = s->name + s->name_size;
-    const uint8_t *close = open ? memchr(open, '}', (size_t)(end - open)) : NULL;
-    bool tagged = close && close > open + 1;
-    key->size = 0;
-    if (!tagged) weir_buffer_put_byte(key, '{');
-    weir_buffer_put(key, s->name, s->name_size);
-    if (!tagged) weir_buffer_put_byte(key, '}');
-    weir_buffer_put_text(key, ":weir-ids");
-    weir_redis_put_text(out, "2");
-    weir_redis_put_word(out, s->name, s->name_size);
-    weir_redis_put_word(out, key->data, key->size);
-}
-
-static void send_script(stream *s, size_t count)
+static void send_once(stream *s, const weir_redis_chunk *chunk)
 {
     const weir_redis_writer_config *c = &s->writer->config;
     weir_redis_conn *conn = s->node->line->conn;
     weir_buffer *out = weir_redis_conn_out(conn);
     const weir_redis_item *item = s->first;
-    weir_redis_put_head(out, 8 + count * (c->words + 1));
-    weir_redis_put_text(out, "EVALSHA");
-    weir_redis_put_text(out, s->node->sha);
-    put_keys(s, out);
-    weir_redis_put_number(out, (uint64_t)(c->dedup_us + 999) / 1000);
-    weir_redis_put_text(out, s->writer->maxlen);
-    weir_redis_put_number(out, c->words);
-    for (size_t i = 0; i < count; i++, item = item->next)
+    const weir_redis_run *run = chunk->runs;
+    weir_redis_once how = {.stream = s->name,
+                           .stream_size = s->name_size,
+                           .sha = s->node->scripts[chunk->kind].sha,
+                           .dedup_us = c->dedup_us,
+                           .maxlen = s->writer->maxlen,
+                           .words = c->words};
+    weir_redis_once_begin(&how, chunk, out);
+    for (size_t i = 0, run_end = 0; i < chunk->count; i++, item = item->next) {
+        if (chunk->run_count && i == run_end) {
+            weir_redis_once_put_run(run, out);
+            run_end += run++->count;
+        }
         weir_buffer_put(out, item->words, item->size);
+    }
     weir_redis_conn_expect(conn, added, s, 0);
 }
 
-/* --- The script -------------------------------------------------------------------- */
+/* --- The scripts ------------------------------------------------------------------- */
 
 static void loaded(void *arg, const redisReply *reply)
 {
-    node *n = arg;
-    n->loading = false;
+    script *self = arg;
+    node *n = self->node;
+    self->loading = false;
     if (!reply) return;
-    if (weir_redis_is_text(reply) && reply->len == sizeof n->sha - 1)
-        memcpy(n->sha, reply->str, sizeof n->sha);
+    if (weir_redis_is_text(reply) && reply->len == sizeof self->sha - 1)
+        memcpy(self->sha, reply->str, sizeof self->sha);
     else if (reply->type == REDIS_REPLY_ERROR &&
              weir_redis_judge(reply->str) == WEIR_REDIS_NEVER)
         weir_actor_fail(kit_of(n->writer), WEIR_EREFUSED, n->line->url.shown,
@@ -460,15 +414,14 @@ static void loaded(void *arg, const redisReply *reply)
                              reply->type == REDIS_REPLY_ERROR ? reply->str : "no script");
 }
 
-static void load_script(node *n)
+static void load(script *self, const char *text)
 {
-    weir_redis_conn *conn = n->line->conn;
-    if (n->loading) return;
-    n->loading = true;
-    weir_redis_put_command(
-        weir_redis_conn_out(conn),
-        (const char *const[]){"SCRIPT", "LOAD", weir_redis_add_script, NULL});
-    weir_redis_conn_expect(conn, loaded, n, 0);
+    weir_redis_conn *conn = self->node->line->conn;
+    if (self->loading) return;
+    self->loading = true;
+    weir_redis_put_command(weir_redis_conn_out(conn),
+                           (const char *const[]){"SCRIPT", "LOAD", text, NULL});
+    weir_redis_conn_expect(conn, loaded, self, 0);
 }
 
 /* --- Servers ----------------------------------------------------------------------- */
@@ -502,7 +455,6 @@ static void ended(void *arg)
 {
     bool fatal;
     node *n = arg;
-    n->loading = false;
     if (!weir_redis_conn_failures(n->line->conn)) return;
     if (weir_redis_port_gives_up(n->writer->config.port, n->line)) return;
     n->away = true;
@@ -517,6 +469,8 @@ static node *add_node(weir_redis_writer *self, const char *host, uint16_t port)
     if (!n) abort();
     n->writer = self;
     n->port = port;
+    for (size_t i = 0; i < WEIR_REDIS_ID_KINDS; i++)
+        n->scripts[i].node = n;
     snprintf(n->host, sizeof n->host, "%s", host ? host : "");
     n->line = weir_redis_port_dial(self->config.port, host, port,
                                    &(weir_redis_call_back){"writes", opened, ended, n});
@@ -541,16 +495,19 @@ static node *node_at(weir_redis_writer *self, const char *host, uint16_t port)
 static void send_chunk(stream *s)
 {
     node *n = s->node;
+    weir_redis_chunk *chunk = &s->writer->chunk;
+    weir_redis_id_kind kind = s->first->kind;
     if (!weir_redis_conn_is_ready(n->line->conn)) return;
-    if (s->first->has_id && !n->sha[0]) {
-        load_script(n);
+    if (weir_redis_once_scripts[kind] && !n->scripts[kind].sha[0]) {
+        load(&n->scripts[kind], weir_redis_once_scripts[kind]);
         return;
     }
-    s->out = count_chunk(s);
-    if (s->first->has_id)
-        send_script(s, s->out);
-    else
+    plan_chunk(s, chunk);
+    s->out = chunk->count;
+    if (kind == WEIR_REDIS_NO_ID)
         send_plain(s, s->out);
+    else
+        send_once(s, chunk);
 }
 
 static void leave(weir_redis_writer *self, stream **at)

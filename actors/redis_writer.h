@@ -2,13 +2,13 @@
     for each stream. Of a stream one chunk is out at a time, which the server takes whole
     or not at all, so that what follows an entry that failed cannot overtake it:
 
-        with ids      EVALSHA: adds the entries of which it does not know the ids, and
-                      remembers these in a sorted set beside the stream, by time
+        with ids      a script, which adds each once (redis_once.h)
         without       MULTI, XADDs, EXEC; a single one goes as a bare XADD
 
     What was out when a connection broke is sent again: it is not known whether it was
     stored, and with ids it does not matter. Belongs to one thread, and blocks never.  */
 #pragma once
+#include "actors/redis_once.h"
 #include "actors/redis_port.h"
 
 /*  Made by the owner by malloc; the writer frees it when it is settled.               */
@@ -17,9 +17,10 @@ typedef struct weir_redis_item {
     void *load; // the owner's, like the two that follow
     const weir_run *origin;
     size_t offset;
-    bool has_id;     // the first word is its id
-    uint32_t size;   // bytes of the words
-    uint8_t words[]; // as the protocol has them
+    weir_redis_id_kind kind;
+    weir_place place; // its id, if that is its kind
+    uint32_t size;    // bytes of the words
+    uint8_t words[];  // as the protocol has them
 } weir_redis_item;
 
 typedef struct {
@@ -47,6 +48,3 @@ int64_t weir_redis_writer_run(weir_redis_writer *self);
 
 size_t weir_redis_writer_entries(const weir_redis_writer *self); // not settled
 size_t weir_redis_writer_bytes(const weir_redis_writer *self);   // of them
-
-/*  The text of the script, for tests.                                                 */
-extern const char weir_redis_add_script[];

@@ -195,28 +195,56 @@ static void fini(void *arg)
 
 /* --- Probe ------------------------------------------------------------------------- */
 
+/*  Whether the stream has the subjects of its messages, as far as they are known.   */
+static bool takes_subject(const weir_sink_jetstream_config *c, const weir_js_response *is,
+                          char pattern[WEIR_JS_NAME])
+{
+    weir_report report = {0};
+    weir_js_message message;
+    weir_js_message_config of = message_config(c);
+    bool known = weir_js_message_init(&message, &of, &report) == WEIR_OK &&
+                 weir_js_message_pattern(&message, pattern, WEIR_JS_NAME);
+    weir_js_message_fini(&message);
+    return !known || weir_js_stream_takes(&is->root, pattern);
+}
+
+/*  What the answer means; who may publish, and no more, does without one.             */
+static weir_err judge(const weir_sink_jetstream_config *c, const weir_js_asker *asker,
+                      weir_report *report)
+{
+    char pattern[WEIR_JS_NAME] = "";
+    const weir_js_response *is = &asker->response;
+    const char *shown = asker->port.servers.text;
+    if (asker->denied)
+        return weir_report_set(report, WEIR_OK, shown,
+                               "it lets us in, but not look at its JetStream");
+    if (is->failed && is->err_code != WEIR_JS_NO_STREAM)
+        return weir_report_set(report, WEIR_EREFUSED, shown, "%s%s%s",
+                               c->stream ? c->stream : "", c->stream ? ": " : "",
+                               is->text);
+    if (!c->stream) return weir_report_set(report, WEIR_OK, shown, "JetStream is there");
+    if (is->failed)
+        return weir_report_set(report, WEIR_OK, shown,
+                               "JetStream is there, the stream %s would be made",
+                               c->stream);
+    if (!takes_subject(c, is, pattern))
+        return weir_report_set(report, WEIR_EREFUSED, shown,
+                               "the stream %s is there, but does not have the subject "
+                               "%s",
+                               c->stream, pattern);
+    return weir_report_set(report, WEIR_OK, shown, "the stream %s is there", c->stream);
+}
+
+/*  Asks no more than it does when it runs.                                          */
 static weir_err probe(const void *config, int64_t timeout_us, weir_report *report)
 {
     const weir_sink_jetstream_config *c = config;
     weir_js_asker asker;
-    const weir_js_response *is = &asker.response;
-    const char *shown;
     weir_err err = weir_js_asker_open(&asker, &c->port, timeout_us, report);
-    if (!err) err = weir_js_ask_now(&asker, "INFO", "", "", report);
-    shown = asker.port.servers.text;
-    if (!err && is->failed)
-        err = weir_report_set(report, WEIR_EREFUSED, shown, "%s", is->text);
-    if (!err && c->stream)
-        err = weir_js_ask_now(&asker, "STREAM.INFO", c->stream, "", report);
-    if (!err && is->failed && is->err_code != WEIR_JS_NO_STREAM)
-        err =
-            weir_report_set(report, WEIR_EREFUSED, shown, "%s: %s", c->stream, is->text);
     if (!err)
-        weir_report_set(report, WEIR_OK, shown, "JetStream%s%s%s",
-                        c->stream ? ", the stream " : "", c->stream ? c->stream : "",
-                        !c->stream     ? ""
-                        : is->err_code ? " would be made"
-                                       : " is there");
+        err = weir_js_ask_now(&asker, c->stream ? "STREAM.INFO" : "INFO",
+                              c->stream ? c->stream : "", "", report);
+    if (!err || asker.denied) err = judge(c, &asker, report);
     weir_js_asker_close(&asker);
     return err;
 }

@@ -9,7 +9,8 @@
     window. When a record is not taken nothing more is sent until all before it has its
     answer; then, later, it is tried first and alone.                                */
 #pragma once
-#include "actors/jetstream_port.h"
+#include "actors/jetstream_server.h"
+#include "runtime/actor.h"
 #include "runtime/delivery.h"
 
 typedef struct {

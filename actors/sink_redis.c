@@ -1,6 +1,7 @@
 #include "actors/sink_redis.h"
 #include "actors/loads.h"
 #include "actors/redis_form.h"
+#include "actors/redis_port.h"
 #include "actors/redis_probe.h"
 #include "actors/redis_writer.h"
 #include "runtime/intake.h"
@@ -58,20 +59,16 @@ static void settled(void *arg, const weir_redis_item *item, const char *refused)
 static void give(sink_redis *self, const weir_run *origin)
 {
     const weir_redis_form *form = &self->form;
-    weir_buffer word = {0};
-    bool has_id = form->id_text.size > 0;
-    if (has_id) weir_redis_put_word(&word, form->id_text.data, form->id_text.size);
-    size_t size = word.size + form->words.size;
+    size_t size = form->words.size;
     weir_redis_item *item = malloc(sizeof *item + size);
     if (!item) abort();
     *item = (weir_redis_item){.load = self->loads.current,
                               .origin = origin,
                               .offset = self->loads.at.offset,
-                              .has_id = has_id,
+                              .kind = form->kind,
+                              .place = form->place,
                               .size = (uint32_t)size};
-    if (has_id) memcpy(item->words, word.data, word.size);
-    memcpy(item->words + word.size, form->words.data, form->words.size);
-    weir_buffer_fini(&word);
+    memcpy(item->words, form->words.data, size);
     weir_loads_hold(&self->loads);
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_BYTES_OUT, size);
     weir_redis_writer_add(self->writer, form->name.data, form->name.size, &item);

@@ -6,7 +6,8 @@
     that neither a second attempt nor a replay doubles it; others may come twice. Of one
     stream entries keep their order.                                                  */
 #pragma once
-#include "actors/redis_port.h"
+#include "actors/redis_server.h"
+#include "runtime/actor.h"
 #include "runtime/delivery.h"
 
 typedef struct {

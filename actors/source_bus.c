@@ -7,7 +7,8 @@
 #include <sodium.h>
 #include <stdio.h>
 
-static const weir_source_bus_config defaults = {.options = WEIR_GROUP_OPTIONS_DEFAULTS};
+const weir_source_bus_config weir_source_bus_defaults = {.options =
+                                                             WEIR_GROUP_OPTIONS_DEFAULTS};
 
 static const int64_t fetch_ms = 1000; // that a fetch waits there
 /*  Without an answer for so long it begins again: a member, and one that is not yet.   */
@@ -482,7 +483,7 @@ const weir_class weir_source_bus_class = {
     .actor = weir_source_bus,
     .size = sizeof(source_bus),
     .config_size = sizeof(weir_source_bus_config),
-    .defaults = &defaults,
+    .defaults = &weir_source_bus_defaults,
     .options = options,
     .source = true,
     .placed = true,

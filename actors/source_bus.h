@@ -3,7 +3,7 @@
    acknowledged. When the other side is away it waits, and begins again behind what was
    acknowledged; what was under way may then come twice. */
 #pragma once
-#include "actors/reader.h"
+#include "actors/group_options.h"
 #include "runtime/actor.h"
 
 typedef struct {
@@ -17,5 +17,6 @@ typedef struct {
     weir_group_options options; // without `of`, ack_timeout and retry
 } weir_source_bus_config;
 
+extern const weir_source_bus_config weir_source_bus_defaults;
 extern const weir_class weir_source_bus_class;
 void weir_source_bus(zsock_t *pipe, void *config);

@@ -237,7 +237,7 @@ static weir_err check(const void *config, weir_report *report)
     weir_js_start start;
     weir_err err = weir_js_port_check(&c->port, report);
     if (err) return err;
-    if (!weir_js_is_name(c->stream))
+    if (!c->stream || !weir_js_is_name(c->stream))
         return weir_report_set(report, WEIR_EINVAL, "stream",
                                "it is no name of a stream");
     if (c->durable && !weir_js_is_name(c->durable))
@@ -308,6 +308,8 @@ static const char *judge(const weir_js_response *is,
     return weir_js_durable_judge(&info, &is->root, &durable, why) ? NULL : why;
 }
 
+/*  Asks no more than it does when it runs: who may not look at the stream does without.
+ */
 static weir_err probe(const void *config, int64_t timeout_us, weir_report *report)
 {
     const weir_source_jetstream_config *c = config;
@@ -317,17 +319,18 @@ static weir_err probe(const void *config, int64_t timeout_us, weir_report *repor
     const char *error = NULL;
     name_consumer(c, name);
     weir_err err = weir_js_asker_open(&asker, &c->port, timeout_us, report);
-    if (!err) err = weir_js_ask_now(&asker, "INFO", "", "", report);
-    if (!err && is->failed) error = is->text;
-    if (!err && !error)
-        err = weir_js_ask_now(&asker, "STREAM.INFO", c->stream, "", report);
-    if (!err && !error && is->failed) error = is->text;
+    if (!err) err = weir_js_ask_now(&asker, "STREAM.INFO", c->stream, "", report);
+    if (!err && is->failed)
+        error = is->err_code == WEIR_JS_NO_STREAM
+                    ? "there is no such stream, and until there is one it waits"
+                    : is->text;
+    if (err && asker.denied) err = WEIR_OK;
     if (!err && !error)
         err = weir_js_ask_now(&asker, "CONSUMER.INFO", c->stream, name, report);
     if (!err && !error) error = judge(is, c, name, why);
     if (!err && error)
         err = weir_report_set(report, WEIR_EREFUSED, asker.port.servers.text,
-                              "%s, %s: %s", c->stream, name, error);
+                              "stream %s, consumer %s: %s", c->stream, name, error);
     if (!err)
         weir_report_set(report, WEIR_OK, asker.port.servers.text,
                         "the stream %s, the consumer %s %s", c->stream, name,

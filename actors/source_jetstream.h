@@ -11,7 +11,8 @@
    What is given back at the end is delivered again soon (-NAK). Several sources that name
    one consumer share what it has.                                                     */
 #pragma once
-#include "actors/jetstream_port.h"
+#include "actors/jetstream_server.h"
+#include "runtime/actor.h"
 #include "runtime/intake.h"
 
 typedef struct {

@@ -1,6 +1,7 @@
 #include "actors/source_redis.h"
 #include <unistd.h>
 #include "actors/redis_group.h"
+#include "actors/redis_port.h"
 #include "actors/redis_probe.h"
 #include "actors/redis_take.h"
 #include "runtime/clock.h"

@@ -4,7 +4,8 @@
     server, so whatever breaks it comes again: when this consumer is back, by its name, or
     when another claims it. Positions never travel.                                   */
 #pragma once
-#include "actors/redis_port.h"
+#include "actors/redis_server.h"
+#include "runtime/actor.h"
 #include "runtime/intake.h"
 
 typedef struct {

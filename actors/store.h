@@ -194,6 +194,8 @@ typedef struct {
                           // none
     weir_position begin;  // before the oldest one that is there
     weir_position end;    // of the last one ever stored
+    weir_position was;    // what `end` was when the store was opened, before it was
+    bool was_known;       // written to
     uint64_t records, bytes, trimmed;
     int64_t oldest_ms, newest_ms; // arrival
 } weir_store_shard;

@@ -59,3 +59,7 @@ typedef struct {
 } weir_jetstream_stats;
 
 void weir_jetstream_look(weir_store *self, weir_jetstream_stats *stats);
+
+/*  Which of the streams that `shards` has listed last is not the bus's, and why; "":
+ * none. */
+void weir_jetstream_foreign(weir_store *self, char why[256]);

@@ -59,6 +59,13 @@ static weir_err read_name(weir_template_part *part, const char *name)
     return weir_path_parse(&part->path, name, &error_at);
 }
 
+static char *say(const char *format, const char *name)
+{
+    char *text;
+    if (asprintf(&text, format, name) < 0) abort();
+    return text;
+}
+
 static weir_err read_field(weir_template_part *part, const char **at, weir_report *report)
 {
     const char *end = strchr(*at, '}');
@@ -71,6 +78,8 @@ static weir_err read_field(weir_template_part *part, const char **at, weir_repor
     if (err)
         weir_report_set(report, err, NULL, "'%.60s' between braces is no field path",
                         name);
+    part->missing = say("the record has no {%.100s}", name);
+    part->unfit = say("{%.100s} is neither text, integer nor boolean", name);
     free(name);
     *at = end + 1;
     return err;
@@ -93,6 +102,8 @@ void weir_template_fini(weir_template *self)
     for (size_t i = 0; i < self->count; i++) {
         free(self->parts[i].text);
         free(self->parts[i].header);
+        free(self->parts[i].missing);
+        free(self->parts[i].unfit);
         weir_path_fini(&self->parts[i].path);
     }
     free(self->parts);
@@ -102,13 +113,14 @@ void weir_template_fini(weir_template *self)
 /* --- Values ------------------------------------------------------------------------ */
 
 /*  What a record lacks is not put; any: also values that are no key, as JSON.     */
-static const char *put_value(const weir_value *value, bool any, weir_buffer *out)
+static const char *put_value(const weir_template_part *part, const weir_value *value,
+                             bool any, weir_buffer *out)
 {
     weir_buffer scratch = {0};
     char number[24];
     const uint8_t *data;
     size_t size;
-    if (value->type == WEIR_MISSING) return "a field of the text is missing";
+    if (value->type == WEIR_MISSING) return part->missing;
     bool good = weir_key_bytes(value, number, &scratch, &data, &size);
     if (good) weir_buffer_put(out, data, size);
     weir_buffer_fini(&scratch);
@@ -117,17 +129,16 @@ static const char *put_value(const weir_value *value, bool any, weir_buffer *out
         return weir_json_put_value(out, value)
                    ? "a field of the text is what JSON cannot say"
                    : NULL;
-    return "a field of the text is neither text, integer nor boolean";
+    return part->unfit;
 }
 
-static const char *put_field(const weir_path *path, weir_subject *subject, bool any,
-                             weir_buffer *out)
+static const char *put_field(const weir_template_part *part, weir_subject *subject,
+                             bool any, weir_buffer *out)
 {
     weir_value value;
     if (!weir_subject_parse(subject)) return "the payload cannot be decoded";
-    if (!weir_doc_get(subject->doc, path, &value))
-        return "a field of the text is missing";
-    return put_value(&value, any, out);
+    if (!weir_doc_get(subject->doc, &part->path, &value)) return part->missing;
+    return put_value(part, &value, any, out);
 }
 
 static const char *put_raw(const weir_record *record, weir_buffer *out)
@@ -143,9 +154,10 @@ static const char *put_raw(const weir_record *record, weir_buffer *out)
     return NULL;
 }
 
-static const char *put_text(const char *text, weir_buffer *out)
+static const char *put_text(const weir_template_part *part, const char *text,
+                            weir_buffer *out)
 {
-    if (!text) return "the record has no source or peer";
+    if (!text) return part->missing;
     weir_buffer_put_text(out, text);
     return NULL;
 }
@@ -165,12 +177,12 @@ static const char *put_id(const weir_subject *subject, weir_buffer *out)
     return NULL;
 }
 
-static const char *put_header(const weir_record *record, const char *name, bool any,
-                              weir_buffer *out)
+static const char *put_header(const weir_template_part *part, const weir_record *record,
+                              bool any, weir_buffer *out)
 {
     weir_value value;
-    weir_record_header(record, name, strlen(name), &value);
-    return put_value(&value, any, out);
+    weir_record_header(record, part->header, strlen(part->header), &value);
+    return put_value(part, &value, any, out);
 }
 
 static const char *put_part(const weir_template_part *part, weir_subject *subject,
@@ -179,23 +191,23 @@ static const char *put_part(const weir_template_part *part, weir_subject *subjec
     const weir_record *record = &subject->record;
     switch (part->kind) {
     case WEIR_TEMPLATE_FIELD:
-        return put_field(&part->path, subject, any, out);
+        return put_field(part, subject, any, out);
     case WEIR_TEMPLATE_RAW:
         return put_raw(record, out);
     case WEIR_TEMPLATE_KEY:
-        return put_value(&record->key, any, out);
+        return put_value(part, &record->key, any, out);
     case WEIR_TEMPLATE_TS:
-        if (!record->has_ts) return "the record has no timestamp";
+        if (!record->has_ts) return part->missing;
         weir_buffer_printf(out, "%" PRId64, record->ts_ms);
         return NULL;
     case WEIR_TEMPLATE_SOURCE:
-        return put_text(subject->source, out);
+        return put_text(part, subject->source, out);
     case WEIR_TEMPLATE_PEER:
-        return put_text(subject->peer, out);
+        return put_text(part, subject->peer, out);
     case WEIR_TEMPLATE_ID:
         return put_id(subject, out);
     case WEIR_TEMPLATE_HEADER:
-        return put_header(record, part->header, any, out);
+        return put_header(part, record, any, out);
     case WEIR_TEMPLATE_TEXT:
         break;
     }

@@ -21,8 +21,10 @@ typedef struct {
     char *text; // owned, stands before the field
     size_t size;
     weir_template_kind kind;
-    weir_path path; // of FIELD
-    char *header;   // of HEADER, owned
+    weir_path path;        // of FIELD
+    char *header;          // of HEADER, owned
+    char *missing, *unfit; // owned: sentences about a record without it, and about a
+                           // value that is no text
 } weir_template_part;
 
 /*  Whether a field may stand there: NULL, or a constant sentence that says why not.   */
@@ -50,7 +52,7 @@ void weir_template_put_place(const weir_place *place, weir_buffer *out);
 weir_err weir_template_parse(weir_template *self, const char *text, weir_report *report);
 void weir_template_fini(weir_template *self);
 
-/*  Appends the text for a record. NULL, or a constant sentence that says what is wrong;
-    then the end of out is of no use.                                            */
+/*  Appends the text for a record. NULL, or a sentence that says what is wrong, which
+   lives as long as self; then the end of out is of no use.                           */
 const char *weir_template_put(const weir_template *self, weir_subject *subject,
                               weir_buffer *out);

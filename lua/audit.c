@@ -11,6 +11,7 @@
 
 const weir_flag weir_audit_flags[] = {
     {"--json", NULL, "as JSON"},
+    WEIR_SET_FLAG,
     WEIR_REMOTE_FLAGS,
     {NULL, NULL, NULL},
 };
@@ -208,6 +209,6 @@ int weir_cmd_audit(const weir_command_line *line)
     const char *operand = weir_line_operand(line, 0);
     if (!operand || weir_line_flag(line, "--control") || !weir_state_is_file(operand))
         return audit_running(line, operand);
-    if (!weir_state_of_file(operand, folder)) return WEIR_EXIT_CHECK;
+    if (!weir_state_of_file(line, operand, folder)) return WEIR_EXIT_CHECK;
     return audit_folder(folder, weir_line_flag(line, "--json"));
 }

@@ -103,13 +103,8 @@ static int cmd_version(const weir_command_line *line)
     return WEIR_EXIT_OK;
 }
 
-#define SET_FLAG                                                                         \
-    {                                                                                    \
-        "--set", "NAME=VALUE", "value of param \"NAME\"; may be repeated"                \
-    }
-
 static const weir_flag run_flags[] = {
-    SET_FLAG,
+    WEIR_SET_FLAG,
     {"--for", "TIME", "drain and end after so long, such as 30s"},
     {"--until-idle", NULL, "drain and end when there is nothing left to read"},
     {"--json", NULL, "print the final report as JSON on stdout"},
@@ -118,7 +113,7 @@ static const weir_flag run_flags[] = {
 };
 
 static const weir_flag check_flags[] = {
-    SET_FLAG,
+    WEIR_SET_FLAG,
     {"--online", NULL, "then ask the servers that its nodes speak with"},
     {"--timeout", "TIME", "how long each of them may take, 5s unless said"},
     {"--json", NULL, "print the errors, or the servers' answers, as JSON on stdout"},
@@ -126,7 +121,7 @@ static const weir_flag check_flags[] = {
 };
 
 static const weir_flag graph_flags[] = {
-    SET_FLAG,
+    WEIR_SET_FLAG,
     {"--dot", NULL, "for graphviz: weir graph --dot FILE | dot -Tsvg"},
     {NULL, NULL, NULL},
 };

@@ -75,6 +75,11 @@ void weir_line_params(const weir_command_line *line, weir_param **params, size_t
 void weir_print_reports(const weir_reports *reports, bool json);
 
 int weir_cmd_run(const weir_command_line *line);
+#define WEIR_SET_FLAG                                                                    \
+    {                                                                                    \
+        "--set", "NAME=VALUE", "value of param \"NAME\"; may be repeated"                \
+    }
+
 extern const weir_flag weir_audit_flags[];
 int weir_cmd_audit(const weir_command_line *line);
 int weir_cmd_reference(const weir_command_line *line);

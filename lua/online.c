@@ -192,7 +192,8 @@ static void print_text(const weir_online_answer *answer)
     const weir_report *r = &answer->report;
     const weir_plan_node *node = answer->node;
     fprintf(r->err ? stderr : stdout, "%s: %s \"%s\": %s%s%s\n", node->where,
-            node->class->name, node->name, r->where, *r->where ? ": " : "", r->text);
+            node->class->name, node->name, r->where, *r->where ? ": " : "",
+            weir_report_cause(r->where, r->text));
     fflush(stdout); // so that both streams keep the order on a terminal
 }
 
@@ -200,7 +201,8 @@ static void put_json(const weir_online_answer *answer, weir_buffer *out)
 {
     const weir_report *r = &answer->report;
     char text[sizeof r->where + sizeof r->text + 2];
-    snprintf(text, sizeof text, "%s%s%s", r->where, *r->where ? ": " : "", r->text);
+    snprintf(text, sizeof text, "%s%s%s", r->where, *r->where ? ": " : "",
+             weir_report_cause(r->where, r->text));
     weir_buffer_put_byte(out, '{');
     weir_json_put_member(out, "where", answer->node->where);
     weir_json_put_member(out, "node", answer->node->name);

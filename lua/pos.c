@@ -19,6 +19,7 @@
 
 const weir_flag weir_pos_ls_flags[] = {
     {"--json", NULL, "as JSON"},
+    WEIR_SET_FLAG,
     {"--timeout", "TIME", "how long to wait for a running weir; 3s unless told"},
     {NULL, NULL, NULL},
 };
@@ -27,12 +28,14 @@ const weir_flag weir_pos_flags[] = {
     {"--to", "POSITION",
      "of a group: start, end, a time (2027-01-31T12:00:00Z, or 10m ago), a cursor"},
     {"--node", "NODE", "of a file: the source.file, when there are several"},
+    WEIR_SET_FLAG,
     {"--timeout", "TIME", "how long to wait for a running weir; 3s unless told"},
     {NULL, NULL, NULL},
 };
 
 const weir_flag weir_pos_rm_flags[] = {
     {"--node", "NODE", "of a file: the source.file, when there are several"},
+    WEIR_SET_FLAG,
     {"--timeout", "TIME", "how long to wait for a running weir; 3s unless told"},
     {NULL, NULL, NULL},
 };

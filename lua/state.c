@@ -1,5 +1,6 @@
 #include "lua/state.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include "lua/remote.h"
 #include "lua/topology.h"
@@ -12,7 +13,8 @@ bool weir_state_is_file(const char *operand)
                     (size > 4 && strcmp(operand + size - 4, ".lua") == 0));
 }
 
-bool weir_state_of_file(const char *operand, char folder[PATH_MAX])
+bool weir_state_of_file(const weir_command_line *line, const char *operand,
+                        char folder[PATH_MAX])
 {
     struct stat st;
     if (stat(operand, &st) == 0 && S_ISDIR(st.st_mode)) {
@@ -21,11 +23,15 @@ bool weir_state_of_file(const char *operand, char folder[PATH_MAX])
     }
     weir_reports reports = {0};
     weir_topology topology;
-    bool good = weir_topology_look(&topology, operand, &reports);
+    weir_param *params;
+    size_t count;
+    weir_line_params(line, &params, &count);
+    bool good = weir_topology_look(&topology, operand, params, count, &reports);
     weir_print_reports(&reports, false);
     if (good) snprintf(folder, PATH_MAX, "%s", topology.settings.state);
     weir_topology_close(&topology);
     weir_reports_fini(&reports);
+    free(params);
     return good;
 }
 
@@ -46,6 +52,6 @@ static bool ask(const weir_command_line *line, const char *operand, char folder[
 bool weir_state_find(const weir_command_line *line, const char *operand,
                      char folder[PATH_MAX])
 {
-    if (weir_state_is_file(operand)) return weir_state_of_file(operand, folder);
+    if (weir_state_is_file(operand)) return weir_state_of_file(line, operand, folder);
     return ask(line, operand, folder);
 }

@@ -394,9 +394,12 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
     return read_file(self, path, reports) == WEIR_OK && load_text(self, reports);
 }
 
-bool weir_topology_look(weir_topology *self, const char *path, weir_reports *reports)
+bool weir_topology_look(weir_topology *self, const char *path, weir_param *params,
+                        size_t param_count, weir_reports *reports)
 {
     begin(self, path);
+    self->params = params;
+    self->param_count = param_count;
     self->secrets.optional = true;
     return read_file(self, path, reports) == WEIR_OK && load_text(self, reports);
 }

@@ -31,7 +31,8 @@ bool weir_topology_load(weir_topology *self, const char *path, weir_param *param
 
 /*  The same for those who only want to know its settings and where its state is: secrets
     that cannot be read are no error.                                          */
-bool weir_topology_look(weir_topology *self, const char *path, weir_reports *reports);
+bool weir_topology_look(weir_topology *self, const char *path, weir_param *params,
+                        size_t param_count, weir_reports *reports);
 
 /*  The same for a text that is in no file; name is for complaints. */
 bool weir_topology_load_text(weir_topology *self, const char *name, const char *text,

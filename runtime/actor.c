@@ -460,6 +460,7 @@ void weir_actor_run(const weir_class *class, zsock_t *pipe, void *config)
         weir_loop_wait(&self->loop, busy ? 0 : next_deadline(self), self->failed);
     }
     close_actor(self);
+    self->node.vitals->step_us = 0; // they may outlive it
     if (self->node.ended && !self->stuck) sem_post(self->node.ended);
 }
 

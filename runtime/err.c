@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "runtime/redact.h"
 
 static const char *const names[] = {
@@ -66,4 +67,19 @@ void weir_reports_fini(weir_reports *self)
 {
     free(self->items);
     *self = (weir_reports){0};
+}
+
+const char *weir_report_cause(const char *where, const char *text)
+{
+    const char *scheme = strstr(where, "://");
+    const char *user = scheme ? strrchr(scheme, '@') : NULL;
+    const char *host = user ? user + 1 : scheme ? scheme + 3 : where;
+    const char *const said[] = {where, host};
+    for (size_t i = 0; i < 2; i++) {
+        size_t size = strlen(said[i]);
+        if (size && strncmp(text, said[i], size) == 0 &&
+            strncmp(text + size, ": ", 2) == 0)
+            return text + size + 2;
+    }
+    return text;
 }

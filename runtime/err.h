@@ -41,6 +41,10 @@ const char *weir_err_name(weir_err err);
 weir_err weir_report_set(weir_report *self, weir_err err, const char *where,
                          const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/*  The text behind "WHERE: " or, where that is a url, "HOST:PORT: " at its beginning: for
+    a sentence that names the place already.                                       */
+const char *weir_report_cause(const char *where, const char *text);
+
 /*  A list of reports, for checks that tell everything that is wrong at once.   */
 typedef struct {
     weir_report *items; // owned

@@ -365,11 +365,12 @@ static bool recv_event(weir_socket *self, int *number, weir_connection_event *ev
     return true;
 }
 
-/*  libzmq ends a listener in another thread. Waits until that is done, so that the
-    endpoint can be bound again at once.                                       */
+/*  libzmq ends a listener in another thread, and so lets go of an inproc name at close.
+    Waits until that is done, so that the endpoint can be bound again at once; an inproc
+    name is free when zmq_unbind returns.                                      */
 static void unbind(weir_socket *self)
 {
-    if (!self->monitor || !*self->endpoint || zmq_unbind(self->handle, self->endpoint))
+    if (!*self->endpoint || zmq_unbind(self->handle, self->endpoint) || !self->monitor)
         return;
     int64_t until_ms = zclock_mono() + unbind_ms;
     for (int number = 0; number != ZMQ_EVENT_CLOSED;) {

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /*  A step of a node's thread takes milliseconds; one that is longer is in a call that
     does not return.                                                              */
@@ -117,6 +118,24 @@ static bool is_in_a_long_step(const weir_why *self, size_t node, weir_why_path *
                 name_of(self, node));
 }
 
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/*  The text may begin with the verb: "cannot store shard 0: ..".                    */
+static bool tell_write(const weir_why *self, size_t node, const weir_wait *wait,
+                       weir_why_path *path)
+{
+    int64_t since_us = self->now_us - wait->since_us;
+    const char *name = name_of(self, node);
+    return begins(wait->text, "cannot ") || begins(wait->text, "waits ")
+               ? tell(path, WEIR_WHY_HELD, node, since_us, "%s %s", name, wait->text)
+               : tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot write to %s%s%s",
+                      name, wait->subject,
+                      COLON(weir_report_cause(wait->subject, wait->text)));
+}
+
 /*  The causes that lie outside: what a node waits for that is none of our nodes.  */
 static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
                       weir_why_path *path)
@@ -125,16 +144,13 @@ static bool tell_wait(const weir_why *self, size_t node, const weir_wait *wait,
     int64_t since_us = self->now_us - wait->since_us;
     switch (wait->kind) {
     case WEIR_WAIT_WRITE:
-        return *wait->text
-                   ? tell(path, WEIR_WHY_HELD, node, since_us, "%s %s", name, wait->text)
-                   : tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot write to %s",
-                          name, wait->subject);
+        return tell_write(self, node, wait, path);
     case WEIR_WAIT_READ:
         return tell(path, WEIR_WHY_HELD, node, since_us, "%s cannot read %s%s%s", name,
-                    wait->subject, COLON(wait->text));
+                    wait->subject, COLON(weir_report_cause(wait->subject, wait->text)));
     case WEIR_WAIT_LINK:
         return tell(path, WEIR_WHY_HELD, node, since_us, "%s has no link to %s%s%s", name,
-                    wait->subject, COLON(wait->text));
+                    wait->subject, COLON(weir_report_cause(wait->subject, wait->text)));
     case WEIR_WAIT_LEDGER:
         return tell(path, WEIR_WHY_HELD, node, since_us,
                     "%s waits for memory: the limit is reached%s%s", name,

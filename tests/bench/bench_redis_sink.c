@@ -1,12 +1,12 @@
 /*  sink.redis against a bare client of hiredis that sends the same entries as XADDs,
     1,000 in a pipeline: records whose payload has 200 bytes, into one stream of one
     server, which keeps them in memory only. The records reach the sink over a link, from
-   a source that has them ready.
+    a source that has them ready.
 
-    bench_redis_sink [ids [RECORDS]]    prints both rates, records/s, and the ratio
-                                        ids: each record has one, and the server
-                                        remembers it; else `none`
- */
+    bench_redis_sink [KIND [RECORDS]]   prints both rates, records/s, and the ratio
+
+    KIND, of the ids that the server remembers: none; texts, by a template; places, as a
+    bus with a store gives them.                                                      */
 #include <czmq.h>
 #include <inttypes.h>
 #include <semaphore.h>
@@ -20,7 +20,7 @@
 enum { batch_records = 1000, payload_bytes = 200, rounds = 15 };
 
 static uint64_t records = 200000;
-static bool with_ids;
+static const char *kind = "none";
 
 static void flush_all(void)
 {
@@ -110,8 +110,14 @@ static bool feed_turn(void *arg)
                                  payload_bytes, &origin);
     }
     weir_block *block = weir_builder_seal(&builder);
-    weir_entry *entry = weir_actor_open(self->kit, &self->lane, weir_block_records(block),
-                                        ++self->blocks, 0);
+    uint32_t count = weir_block_records(block);
+    if (!strcmp(kind, "places")) {
+        origin.records = count;
+        origin.place =
+            (weir_place){.nonce = 1, .epoch = 1, .sequence = self->sent - count};
+        weir_block_set_places(block, &origin, 1);
+    }
+    weir_entry *entry = weir_actor_open(self->kit, &self->lane, count, ++self->blocks, 0);
     entry->fates.done = entry->records;
     weir_actor_send(self->kit, self->port, &block, entry);
     weir_actor_done(self->kit, entry);
@@ -191,7 +197,7 @@ static double write_sink(void)
     snprintf(url, sizeof url, "unix://%s", local);
     config.server.url = url;
     config.stream = (char *)"bench";
-    if (with_ids) config.id = (char *)"{n}";
+    if (!strcmp(kind, "texts")) config.id = (char *)"{n}";
     open_member(&out, &config.node, "out", weir_sink_redis, &config);
     open_member(&in, &source.node, "feed", feed_actor, &source);
     ask(&out, "LISTEN", endpoint, NULL);
@@ -204,6 +210,9 @@ static double write_sink(void)
     double seconds = now() - start;
     if (weir_count_get(&out.vitals, WEIR_COUNT_DONE) != records)
         give_up("not all is done");
+    redisReply *length = redisCommand(client, "XLEN bench");
+    if (!length || length->integer != (long long)records) give_up("not all is stored");
+    freeReplyObject(length);
     stop(&in);
     stop(&out);
     return (double)records / seconds;
@@ -212,7 +221,7 @@ static double write_sink(void)
 int main(int argc, char **argv)
 {
     double ratios[rounds];
-    with_ids = argc > 1 && !strcmp(argv[1], "ids");
+    if (argc > 1) kind = argv[1];
     if (argc > 2) records = strtoull(argv[2], NULL, 10) / batch_records * batch_records;
     zsys_init();
     help_server *server = start_server();

@@ -109,6 +109,29 @@ def stored_once(place, lines):
         stores.numbers_by_key(lines)
 
 
+# --- Lost between two runs --------------------------------------------------------------
+
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+@kinds
+def test_what_comes_after_the_server_has_lost_all_is_read(bench, kind, away):
+    """Also when the server comes only after the start."""
+    lines = stores.numbered(chance("lost"), 2000)
+    bench.write("in.ndjson", lines[:1000])
+    with stores.place(kind, bench) as place:
+        live = started(bench, TOPOLOGY % (10**6, place.store()))
+        all_came(bench, lines[:1000])
+        live.stop()
+        place.remove_all()
+        if away:
+            place.server.kill()
+        bench.append("in.ndjson", "".join(line + "\n" for line in lines[1000:]))
+        live = started(bench, TOPOLOGY % (10**6, place.store()))
+        if away:
+            place.server.start()
+        all_came(bench, lines)
+        live.stop()
+
+
 # --- Away -------------------------------------------------------------------------------
 
 @kinds

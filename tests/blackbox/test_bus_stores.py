@@ -120,3 +120,28 @@ def test_scaling_and_kills_keep_the_order_of_each_key(bench, kind):
         bench.run(SCALED % ("stop", RECORDS, place.store()) + LATE, seconds=60)
     for name in ("out", "late"):
         stores.assert_in_order(bench.path(name + ".ndjson"), lines)
+
+
+OTHERS = [("disk", "redis"), ("redis", "jetstream"), ("jetstream", "disk")]
+
+
+@pytest.mark.parametrize("first, then", OTHERS)
+def test_a_state_is_that_of_one_kind_of_store(bench, first, then):
+    """What groups have read in one would pass over records in another."""
+    text = """
+source.file "in" { path = "in.ndjson", at_end = stop }
+bus "events" { from = "in", key = "n", shards = 2, store = %s }
+sink.file "out" { from = "events", path = "out.ndjson", fsync = never }
+"""
+    bench.write("in.ndjson", [{"n": n} for n in range(100)])
+    with stores.place(first, bench) as one, stores.place(then, bench) as other:
+        bench.run(text % one.store())
+        bench.append("in.ndjson", "".join('{"n":%d}\n' % n for n in range(100, 300)))
+        told = bench.run(text % other.store(), code=1).err
+        assert "in a %s store" % first in told and "in a %s store" % then in told, told
+        assert count_rows(bench.path("out.ndjson")) == 100
+        bench.run(text % one.store())
+        bench.append("in.ndjson", "".join('{"n":%d}\n' % n for n in range(300, 400)))
+        (bench.state / "bus" / "events").rename(bench.path("old"))
+        bench.run(text % other.store())
+    assert sorted(r["n"] for r in objects(bench.path("out.ndjson"))) == list(range(400))

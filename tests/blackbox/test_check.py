@@ -4,6 +4,7 @@ Each case is a topology and the lines that must be told: number, and texts in it
 lines are told completely: one that is not expected is a failure, too.
 """
 import json
+import re
 
 import pytest
 
@@ -218,6 +219,73 @@ def test_every_mistake_is_told_with_its_line(bench, text, expected):
     again = bench.weir("run", "t.lua")
     assert again.code == 2 and again.err == run.err
     assert not bench.state.exists(), "nothing is started, and nothing made"
+
+
+# What each node needs beside the option that is looked at.
+NEEDS = {
+    "source.file": 'path = "x"', "process": "each = function (r) return r end",
+    "sink.file": 'path = "x"', "source.link": 'listen = "ipc://x"',
+    "sink.link": 'connect = "ipc://x"', "source.bus": 'bus = "a/b"',
+    "source.zmq": 'type = pull, connect = "ipc://x"',
+    "sink.zmq": 'type = push, connect = "ipc://x"',
+    "source.redis": 'url = "redis://127.0.0.1", stream = "x"',
+    "sink.redis": 'url = "redis://127.0.0.1", stream = "x"',
+    "source.jetstream": 'url = "nats://127.0.0.1", stream = "x"',
+    "sink.jetstream": 'url = "nats://127.0.0.1", subject = "x"',
+}
+STORES = {"disk": "keep = all", "redis": 'url = "redis://127.0.0.1"',
+          "jetstream": 'url = "nats://127.0.0.1"'}
+
+
+def options_of_nodes(bench):
+    """(node, option without dots), as the reference has them."""
+    node = None
+    for line in bench.weir("reference").out.splitlines():
+        if line.startswith("##"):
+            node = line[4:] if re.match(r"### (source|sink|process|bus)\b", line) else None
+        option = node and re.match(r"`([a-z_.]+)` \| ", line)
+        if option:
+            yield node, option[1]
+
+
+def with_value(node, option, value):
+    """The table of a node whose options are those it needs, but for this one."""
+    word, _, rest = option.partition(".")
+    needs = dict(part.split(" = ", 1) for part in
+                 re.split(r", (?=[a-z]+ = )", NEEDS.get(node, "")) if part)
+    while rest and word not in STORES:
+        word, _, more = rest.partition(".")
+        value, rest = "{ %s = %s }" % (word, value), more
+        word = option.partition(".")[0]
+    if rest:
+        store = dict([STORES[word].split(" = ", 1)])
+        store[rest.partition(".")[0]] = value
+        word, value = "store", "%s { %s }" % (word, ", ".join(
+            "%s = %s" % item for item in store.items()))
+    needs[word] = value
+    if node.startswith(("sink", "process", "bus")):
+        needs.setdefault("from", '"g"')
+    return "{ %s }" % ", ".join("%s = %s" % item for item in needs.items())
+
+
+@pytest.mark.parametrize("value", ["{}", '{ "x" }', "{ {} }", "{ a = 1 }", "7", '""',
+                                   "true", "function () end", "drop"])
+def test_no_value_of_an_option_ends_the_check(bench, value):
+    """All mistakes are told, whatever stands there."""
+    nodes = ['%s "n%d" %s' % (node, n, with_value(node, option, value))
+             for n, (node, option) in enumerate(options_of_nodes(bench))]
+    assert len(nodes) > 200
+    bench.write("t.lua", PAIR + "\n".join(nodes) + "\n")
+    run = bench.weir("check", "t.lua")
+    assert run.code == 2, (run.code, run.err[-300:])
+
+
+def test_a_wrong_value_is_told_once(bench):
+    lines = bench.refused('source.stdin "in" {}\n'
+                          'sink.redis "a" { from = "in", url = { "x" }, stream = "x" }\n'
+                          'bus "b" { from = "in", store = redis { url = 7 } }\n')
+    assert [line.split(": ")[2] for line in lines] == ["option 'url'",
+                                                       "option 'redis.url'"], lines
 
 
 def test_a_node_without_table_is_told(bench):

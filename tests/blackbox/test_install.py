@@ -104,6 +104,25 @@ def test_each_public_header_stands_alone(prefix, tmp_path):
         say("gcc", *STRICT, source, *flags(prefix, "--cflags"))
 
 
+def actors_of_the_reference():
+    """The names of all sources and sinks, source.file and so on."""
+    return re.findall(r"^### ((?:source|sink)\.\w+)$", (ROOT / "docs/reference.md").read_text(),
+                      re.MULTILINE)
+
+
+def test_each_source_and_sink_of_the_reference_is_there_for_c_programs(prefix, tmp_path):
+    names = [name.replace(".", "_") for name in actors_of_the_reference()]
+    assert "source_redis" in names and "sink_jetstream" in names
+    rows = ["{weir_%s, weir_%s_defaults.node.name}," % (name, name) for name in names]
+    source = tmp_path / "all.c"
+    source.write_text("%s\nint main(void) {\nstruct {zactor_fn *actor; const char *name;} all[]"
+                      " = {\n%s\n};\nreturn all[0].actor == NULL; }\n" %
+                      ("\n".join('#include "actors/%s.h"' % name for name in names),
+                       "\n".join(rows)), encoding="utf-8")
+    say("gcc", "-Wall", "-Wextra", "-Werror", source, "-o", tmp_path / "all",
+        *flags(prefix, "--cflags", "--libs"))
+
+
 def test_facade_may_be_included_from_cxx(prefix, tmp_path):
     source = tmp_path / "host.cc"
     source.write_text('#include "actors/bus.h"\n#include <string>\nint main() {'

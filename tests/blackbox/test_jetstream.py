@@ -107,6 +107,13 @@ def test_options_of_a_stream_that_is_made(bench, nats):
     assert nats.messages("O")[0].subject == "o.eu-x-y.y.z"
 
 
+def test_names_with_quotes_and_backslashes(bench, nats):
+    bench.write("in.ndjson", lines(3))
+    bench.run(sink(nats, r'''subject = 'o"\\b.{n}', stream = 'S"x' '''))
+    assert [message.subject for message in nats.messages('S"x')] == \
+        ['o"\\b.%d' % n for n in range(3)]
+
+
 def test_payloads(bench, nats):
     bench.write("in.ndjson", [{"n": 1, "f": 1.5, "l": [1, {"a": None}]}])
     bench.run("""source.file "in" { path = "in.ndjson", at_end = stop }
@@ -138,7 +145,7 @@ def test_policies_for_what_cannot_be_stored(bench, nats):
     bench.path("weir-t").rename(bench.path("old"))
     run = bench.run("supervise { intensity = 0 }\n" + sink(
         nats, 'subject = "o.{region}", stream = "O", on_error = stop'), code=None)
-    assert run.code and "a field of the text is missing" in run.err
+    assert run.code and "the record has no {region}" in run.err
 
 
 def test_what_is_above_max_payload_is_refused_with_size_and_limit(bench):
@@ -206,6 +213,34 @@ def test_a_server_that_is_away_is_waited_for(bench, nats):
     nats.wait_count("O", 1000)
     assert numbers(nats.messages("O")) == list(range(1000))
     live.stop()
+
+
+def test_a_server_that_comes_back_is_no_trouble_though_there_is_nothing_to_send(bench,
+                                                                               nats):
+    bench.write("in.ndjson", lines(10))
+    live = bench.start(sink(nats, 'subject = "o", stream = "O"', end=""))
+    nats.wait_count("O", 10)
+    why(bench, "nothing to do")
+    nats.kill()
+    why(bench, "Connection refused")
+    nats.start()
+    why(bench, "nothing to do")
+    live.stop()
+
+
+def test_without_jetstream_a_sink_that_has_nothing_to_do_waits(bench):
+    with Nats(bench.path("nats"), jetstream=False) as nats:
+        bench.write("in.ndjson", "")
+        live = bench.start(sink(nats, 'subject = "o", stream = "O", retry = { max = "200ms" }',
+                                end=""))
+        why(bench, "O: no JetStream answers there")
+        nats.jetstream = {}
+        nats.restart()
+        wait_for(lambda: "O" in (nats.api("STREAM.NAMES")["streams"] or []), "it is made")
+        wait_for(lambda: bench.weir("why").code == 0, "it is over")
+        bench.append("in.ndjson", "".join(json.dumps(row) + "\n" for row in lines(10)))
+        nats.wait_count("O", 10)
+        live.stop()
 
 
 def test_a_missing_stream_is_waited_for_in_order(bench, nats):
@@ -319,6 +354,22 @@ def test_a_wrong_password_is_fatal_and_never_shown(bench):
         assert "wr0ng" not in check.out + check.err
 
 
+NKEY = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+
+
+@pytest.mark.parametrize("server, text", [
+    ({"tls": "verify"}, "it wants to see a certificate, and Weir has none"),
+    ({"users": [{"user": "test", "password": "other"}, {"nkey": NKEY}]},
+     "it may want an NKey or credentials, and Weir has none"),
+], ids=["certificate", "nkey"])
+def test_what_weir_cannot_show_is_told(bench, server, text):
+    with Nats(bench.path("nats"), **server) as nats:
+        trust = {"SSL_CERT_FILE": str(nats.certificates.ca)} if nats.certificates else {}
+        run = bench.run("supervise { intensity = 0 }\n" +
+                        SOURCE % (nats.url("u", "wr0ng"), "", "", "in"), code=None, env=trust)
+        assert run.code == 1 and text in run.err, run.err
+
+
 def test_permissions_are_named(bench):
     with Nats(bench.path("nats"), users=users("$JS.API.>")) as nats:
         bench.write("in.ndjson", lines(3))
@@ -363,7 +414,8 @@ def test_a_server_elsewhere_needs_tls(bench):
 @pytest.mark.parametrize("options, text", [
     ('subject = "a b"', "subject"), ('subject = "a..b"', "empty"), ('subject = ""', "empty"),
     ('subject = "a.*"', "subject"), ('subject = "a.{"', "without '}'"),
-    ('subject = "a", stream = "x.y"', "stream"),
+    ('subject = "a", stream = "x.y"', "stream"), ('subject = "a", stream = "\\xff"', "UTF-8"),
+    ('subject = "\\xff.{n}"', "UTF-8"),
     ('subject = "a", headers = { ["Nats-Msg-Id"] = "{n}" }', "option 'id'"),
     ('subject = "a", headers = { ["a b"] = "{n}" }', "no name of a header"),
     ('subject = "a", dedup = "1ms"', "dedup"), ('subject = "a", replicas = 6', "replicas"),
@@ -568,6 +620,40 @@ def test_a_consumer_that_will_not_do_is_fatal(bench, nats, config, text):
     assert run.code and "the consumer mine of S cannot be used" in run.err and text in run.err
 
 
+@pytest.mark.parametrize("bound", [{"max_batch": 10}, {"max_waiting": 1}, {"max_bytes": 1000},
+                                   {"max_expires": 10**8}], ids=lambda bound: next(iter(bound)))
+def test_a_consumer_is_asked_within_its_bounds(bench, nats, bound):
+    """Where the bytes of a request are spent to the last, nats-server 2.9 does not say so."""
+    nats.make("S", ["s.>"])
+    nats.api("CONSUMER.DURABLE.CREATE.S.mine", {"stream_name": "S", "config": {
+        "durable_name": "mine", "ack_policy": "explicit", **bound}})
+    fill(nats, 3000)
+    live = bench.start(source(nats, 'durable = "mine", timeout = "120s"'))
+    wait_written(bench, 3000)
+    wait_settled(nats, "mine")
+    live.stop()
+    assert written(bench) == list(range(3000)) and "consumer is away" not in live.text()
+
+
+def test_a_consumer_whose_places_others_have_is_asked_now_and_then(bench, nats):
+    nats.make("S", ["s.>"])
+    nats.api("CONSUMER.DURABLE.CREATE.S.mine", {"stream_name": "S", "config": {
+        "durable_name": "mine", "ack_policy": "explicit", "max_waiting": 1}})
+    other = nats.client()
+    other.flush("SUB other 7")
+    other.publish("$JS.API.CONSUMER.MSG.NEXT.S.mine", json.dumps({"batch": 1,
+                  "expires": 2 * 10**9}), reply="other")
+    other.flush()
+    live = bench.start(source(nats, 'durable = "mine", retry = { max = "200ms" }'))
+    live.wait_log("consumer is away.*Exceeded MaxWaiting")
+    other.receive(7)  # its request has ended
+    fill(nats, 100)
+    wait_written(bench, 100)
+    live.stop()
+    other.close()
+    assert live.text().count("consumer is away") == 1
+
+
 def test_two_topologies_share_a_durable(bench, nats):
     nats.make("S", ["s.>"])
     bench.path("far").mkdir()
@@ -666,8 +752,9 @@ def test_a_stream_that_is_not_there_is_waited_for(bench, nats):
     live.stop()
 
 
-def test_a_consumer_that_is_deleted_is_made_again_where_it_was(bench, nats):
-    nats.make("S", ["s.>"])
+@pytest.mark.parametrize("retention", ["limits", "workqueue"])
+def test_a_consumer_that_is_deleted_is_made_again_where_it_was(bench, nats, retention):
+    nats.make("S", ["s.>"], retention=retention)
     fill(nats, 3000)
     live = bench.start(source(nats, 'retry = { max = "200ms" }'))
     wait_for(lambda: len(written(bench)) > 500, "some")

@@ -191,3 +191,86 @@ def test_a_bus_asks_the_server_of_its_store(bench, make, store, url):
 def test_a_bus_on_disk_asks_nobody(bench):
     run = online(bench, SOURCE + BUS % "disk { keep = all }", code=0)
     assert "no node speaks with a server" in run.out
+
+
+def test_what_is_at_the_place_of_a_buss_shard_is_told(bench):
+    """Else only a start would tell."""
+    with servers.Redis(bench.path("redis")) as redis, servers.Nats(bench.path("nats")) as nats:
+        redis.call("SET", "weir:b:0", "taken")
+        nats.make("weir_b_0", ["other.>"])
+        run = online(bench, SOURCE + BUS % ('redis { url = "%s" }' % redis.url()), code=1)
+        assert "'weir:b:0' is no stream but a string" in run.err, run.err
+        run = online(bench, SOURCE + BUS % ('jetstream { url = "%s" }' % nats.url()), code=1)
+        assert ("the stream weir_b_0 is not this bus's: its subject is not weir.b.0 alone"
+                in run.err), run.err
+
+
+def test_what_is_no_redis_server_or_does_not_answer_is_told(bench):
+    with servers.Redis(bench.path("redis")) as redis, servers.Nats(bench.path("nats")) as nats:
+        text = SOURCE + ('sink.redis "r" { from = "g", url = "redis://127.0.0.1:%d", '
+                         'stream = "s" }\n')
+        assert "no Redis server" in online(bench, text % nats.port, code=1).err
+        redis.pause()
+        run = online(bench, text % redis.port, "--timeout", "300ms", code=1)
+        assert "no answer in 300 ms" in run.err, run.err
+        redis.resume()
+
+
+def test_an_address_is_told_once(bench):
+    url = "nats://127.0.0.1:%d" % servers.free_port()
+    run = online(bench, SOURCE + 'sink.jetstream "j" { from = "g", url = "%s", '
+                 'subject = "x" }\n' % url, code=1)
+    assert run.err == 't.lua:2: sink.jetstream "j": %s: Connection refused\n' % url
+    [told] = json.loads(online(bench, None, "--json", code=1).out)
+    assert told["text"] == "%s: Connection refused" % url
+
+
+# --- JetStream --------------------------------------------------------------------------
+
+def lets_in(bench, *publish):
+    """A server whose user `low` may do no more than this; the first may all."""
+    return servers.Nats(bench.path("nats"), users=[
+        {"user": "all", "password": "sesame"},
+        {"user": "low", "password": "sesame",
+         "permissions": {"publish": list(publish), "subscribe": "_INBOX.>"}}])
+
+
+def test_a_sink_asks_no_more_than_it_needs_to_run(bench):
+    with lets_in(bench, "o", "$JS.API.STREAM.INFO.S", "$JS.API.STREAM.CREATE.S") as nats:
+        text = SOURCE + 'sink.jetstream "out" { from = "g", url = "%s", subject = "o"%s }\n'
+        run = online(bench, text % (nats.url("low", "sesame"), ', stream = "S"'), code=0)
+        assert "JetStream is there, the stream S would be made" in run.out
+        run = online(bench, text % (nats.url("low", "sesame"), ""), code=0)
+        assert "it lets us in, but not look at its JetStream" in run.out
+        assert bench.run(text % (nats.url("low", "sesame"), ', stream = "S"'),
+                         "--until-idle").code == 0
+
+
+def test_a_source_asks_no_more_than_it_needs_to_run(bench):
+    may = ["$JS.API.CONSUMER.%s.S.d" % what for what in ("INFO", "MSG.NEXT", "DURABLE.CREATE")]
+    with lets_in(bench, "$JS.ACK.S.d.>", *may) as nats:
+        text = ('source.jetstream "in" { url = "%s", stream = "S", durable = "d" }\n'
+                'sink.null "out" { from = "in" }\n' % nats.url("low", "sesame"))
+        assert "stream S, consumer d: " in online(bench, text, code=1).err  # there is no such stream
+        nats.make("S", ["s"])
+        assert "the consumer d would be made" in online(bench, text, code=0).out
+        assert bench.run(text, "--until-idle").code == 0
+        assert "the consumer d is there" in online(bench, text, code=0).out
+
+
+def test_a_bus_names_its_server(bench):
+    with servers.Nats(bench.path("nats"), jetstream=False) as nats:
+        run = online(bench, SOURCE + BUS % 'jetstream { url = "%s" }' % nats.url(), code=1)
+        assert run.err == ('t.lua:2: bus "b": %s: cannot list its streams: no JetStream '
+                           'answers there\n' % nats.url())
+
+
+def test_a_bus_looks_at_the_streams_that_are_there(bench):
+    with servers.Nats(bench.path("nats")) as nats:
+        nats.make("weir_b_0", ["weir.b.0"])
+        text = SOURCE + BUS % 'jetstream { url = "%s" }' % nats.url()
+        assert online(bench, text, code=0).err == ""
+        nats.make("weir_b_7", ["weir.b.7"], retention="interest")
+        run = online(bench, text, code=1)
+        assert run.err == ('t.lua:2: bus "b": %s: the stream weir_b_7 is not this bus\'s: its '
+                           'retention is "interest", not "limits"\n' % nats.url())

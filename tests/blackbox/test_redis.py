@@ -139,13 +139,15 @@ def test_what_makes_no_entry_becomes_a_dead_letter_or_is_dropped_or_stops(bench,
     run = bench.run(text % "dead", code=3)
     assert stored(redis, "a") == [0, 4]
     assert [d["payload"]["n"] for d in bench.dead()] == [1, 2, 3]
+    assert [d["error"] for d in bench.dead()][:2] == [
+        "the record has no {to}", "{to} is neither text, integer nor boolean"]
     assert run.node("out")["dead"] == 3
     bench.path("weir-t").rename(bench.path("weir-old"))
     run = bench.run(text % "drop")
     assert run.node("out")["skipped"] == 3
     bench.path("weir-t").rename(bench.path("weir-older"))
     run = bench.run(text % "stop", code=None)
-    assert run.code == 1 and "a field of the text is missing" in run.err
+    assert run.code == 1 and "the record has no {to}" in run.err
 
 
 def test_maxlen_bounds_a_stream(bench, redis):
@@ -215,6 +217,18 @@ def test_ids_are_forgotten_after_the_time_of_dedup(bench, redis):
     bench.run(text)
     assert len(stored(redis)) == 20
     assert redis.call("ZCARD", "{s}:weir-ids") == 10
+
+
+def test_ids_of_a_bus_take_a_bit_each_and_go_after_the_time_of_dedup(bench, redis):
+    bench.write("in.ndjson", numbers(5000))
+    bench.run(BUS + sink(redis, 'stream = "a{{tag}b"'), "--until-idle")
+    keys = redis.call("KEYS", "a{tag}b:weir-ids:*:0:*")
+    assert 0 < len(keys) <= 4
+    assert sum(redis.call("BITCOUNT", key) for key in keys) == 5000
+    bench.append("in.ndjson", '{"n": 0}\n' * 100)
+    bench.run(BUS + sink(redis, 'stream = "s", dedup = "200ms"'), "--until-idle")
+    assert redis.call("XLEN", "s") == 100
+    wait_for(lambda: not redis.call("KEYS", "{s}*"), "the ids are gone")
 
 
 def test_the_ids_lie_in_the_streams_own_slot(bench, redis):
@@ -506,13 +520,14 @@ def test_the_user_of_the_docs_may_do_all_that_is_needed(bench, redis):
     for more in (', id = "{n}"', ", dedup = none"):
         again(bench)
         bench.run(FILE + sink(redis, 'stream = "orders:{m}", url = "%s"%s' % (url, more)))
+    bench.run(BUS + sink(redis, 'stream = "orders:{m}", url = "%s"' % url), "--until-idle")
     live = start(bench, source(redis, 'url = "%s", stream = { "orders:0", "orders:1" }, '
                                'field = "data", claim_after = "100ms"' % url) + OUT)
-    wait_rows(bench, 2000)
+    wait_rows(bench, 3000)
     redis.call("XGROUP", "DESTROY", "orders:0", "t/in")
     live.wait_log("group is gone")
     redis.call("XADD", "orders:0", "*", "data", "1")
-    wait_rows(bench, 2001)
+    wait_rows(bench, 3001)
     live.stop()
 
 

@@ -42,3 +42,18 @@ def test_a_failed_run_tells_whether_its_records_come_again(bench):
     assert "1 record was read and not safe; what is not safe is read again" in again.err
     once = bench.run(STOPS % 'source.stdin "in" {}', stdin=b'{"n":1}\n', code=1)
     assert "what came by a pipe cannot be read again" in once.err
+
+
+def test_a_file_with_params_is_audited_with_them(bench):
+    bench.write("in.ndjson", [{"n": 1}])
+    bench.write("p.lua", 'settings { name = "p" .. param "n" }\n'
+                'source.file "in" { path = "in.ndjson", at_end = stop }\n'
+                'sink.null "out" { from = "in" }\n')
+    assert bench.weir("run", "--set", "n=1", "p.lua").code == 0
+    assert bench.weir("audit", "p.lua").code == 2
+    told = bench.weir("audit", "--set", "n=1", "p.lua")
+    assert told.code == 0 and "the sums are zero" in told.out, told.err
+    told = bench.weir("pos", "ls", "--set", "n=1", "p.lua")
+    assert told.code == 0 and "9 of 9" in told.out, told.out + told.err
+    assert bench.weir("pos", "set", "--set", "n=1", "p.lua", "in.ndjson", "start").code == 0
+    assert "0 of 9" in bench.weir("pos", "ls", "--set", "n=1", "p.lua").out

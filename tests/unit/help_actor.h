@@ -286,7 +286,7 @@ UNUSED_FUNCTION static void start(member *self)
 
 UNUSED_FUNCTION static void stop(member *self)
 {
-    assert_int_equal(weir_actor_stop(&self->actor, &self->ended, 10000), WEIR_OK);
+    assert_int_equal(weir_actor_stop(&self->actor, &self->ended, 60000), WEIR_OK);
     assert_null(self->actor);
     sem_destroy(&self->ended);
 }

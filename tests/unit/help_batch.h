@@ -102,6 +102,23 @@ static inline weir_store_result write_batch(weir_store *store, weir_batch *batch
     return wait_answer(batch);
 }
 
+/*  No answer in so many ms: what a store tells of a server that is slow today, too.  */
+static inline bool has_timed_out(const weir_batch *batch)
+{
+    return batch->result == WEIR_STORE_RETRY && strstr(batch->text, " ms");
+}
+
+/*  As a shard does: what was late comes again. Any other answer is given.            */
+static inline weir_store_result write_in_the_end(weir_store *store, weir_batch *batch)
+{
+    for (int64_t end = time(NULL) + patience_s; write_batch(store, batch);) {
+        if (!has_timed_out(batch)) break;
+        if (time(NULL) > end) fail_msg("%s", batch->text);
+        batch->again = true;
+    }
+    return batch->result;
+}
+
 /* --- Stores ------------------------------------------------------------------------ */
 
 static inline void close_store(weir_store **store_p)

@@ -94,7 +94,7 @@ UNUSED_FUNCTION static weir_bus_sums audit(void)
 
 UNUSED_FUNCTION static void flush(void)
 {
-    assert_int_equal(weir_bus_flush(bus, 20000), WEIR_OK);
+    assert_int_equal(weir_bus_flush(bus, 60000), WEIR_OK);
 }
 
 UNUSED_FUNCTION static void wedge(uint32_t shards, bool on)
@@ -126,7 +126,7 @@ UNUSED_FUNCTION static uint64_t others_unsafe(void)
 
 static void close_clean(void)
 {
-    assert_int_equal(weir_bus_destroy(&bus, 20000), 0);
+    assert_int_equal(weir_bus_destroy(&bus, 60000), 0);
     assert_null(bus);
 }
 

@@ -31,7 +31,7 @@ struct help_proxy {
     pair pairs[pairs_max]; // the thread's alone
     pthread_mutex_t lock;  // of all that follows
     pthread_cond_t seen;
-    bool ending, held, refuses;
+    bool ending, held, held_down, refuses;
     bool cuts_up, cuts_down; // ordered, after so many bytes
     size_t up, down;
     unsigned cuts, connections;
@@ -260,10 +260,10 @@ static void pass(help_proxy *self, pair *of, bool up)
 
 /* --- The thread -------------------------------------------------------------------- */
 
-static bool is_held(help_proxy *self)
+static bool is_held(help_proxy *self, bool up)
 {
     lock(self);
-    bool held = self->held;
+    bool held = self->held || (self->held_down && !up);
     unlock(self);
     return held;
 }
@@ -273,14 +273,14 @@ static void pass_ready(help_proxy *self, const struct pollfd *fds)
     for (int i = 0; i < pairs_max; i++) {
         pair *p = &self->pairs[i];
         const struct pollfd *client = &fds[2 + 2 * i], *server = client + 1;
-        if (client->revents && client->fd == p->client && !is_held(self))
+        if (client->revents && client->fd == p->client && !is_held(self, true))
             pass(self, p, true);
-        if (server->revents && server->fd == p->server && !is_held(self))
+        if (server->revents && server->fd == p->server && !is_held(self, false))
             pass(self, p, false);
     }
 }
 
-static void run_once(help_proxy *self, bool held)
+static void run_once(help_proxy *self, bool held, bool held_down)
 {
     struct pollfd fds[2 + 2 * pairs_max] = {{self->wake, POLLIN, 0},
                                             {held ? -1 : self->listener, POLLIN, 0}};
@@ -291,7 +291,7 @@ static void run_once(help_proxy *self, bool held)
         bool off = held || p->late_ms;
         late |= p->late_ms > 0;
         fds[2 + 2 * i] = (struct pollfd){off ? -1 : p->client, POLLIN, 0};
-        fds[3 + 2 * i] = (struct pollfd){off ? -1 : p->server, POLLIN, 0};
+        fds[3 + 2 * i] = (struct pollfd){off || held_down ? -1 : p->server, POLLIN, 0};
     }
     poll(fds, 2 + 2 * pairs_max, late ? 1 : -1);
     for (int i = 0; i < pairs_max; i++)
@@ -311,7 +311,8 @@ static void *run(void *arg)
     for (bool ending = false; !ending;) {
         lock(self);
         ending = self->ending;
-        bool held = self->held, resets = self->resets != self->resets_done;
+        bool held = self->held, held_down = self->held_down,
+             resets = self->resets != self->resets_done;
         bool now = (self->cuts_up && !self->up) || (self->cuts_down && !self->down);
         int late_ms = self->late_ms;
         unsigned orders = self->orders;
@@ -323,7 +324,7 @@ static void *run(void *arg)
         self->orders_seen = orders;
         pthread_cond_broadcast(&self->seen);
         unlock(self);
-        if (!ending) run_once(self, held);
+        if (!ending) run_once(self, held, held_down);
     }
     return NULL;
 }
@@ -441,6 +442,13 @@ void help_proxy_hold(help_proxy *self, bool on)
 {
     lock(self);
     self->held = on;
+    give_order(self, true);
+}
+
+void help_proxy_hold_down(help_proxy *self, bool on)
+{
+    lock(self);
+    self->held_down = on;
     give_order(self, true);
 }
 

@@ -34,6 +34,9 @@ void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg);
 /*  Held, nothing goes through and nobody is let in; connections stay.              */
 void help_proxy_hold(help_proxy *self, bool on);
 
+/*  Held, nothing comes down to the clients; what they send goes through.            */
+void help_proxy_hold_down(help_proxy *self, bool on);
+
 /*  Holds all once the connection with this number, from now on and from 1, has brought so
     many bytes of the server's; 0: never.                                            */
 void help_proxy_hold_after(help_proxy *self, unsigned connection, uint64_t bytes);

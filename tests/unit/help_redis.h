@@ -199,7 +199,7 @@ static inline void put(weir_store *store, uint32_t shard, uint64_t epoch, uint64
                        uint32_t records, size_t size)
 {
     weir_batch *batch = make_batch(shard, epoch, first, records, size);
-    weir_store_result result = write_batch(store, batch);
+    weir_store_result result = write_in_the_end(store, batch);
     if (result != WEIR_STORE_SAFE) fail_msg("%d: %s", result, batch->text);
     assert_int_equal(batch->last_offset, first + records - 1);
     free_batch(&batch);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -40,17 +41,46 @@ bool help_server_is_there(const char *program)
     return is;
 }
 
-uint16_t help_server_port(void)
+enum { port_min = 10000 };
+
+/*  From this one on the kernel gives ports to whoever does not choose: connections that
+    go out, listeners of other tests. A server that is away would lose one of those.   */
+static unsigned first_given_port(void)
+{
+    unsigned first = 32768;
+    FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "r");
+    if (file && fscanf(file, "%u", &first) != 1) first = 32768;
+    if (file) fclose(file);
+    return first;
+}
+
+/*  Binds to it, 0: to any, and lets go; 0: that cannot be done.                      */
+static uint16_t try_port(unsigned port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) ||
-        getsockname(fd, (struct sockaddr *)&address, &size))
-        abort();
-    close(fd);
-    return ntohs(address.sin_port);
+    bool is_free = fd >= 0 && !bind(fd, (struct sockaddr *)&address, size) &&
+                   !getsockname(fd, (struct sockaddr *)&address, &size);
+    if (fd >= 0) close(fd);
+    return is_free ? ntohs(address.sin_port) : 0;
+}
+
+/*  Processes begin anywhere; one goes on from there, and has none twice.             */
+uint16_t help_server_port(void)
+{
+    static unsigned next;
+    unsigned first_given = first_given_port();
+    unsigned count = first_given > port_min ? first_given - port_min : 0;
+    uint16_t port = 0;
+    if (!next && getrandom(&next, sizeof next, 0) != sizeof next) abort();
+    for (unsigned i = 0; !port && i < count; i++)
+        port = try_port(port_min + next++ % count);
+    if (!port) port = try_port(0);
+    if (!port) abort();
+    return port;
 }
 
 /* --- Running ----------------------------------------------------------------------- */

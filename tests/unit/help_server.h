@@ -39,5 +39,6 @@ bool help_server_again(help_server *self);
 /*  Kills it, however it is; NULL is accepted.                                      */
 void help_server_destroy(help_server **self_p);
 
-/*  A port of the loopback that nobody uses now.                                    */
+/*  A port of the loopback that nobody uses now, and nobody is given who does not choose:
+    it is free for the server while that does not run, too.                          */
 uint16_t help_server_port(void);

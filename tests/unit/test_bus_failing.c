@@ -96,6 +96,7 @@ static void a_store_that_is_away_under_load_gets_all_records_when_it_is_back(voi
     wait_until(audit().safe > 10000);
     set_away(true);
     look_while_away(zclock_mono() + away_ms());
+    wait_until(weir_ledger_peak(ledger) >= 2 * RING);
     uint64_t appended = weir_bus_appended(bus);
     set_away(false);
     wait_until(weir_bus_appended(bus) > appended + 10000);
@@ -103,7 +104,7 @@ static void a_store_that_is_away_under_load_gets_all_records_when_it_is_back(voi
     flush();
     assert_int_equal(audit().safe, one.appended);
     assert_stored_once(one.appended);
-    assert_in_range(weir_ledger_peak(ledger), 2 * RING, SHARDS * RING + WINDOW);
+    assert_true(weir_ledger_peak(ledger) <= SHARDS * RING + WINDOW);
     close_clean();
     assert_int_equal(weir_ledger_used(ledger), 0);
     weir_ledger_destroy(&ledger);

@@ -446,7 +446,7 @@ static void a_flush_that_is_late_tells_of_whom_it_waits_for(void **state)
         assert_int_equal(append_keyed(i, 0), WEIR_OK);
     int64_t begun_ms = zclock_mono();
     assert_int_equal(weir_bus_flush(bus, 200), WEIR_ETIMEOUT);
-    assert_in_range(zclock_mono() - begun_ms, 200, 1000);
+    assert_in_range(zclock_mono() - begun_ms, 200, 10000);
     assert_int_equal(weir_bus_look(bus, NULL, 0), 2);
     wait_until(weir_bus_look(bus, shards, 2) == 2 && shards[1].unsafe == 0);
     assert_int_equal(shards[0].shard, 0);
@@ -533,7 +533,7 @@ static void a_scale_down_of_a_wedged_store_returns_by_its_deadline(void **state)
     wait_until(audit().offered == 100);
     int64_t begun_ms = zclock_mono();
     assert_int_equal(weir_bus_scale(bus, 1, 200, &report), WEIR_ETIMEOUT);
-    assert_in_range(zclock_mono() - begun_ms, 200, 1000);
+    assert_in_range(zclock_mono() - begun_ms, 200, 10000);
     assert_true(report.text[0]);
     assert_int_equal(unsafe_in_shards(), 100);
     wedge(2, false);
@@ -727,7 +727,7 @@ static void destroy_waits_for_no_store(void **state)
     wait_until(audit().offered > 0);
     int64_t begun_ms = zclock_mono();
     assert_int_equal(weir_bus_destroy(&bus, 0), 1000);
-    assert_true(zclock_mono() - begun_ms < 1000);
+    assert_true(zclock_mono() - begun_ms < 10000);
 }
 
 #define MEMORY(test) cmocka_unit_test_setup(test, begin)

@@ -111,6 +111,36 @@ static void other_vnodes_are_refused_once_there_is_a_map(void **state)
     weir_bus_state_close(&bus);
 }
 
+/* --- The kind of the store --------------------------------------------------------- */
+
+static void a_state_belongs_to_one_kind_of_store(void **state)
+{
+    (void)state;
+    weir_report report = {0};
+    weir_bus_state *bus = open_state();
+    assert_int_equal(weir_bus_state_claim(bus, "redis", &report), WEIR_OK);
+    weir_bus_state_close(&bus);
+    bus = open_state();
+    assert_int_equal(weir_bus_state_claim(bus, "redis", &report), WEIR_OK);
+    assert_int_equal(weir_bus_state_claim(bus, "jetstream", &report), WEIR_EINVAL);
+    assert_non_null(strstr(report.text, "in a redis store"));
+    weir_bus_state_close(&bus);
+}
+
+static void a_state_in_the_folder_of_a_disk_store_is_that_of_one(void **state)
+{
+    (void)state;
+    char path[256];
+    weir_report report = {0};
+    weir_bus_state *bus = open_state();
+    snprintf(path, sizeof path, "%s/CURRENT", folder);
+    fclose(fopen(path, "w"));
+    assert_int_equal(weir_bus_state_claim(bus, "redis", &report), WEIR_EINVAL);
+    assert_non_null(strstr(report.text, "in a disk store"));
+    assert_int_equal(weir_bus_state_claim(bus, "disk", &report), WEIR_OK);
+    weir_bus_state_close(&bus);
+}
+
 /* --- Groups ------------------------------------------------------------------------ */
 
 static weir_group_row make_row(uint32_t shard, uint64_t number, size_t failures)
@@ -531,6 +561,8 @@ int main(void)
         TEST(the_shard_table_comes_back),
         TEST(the_fences_come_back),
         TEST(other_vnodes_are_refused_once_there_is_a_map),
+        TEST(a_state_belongs_to_one_kind_of_store),
+        TEST(a_state_in_the_folder_of_a_disk_store_is_that_of_one),
         TEST(rows_of_groups_come_back),
         TEST(groups_are_kept_apart_and_forgotten),
         TEST(a_name_of_a_bad_size_is_refused),

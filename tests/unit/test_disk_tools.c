@@ -451,7 +451,9 @@ static void what_is_no_store_is_told(void **state)
     (void)state;
     assert_refused(store, WEIR_ENOTFOUND, "No such file");
     assert_int_equal(mkdir(store, 0700), 0);
-    assert_refused(store, WEIR_ENOTFOUND, "no store of a bus is here");
+    assert_refused(store, WEIR_ENOTFOUND, "no store of a bus is here: ");
+    write_file("identity", "");
+    assert_refused(store, WEIR_ENOTFOUND, "whose records lie elsewhere");
     write_file("CURRENT", "../../etc\n");
     assert_refused(store, WEIR_EMALFORMED, "does not name a folder");
     write_file("CURRENT", "");

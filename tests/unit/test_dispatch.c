@@ -72,13 +72,12 @@ static void spy(void *arg, const weir_batch *batch)
     self->writes++;
 }
 
-static bench *start(weir_retry_config retry)
+static bench *start_with(weir_store *store, weir_retry_config retry)
 {
     bench *self = calloc(1, sizeof *self);
     self->next = 1;
     self->now_us = 1000 * MS;
-    self->store = help_store_new(false, NULL);
-    help_store_watch_writes(self->store, spy, self);
+    self->store = store;
     assert_int_equal(
         weir_dispatch_new(&self->dispatch, &(weir_dispatch_config){.store = self->store,
                                                                    .nonce = 7,
@@ -88,6 +87,13 @@ static bench *start(weir_retry_config retry)
                                                                    .failed = failed,
                                                                    .arg = self}),
         WEIR_OK);
+    return self;
+}
+
+static bench *start(weir_retry_config retry)
+{
+    bench *self = start_with(help_store_new(false, NULL), retry);
+    help_store_watch_writes(self->store, spy, self);
     return self;
 }
 
@@ -412,6 +418,76 @@ static void no_answer_in_time_is_a_failure_and_a_late_one_counts_once(void **sta
     stop(self);
 }
 
+/*  A store that answers when it is told to, whatever may be.                        */
+typedef struct {
+    weir_store base;
+    weir_batch *writes[8]; // a reference each
+    uint32_t count;
+} mute_store;
+
+static void keep_write(weir_store *store, weir_batch *batch)
+{
+    mute_store *self = (mute_store *)store;
+    assert_true(self->count < 8);
+    self->writes[self->count++] = weir_batch_dup(batch);
+}
+
+static const weir_store_class mute_class = {.name = "mute", .write = keep_write};
+
+static void answer_write(mute_store *self, uint32_t number, weir_store_result result)
+{
+    weir_batch *batch = self->writes[number];
+    batch->result = result;
+    batch->refused = batch->records - 1; // of REFUSED: the last one
+    batch->done(batch);
+    weir_batch_destroy(&self->writes[number]);
+}
+
+/*  The rest was safe before; nothing is sent any more, and no other answer comes.    */
+static void finish_behind(bench *self, uint32_t dead)
+{
+    weir_dispatch_read(self->dispatch, self->now_us);
+    assert_int_equal(self->dead_count, dead);
+    weir_dispatch_run_due(self->dispatch, self->now_us);
+    assert_int_equal(self->safe_count, 2);
+    assert_int_equal(self->ended, 2);
+    assert_int_equal(weir_dispatch_deadline(self->dispatch), -1);
+    weir_dispatch_destroy(&self->dispatch);
+    free(self);
+}
+
+static void what_is_safe_behind_a_refused_record_is_settled(void **state)
+{
+    (void)state;
+    mute_store mute = {.base.class = &mute_class};
+    bench *self = start_with(&mute.base, (weir_retry_config)WEIR_RETRY_DEFAULTS);
+    send_batch(self, 1);
+    send_batch(self, 2);
+    answer_write(&mute, 0, WEIR_STORE_REFUSED);
+    answer_write(&mute, 1, WEIR_STORE_SAFE);
+    finish_behind(self, 1);
+}
+
+/*  Its answer came late, before the attempts of the first were used up.             */
+static void what_is_safe_behind_a_dead_batch_is_settled(void **state)
+{
+    (void)state;
+    weir_retry_config retry = WEIR_RETRY_DEFAULTS;
+    mute_store mute = {.base.class = &mute_class};
+    retry.attempts = 2;
+    bench *self = start_with(&mute.base, retry);
+    send_batch(self, 3);
+    send_batch(self, 2);
+    step(self); // no answer in time
+    answer_write(&mute, 1, WEIR_STORE_SAFE);
+    answer_write(&mute, 0, WEIR_STORE_RETRY);
+    weir_dispatch_read(self->dispatch, self->now_us);
+    step(self); // sent again: the first alone
+    assert_int_equal(mute.count, 3);
+    answer_write(&mute, 2, WEIR_STORE_RETRY);
+    finish_behind(self, 3);
+}
+
 static uint32_t under_way(const bench *self)
 {
     weir_dispatch_stats stats;
@@ -486,6 +562,8 @@ int main(void)
         cmocka_unit_test(what_was_held_has_its_time_from_then_on),
         cmocka_unit_test(a_stop_settles_nothing),
         cmocka_unit_test(a_refused_record_is_dead_and_the_others_are_safe_in_order),
+        cmocka_unit_test(what_is_safe_behind_a_refused_record_is_settled),
+        cmocka_unit_test(what_is_safe_behind_a_dead_batch_is_settled),
         cmocka_unit_test(behind_a_fatal_failure_nothing_is_settled),
         cmocka_unit_test(no_answer_in_time_is_a_failure_and_a_late_one_counts_once),
         cmocka_unit_test(a_store_that_is_away_for_a_minute_gets_all_when_it_is_back),

@@ -740,6 +740,48 @@ static void a_shard_that_cannot_be_read_is_told_until_it_can(void **state)
     close(fd);
 }
 
+static size_t lines_of(int fd, const char *words)
+{
+    char text[4096] = "";
+    size_t count = 0;
+    assert_true(pread(fd, text, sizeof text - 1, 0) >= 0);
+    for (const char *at = text; (at = strstr(at, words)); at++)
+        count++;
+    return count;
+}
+
+static void
+the_log_says_once_that_a_shard_cannot_be_read_and_once_that_it_can(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/weir-groups-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    unlink(path);
+    weir_log_configure(WEIR_INFO, false, fd);
+    put("a");
+    weir_member_of *m = join("g");
+    for (size_t round = 1; round <= 2; round++) {
+        help_store_fail_reads(bench.store, 0, "broken");
+        put("b");
+        while (!look_by_fetch(m).has_failed)
+            weir_clock_advance(look_deadline_us - weir_clock_now_us());
+        for (int i = 0; i < 3; i++) {
+            weir_clock_advance(look_deadline_us - weir_clock_now_us());
+            assert_true(look_by_fetch(m).has_failed);
+        }
+        assert_int_equal(lines_of(fd, "cannot be read, trying again group=g shard=0"),
+                         round);
+        help_store_fail_reads(bench.store, 0, NULL);
+        while (look_by_fetch(m).has_failed)
+            weir_clock_advance(look_deadline_us - weir_clock_now_us());
+        assert_int_equal(lines_of(fd, "can be read again group=g shard=0"), round);
+    }
+    weir_log_configure(WEIR_INFO, false, STDERR_FILENO);
+    leave(&m);
+    close(fd);
+}
+
 /*  Nobody wakes it: it looks by its deadlines.                                       */
 static void an_empty_answer_ends_the_trouble(void **state)
 {
@@ -852,6 +894,7 @@ int main(void)
         test(a_shard_that_cannot_be_read_is_tried_again),
         test(a_shard_that_cannot_be_read_is_told_until_it_can),
         test(an_empty_answer_ends_the_trouble),
+        test(the_log_says_once_that_a_shard_cannot_be_read_and_once_that_it_can),
         test(a_first_read_without_answer_is_no_end),
         test(the_wake_fd_says_when_to_fetch),
         test(what_is_answered_too_late_is_thrown_away),

@@ -313,6 +313,19 @@ static void consumers_are_judged(void **state)
     assert_non_null(judge("", NULL));
 }
 
+static void what_replaces_something_is_younger_than_all_that_it_has_brought(void **state)
+{
+    (void)state;
+    assert_true(weir_js_is_same(5000, 5000, 0));
+    assert_true(weir_js_is_same(5000, 5000, 90000));
+    assert_true(weir_js_is_same(5000, 5300, 90000));  // of another replica
+    assert_true(weir_js_is_same(5000, 60000, 90000)); // which was there later
+    assert_false(weir_js_is_same(5000, 5300, 0));
+    assert_false(weir_js_is_same(5000, 5300, 5200));
+    assert_false(weir_js_is_same(5000, 90001, 90000));
+    assert_false(weir_js_is_same(5000, 89000, 90000)); // by a clock that is behind
+}
+
 static void another_message_is_acknowledged_at_a_subject_like_its_own(void **state)
 {
     (void)state;
@@ -344,6 +357,7 @@ int main(void)
         cmocka_unit_test(starts_are_read),
         cmocka_unit_test(names_and_filters_are_those_that_a_server_takes),
         cmocka_unit_test(consumers_are_judged),
+        cmocka_unit_test(what_replaces_something_is_younger_than_all_that_it_has_brought),
         cmocka_unit_test(another_message_is_acknowledged_at_a_subject_like_its_own),
     };
     weir_nats_open();

@@ -89,6 +89,8 @@ static void bad_urls_are_refused_without_their_secrets(void **state)
         "nats://u:S3CRET%4@h",
         "nats://u:S3CRET%0a@h",
         "nats://S3CRET%zz@h",
+        "nats://u:S3CRET\n@h",
+        "nats://S3CRET\n@h",
         "nats://u:S3CRET@[::1",
         "nats://u:S3CRET@[::1]x",
         "nats://u:S3CRET@a b",

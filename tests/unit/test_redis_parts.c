@@ -40,7 +40,7 @@ static void a_record_is_one_field_with_its_payload_unless_told_otherwise(void **
     assert_null(weir_redis_form_fill(&form, &subject));
     assert_text(&form.name, "s:1");
     assert_text(&form.words, "$4\r\ndata\r\n$7\r\n{\"a\":1}\r\n");
-    assert_int_equal(form.id_text.size, 0);
+    assert_int_equal(form.kind, WEIR_REDIS_NO_ID);
     subject = subject_of("{\"b\":1}", &doc);
     assert_non_null(weir_redis_form_fill(&form, &subject));
     weir_redis_form_fini(&form);
@@ -81,12 +81,17 @@ static void a_record_of_a_bus_bears_its_id(void **state)
     subject.record.in_run = 7;
     assert_int_equal(weir_redis_form_init(&form, &config, &report), WEIR_OK);
     assert_null(weir_redis_form_fill(&form, &subject));
-    assert_text(&form.id_text, "0000000000000abc:2:3:17");
+    assert_int_equal(form.kind, WEIR_REDIS_PLACE);
+    assert_int_equal(form.place.nonce, 0xabc);
+    assert_int_equal(form.place.epoch, 2);
+    assert_int_equal(form.place.shard, 3);
+    assert_int_equal(form.place.sequence, 17);
     weir_redis_form_fini(&form);
     config.id = "o-{n}";
     assert_int_equal(weir_redis_form_init(&form, &config, &report), WEIR_OK);
     assert_null(weir_redis_form_fill(&form, &subject));
-    assert_text(&form.id_text, "o-5");
+    assert_int_equal(form.kind, WEIR_REDIS_TEXT);
+    assert_text(&form.words, "$3\r\no-5\r\n$4\r\ndata\r\n$7\r\n{\"n\":5}\r\n");
     weir_redis_form_fini(&form);
     config.id = "{missing}";
     assert_int_equal(weir_redis_form_init(&form, &config, &report), WEIR_OK);
@@ -96,7 +101,7 @@ static void a_record_of_a_bus_bears_its_id(void **state)
     config.id = NULL;
     assert_int_equal(weir_redis_form_init(&form, &config, &report), WEIR_OK);
     assert_null(weir_redis_form_fill(&form, &subject));
-    assert_int_equal(form.id_text.size, 0);
+    assert_int_equal(form.kind, WEIR_REDIS_NO_ID);
     weir_redis_form_fini(&form);
     weir_doc_fini(&doc);
 }

@@ -254,7 +254,7 @@ static void answer(refusal *r, const weir_message *to, weir_frame frame)
 /*  Welcomes the outlet, and takes its blocks until the last, of which it speaks.  */
 static void take_blocks(refusal *r, uint64_t last, weir_message *message)
 {
-    int64_t until_ms = zclock_mono() + 10000;
+    int64_t until_ms = zclock_mono() + 60000;
     for (message->frame.sequence = 0; zclock_mono() < until_ms; zclock_sleep(1)) {
         weir_block *body;
         while (weir_socket_recv(r->inlet, message, &body) == WEIR_OK) {

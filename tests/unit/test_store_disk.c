@@ -239,15 +239,19 @@ static void refused_record_is_between_two_blocks(void **state)
     (void)state;
     weir_store *store = open_store();
     inside(store)->refuses = has_seven;
-    weir_batch *batch = make_batch(0, 1, 11, 10, 20), *next = make_batch(0, 1, 21, 5, 20);
+    weir_batch *batch = make_batch(0, 1, 11, 10, 20), *rest = make_batch(0, 1, 18, 3, 20),
+               *next = make_batch(0, 1, 21, 5, 20);
     assert_int_equal(put(store, 0, 1, 1, 10, 20), 10);
     assert_int_equal(write_batch(store, batch), WEIR_STORE_REFUSED);
     assert_int_equal(batch->refused, 6);
     assert_int_equal(batch->last_offset, 16);
     assert_int_equal(write_batch(store, next), WEIR_STORE_RETRY); // the rest is not there
-    assert_int_equal(put(store, 0, 1, 18, 3, 20), 19);
+    rest->again = true;
+    assert_int_equal(write_batch(store, rest), WEIR_STORE_SAFE);
+    assert_int_equal(rest->last_offset, 19);
     assert_int_equal(write_batch(store, next), WEIR_STORE_SAFE);
     free_batch(&batch);
+    free_batch(&rest);
     free_batch(&next);
     weir_read read = {.max_records = 100, .max_bytes = 1 << 20};
     read_once(store, &read);
@@ -257,6 +261,24 @@ static void refused_record_is_between_two_blocks(void **state)
     assert_int_equal(read.chunks[2].sequence, 18);
     assert_int_equal(read.chunks[2].offset, 17);
     weir_read_fini(&read);
+    close_store(&store);
+}
+
+/*  However late it comes, and although nothing is between.                          */
+static void what_is_behind_a_refused_last_record_waits_until_it_comes_again(void **state)
+{
+    (void)state;
+    weir_store *store = open_store();
+    inside(store)->refuses = has_seven;
+    weir_batch *batch = make_batch(0, 1, 11, 7, 20), *next = make_batch(0, 1, 18, 5, 20);
+    assert_int_equal(write_batch(store, batch), WEIR_STORE_REFUSED);
+    assert_int_equal(batch->refused, 6);
+    assert_int_equal(write_batch(store, next), WEIR_STORE_RETRY);
+    next->again = true;
+    assert_int_equal(write_batch(store, next), WEIR_STORE_SAFE);
+    assert_int_equal(next->last_offset, 11);
+    free_batch(&batch);
+    free_batch(&next);
     close_store(&store);
 }
 
@@ -582,6 +604,7 @@ int main(void)
         TEST(commit_that_failed_but_is_there_counts),
         TEST(io_error_is_fatal_for_all_that_follows),
         TEST(refused_record_is_between_two_blocks),
+        TEST(what_is_behind_a_refused_last_record_waits_until_it_comes_again),
         TEST(fences_are_stored_with_their_batch),
         TEST(fences_alone_point_to_what_comes),
         TEST(watcher_is_told_of_new_records),

@@ -123,6 +123,19 @@ static void user_without_password_is_a_token(void **state)
     assert_int_equal(try_with(&config, text), WEIR_STORE_SAFE);
 }
 
+static void quotes_and_backslashes_of_a_login_reach_the_server(void **state)
+{
+    char text[256];
+    NEEDS_SERVER();
+    start_with("authorization { user: \"b\\\"ob\", password: \"x\\\"\\\\y\" }");
+    weir_jetstream_config config = config_with("b%22ob:x%22%5cy");
+    assert_int_equal(try_with(&config, text), WEIR_STORE_SAFE);
+    end_server(state);
+    start_with("authorization { token: \"\\\\t\\\"\" }");
+    config = config_with("%5ct%22");
+    assert_int_equal(try_with(&config, text), WEIR_STORE_SAFE);
+}
+
 static void what_is_not_permitted_is_fatal(void **state)
 {
     NEEDS_SERVER();
@@ -352,10 +365,10 @@ static void stopped_tls_server_holds_up_nobody(void **state)
         weir_batch *batch = make_batch(0, 1, 11, 900, 20000);
         double start = seconds_now();
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
-        assert_true(seconds_now() - start < 5);
+        assert_true(seconds_now() - start < 20);
         start = seconds_now();
         close_store(&store);
-        assert_true(seconds_now() - start < 1);
+        assert_true(seconds_now() - start < 4);
         help_proxy_hold_after(proxy, 0, 0);
         help_proxy_hold(proxy, false);
         free_batch(&batch);
@@ -438,6 +451,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON(wrong_password_is_fatal, end_server),
         ON(user_without_password_is_a_token, end_server),
+        ON(quotes_and_backslashes_of_a_login_reach_the_server, end_server),
         ON(what_is_not_permitted_is_fatal, end_server),
         ON(these_permissions_are_enough, end_server),
         ON(server_without_jetstream_is_told, end_server),

@@ -73,8 +73,9 @@ static uint64_t stream_end(void)
 
 /*  nats-server 2.9 may make a replica the leader that has not all that was acknowledged
     (it tells that it has): then `damage` is right, and there is nothing to go on with.
-    A leader that catches up after all is none of that.                              */
-static void judge(const sender *self)
+    A leader that catches up after all is none of that. The sender and its store end here,
+    with the test.                                                                   */
+static void judge(sender *self)
 {
     if (!strstr(self->failed, "damage")) fail_msg("%s", self->failed);
     for (double end = seconds_now() + patience_s; seconds_now() < end; usleep(100000))
@@ -83,6 +84,8 @@ static void judge(const sender *self)
     printf("the server has lost records: it ends at %" PRIu64
            ", and had acknowledged %" PRIu64 "; skipped\n",
            stream_end(), self->safe);
+    sender_end(self);
+    close_store(&self->store);
     skip();
 }
 
@@ -169,7 +172,7 @@ static void without_a_quorum_batches_are_tried_again(void **state)
     for (int i = 0; i < 3; i++) {
         double start = seconds_now();
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
-        assert_true(seconds_now() - start < 5);
+        assert_true(seconds_now() - start < 20);
     }
     help_nats_start(&node[0]);
     help_nats_start(&node[1]);
@@ -178,6 +181,7 @@ static void without_a_quorum_batches_are_tried_again(void **state)
         if (seconds_now() > end) fail_msg("%s", batch->text);
     if (batch->result == WEIR_STORE_FATAL) {
         snprintf(is.failed, sizeof is.failed, "%s", batch->text);
+        free_batch(&batch);
         judge(&is);
     }
     assert_int_equal(batch->result, WEIR_STORE_SAFE);

@@ -61,10 +61,11 @@ static void stream_is_exactly(uint32_t shard, uint64_t records)
 
 /* --- Cuts -------------------------------------------------------------------------- */
 
-/*  Until so many more are safe, four batches under way all the time.                 */
+/*  Until so many more are safe that were sent from now on, four batches under way all the
+    time.                                                                            */
 static void send_more(sender *self, uint64_t records, uint32_t most, size_t size)
 {
-    uint64_t aim = self->safe + records;
+    uint64_t aim = self->next - 1 + records;
     for (double end = seconds_now() + patience_s; self->safe < aim;) {
         while (self->in_flight < 4)
             sender_send(self, 1 + below(most), size);
@@ -134,20 +135,19 @@ static void what_was_stored_before_a_long_cut_is_found_in_the_stream(void **stat
 {
     enum { records = 150 };
     NEEDS_SERVER();
-    weir_jetstream_config config = config_through_proxy(2000000);
+    weir_jetstream_config config = config_through_proxy(20000000);
     config.dedup_us = 100000;
     weir_store *store = new_store(&config);
+    client other = client_at(server.port, NULL);
     put(store, 0, 1, 1, 5, 20);
     weir_batch *batch = make_batch(0, 1, 6, records, 200);
-    help_proxy_hold(proxy, true);
+    help_proxy_hold_down(proxy, true);
     store->class->write(store, batch);
-    EVENTUALLY(stats_of(store).published == 5 + records);
-    help_proxy_refuse(proxy, true);
-    help_proxy_reset(proxy, 1); // what it has sent is all delivered
-    help_proxy_hold(proxy, false);
-    assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
-    client other = client_at(server.port, NULL);
     EVENTUALLY(last_of(&other, "weir_test_0") == 5 + records);
+    help_proxy_refuse(proxy, true);
+    help_proxy_reset(proxy, 0);
+    help_proxy_hold_down(proxy, false);
+    assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
     double until = seconds_now() + 0.3; // beyond the duplicate window
     EVENTUALLY(seconds_now() > until);
     help_proxy_refuse(proxy, false);
@@ -232,7 +232,7 @@ static void late_records_of_an_earlier_start_are_no_other_writer_s(void **state)
 {
     NEEDS_SERVER();
     begin_random();
-    weir_jetstream_config config = config_through_proxy(2000000);
+    weir_jetstream_config config = config_through_proxy(20000000);
     unsigned late = 0;
     for (uint32_t shard = 0; shard < 30; shard++) {
         weir_store *store = new_store(&config);
@@ -271,7 +271,7 @@ static void connections_that_never_last_do_not_hold_up_an_answer(void **state)
         batch->again = true;
         double start = seconds_now();
         assert_int_equal(write_batch(store, batch), WEIR_STORE_RETRY);
-        assert_true(seconds_now() - start < 5);
+        assert_true(seconds_now() - start < 20);
     }
     help_proxy_reset_each(proxy, 0);
     while (write_batch(store, batch) == WEIR_STORE_RETRY)
@@ -312,6 +312,17 @@ static void batches_behind_a_failed_one_wait_for_it(void **state)
 
 /* --- The server -------------------------------------------------------------------- */
 
+/*  False as well while nothing can be read.                                          */
+static bool ends_at(weir_store *store, uint64_t last)
+{
+    weir_store_shard *list;
+    size_t count;
+    if (store->class->shards(store, &list, &count, NULL)) return false;
+    bool is = count == 1 && list[0].last == last;
+    free(list);
+    return is;
+}
+
 static void store_opens_before_its_server(void **state)
 {
     NEEDS_SERVER();
@@ -332,7 +343,7 @@ static void store_opens_before_its_server(void **state)
     help_nats_start(&server);
     EVENTUALLY(stats_of(store).connected);
     assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
-    EVENTUALLY(look_at(store, 0).last == 10);
+    EVENTUALLY(ends_at(store, 10)); // its connection for reading may come later
     free_batch(&batch);
     close_store(&store);
 }
@@ -375,7 +386,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
     double start = seconds_now();
     store->class->write(store, batch);
     store->class->write(store, second);
-    assert_true(seconds_now() - start < 0.2);
+    assert_true(seconds_now() - start < 0.6); // less than the timeout
     weir_read read = {.max_records = 9, .max_bytes = 1 << 20};
     read_any(store, &read);
     assert_int_equal(read.err, WEIR_ETIMEOUT);
@@ -383,7 +394,7 @@ static void stopped_server_is_answered_for_in_time(void **state)
     assert_int_equal(wait_answer(batch), WEIR_STORE_RETRY);
     assert_non_null(strstr(batch->text, config.url));
     assert_int_equal(wait_answer(second), WEIR_STORE_RETRY);
-    assert_true(seconds_now() - start < 5);
+    assert_true(seconds_now() - start < 20);
     for (int i = 0; i < 3; i++) { // while it connects, and waits to
         start = seconds_now();
         batch->again = true;
@@ -391,14 +402,14 @@ static void stopped_server_is_answered_for_in_time(void **state)
         read = (weir_read){.max_records = 9, .max_bytes = 1 << 20};
         read_any(store, &read);
         assert_int_not_equal(read.err, WEIR_OK);
-        assert_true(seconds_now() - start < 5);
+        assert_true(seconds_now() - start < 20);
     }
     help_server_resume(server.server);
     EVENTUALLY(stats_of(store).connected);
     while (write_batch(store, batch) == WEIR_STORE_RETRY)
         continue;
     assert_int_equal(batch->result, WEIR_STORE_SAFE);
-    assert_int_equal(write_batch(store, second), WEIR_STORE_SAFE);
+    assert_int_equal(write_in_the_end(store, second), WEIR_STORE_SAFE);
     stream_is_exactly(0, 1020);
     free_batch(&batch);
     free_batch(&second);
@@ -447,7 +458,7 @@ static void close_does_not_wait_for_a_stopped_server(void **state)
         if (i == 0) EVENTUALLY(stats_of(store).published > 60);
         double start = seconds_now();
         close_store(&store);
-        assert_true(seconds_now() - start < 1);
+        assert_true(seconds_now() - start < 4);
         assert_true(wait_for(batch, 0));
         assert_int_equal(batch->result, WEIR_STORE_RETRY);
         assert_int_equal(sem_trywait(&done), 0);
@@ -476,11 +487,11 @@ static void server_that_stops_amid_the_handshake_is_left_alone(void **state)
             help_proxy_hold_after(proxy, 0, 0);
             help_proxy_hold(proxy, false);
             EVENTUALLY(stats_of(store).connected);
-            assert_int_equal(write_batch(store, batch), WEIR_STORE_SAFE);
+            assert_int_equal(write_in_the_end(store, batch), WEIR_STORE_SAFE);
         }
         double start = seconds_now();
         close_store(&store);
-        assert_true(seconds_now() - start < 1);
+        assert_true(seconds_now() - start < 4);
         help_proxy_hold_after(proxy, 0, 0);
         help_proxy_hold(proxy, false);
         free_batch(&batch);
@@ -493,7 +504,7 @@ static void server_that_stops_amid_the_handshake_is_left_alone(void **state)
 static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
 {
     NEEDS_SERVER();
-    weir_jetstream_config config = config_through_proxy(400000);
+    weir_jetstream_config config = config_through_proxy(1500000);
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1000, 1000);
     help_proxy_hold_after(proxy, 2, 300000); // the probe of the reading connection is 1
@@ -501,7 +512,7 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
     tally is = {0};
     double start = seconds_now();
     read_once(store, &read);
-    assert_true(seconds_now() - start < 5);
+    assert_true(seconds_now() - start < 20);
     count_read(&is, &read);
     assert_in_range(is.records, 1, 400);
     assert_true(read.more);
@@ -517,6 +528,26 @@ static void page_that_stops_halfway_is_given_as_far_as_it_came(void **state)
         if (seconds_now() > end) fail_msg("not all is read");
     }
     assert_int_equal(is.trimmed + is.damaged, 0);
+    close_store(&store);
+}
+
+/*  One size is met to the byte, where nats-server 2.9 ends a request in silence.   */
+static void pages_of_any_size_are_answered_at_once(void **state)
+{
+    enum { least = 20000, more_than_a_message = 400 };
+    NEEDS_SERVER();
+    weir_jetstream_config config = config_at(server.port);
+    config.timeout_us = 120000000;
+    weir_store *store = new_store(&config);
+    put(store, 0, 1, 1, 1000, 100);
+    double begin = seconds_now();
+    for (size_t bytes = least; bytes < least + more_than_a_message; bytes++) {
+        weir_read read = {.max_records = 1000, .max_bytes = bytes};
+        read_once(store, &read);
+        assert_true(read.reached.a > least / more_than_a_message);
+        weir_read_fini(&read);
+    }
+    assert_true(seconds_now() - begin < 25);
     close_store(&store);
 }
 
@@ -554,7 +585,7 @@ static void reads_go_on_over_cuts(void **state)
 static void no_more_than_a_window_is_unanswered(void **state)
 {
     NEEDS_SERVER();
-    weir_jetstream_config config = config_through_proxy(2000000);
+    weir_jetstream_config config = config_through_proxy(20000000);
     config.window = 50;
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1, 20);
@@ -576,7 +607,7 @@ static void no_more_than_a_window_is_unanswered(void **state)
 static void nothing_is_published_beyond_a_held_window(void **state)
 {
     NEEDS_SERVER();
-    weir_jetstream_config config = config_through_proxy(700000);
+    weir_jetstream_config config = config_through_proxy(2000000);
     config.window = 50;
     weir_store *store = new_store(&config);
     put(store, 0, 1, 1, 1, 20);
@@ -612,6 +643,7 @@ int main(void)
            end_proxied),
         ON(page_that_stops_halfway_is_given_as_far_as_it_came, start_proxied,
            end_proxied),
+        ON(pages_of_any_size_are_answered_at_once, start_proxied, end_proxied),
         ON(reads_go_on_over_cuts, start_proxied, end_proxied),
         ON(no_more_than_a_window_is_unanswered, start_proxied, end_proxied),
         ON(nothing_is_published_beyond_a_held_window, start_proxied, end_proxied),

@@ -1,5 +1,6 @@
 /*  The Redis store and a cluster: each shard is where its slot is. */
 #include "help_redis.h"
+#include "actors/redis_probe.h"
 #include <sys/stat.h>
 
 enum { nodes = 2, streams = 12 };
@@ -124,7 +125,7 @@ static void shards_are_where_their_slots_are(void **state)
     assert_int_equal(epoch, 2 + streams);
     weir_store_shard *list;
     size_t count;
-    assert_int_equal(store->class->shards(store, &list, &count, NULL), WEIR_OK);
+    EVENTUALLY(store->class->shards(store, &list, &count, NULL) == WEIR_OK);
     assert_int_equal(count, streams);
     free(list);
     for (uint32_t i = 0; i < streams; i++)
@@ -211,6 +212,27 @@ static void shard_goes_to_no_other_host_without_plaintext(void **state)
     close_store(&store);
 }
 
+/*  Twelve keys are at both nodes, and the probe asks one first.                     */
+static void a_look_finds_the_node_that_has_a_key(void **state)
+{
+    (void)state;
+    weir_redis_server asked = WEIR_REDIS_SERVER_DEFAULTS;
+    int elsewhere = 0;
+    asked.url = url;
+    for (uint32_t i = 0; i < streams; i++) {
+        char key[32];
+        weir_report report = {0};
+        snprintf(key, sizeof key, "key:%u", i);
+        weir_redis_probe what = {.server = &asked,
+                                 .stream = key,
+                                 .stream_size = strlen(key),
+                                 .timeout_us = 5000000};
+        assert_int_equal(weir_redis_probe_run(&what, &report), WEIR_OK);
+        elsewhere += strncmp(report.text, url, strlen(url)) != 0;
+    }
+    assert_true(elsewhere > 0 && elsewhere < streams);
+}
+
 #define ON_CLUSTER(test) cmocka_unit_test_setup_teardown(test, begin_cluster, end_cluster)
 
 int main(void)
@@ -218,6 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_CLUSTER(shards_are_where_their_slots_are),
         ON_CLUSTER(shard_follows_its_slot),
+        ON_CLUSTER(a_look_finds_the_node_that_has_a_key),
         ON_CLUSTER(shard_goes_to_no_other_host_without_plaintext),
     };
     RUN_IF_THERE(tests);

@@ -186,6 +186,22 @@ static void a_link_that_is_not_there_tells_its_cause(void **state)
     expect(t, OUT, WEIR_WHY_HELD, OUT, "out has no link to tcp://hub:7000, for 200 ms");
 }
 
+static void an_address_is_told_once(void **state)
+{
+    stage *t = *state;
+    wait_for(t, OUT, WEIR_WAIT_LINK, "redis://h:6379", "redis://h:6379: no answer", s);
+    expect(t, OUT, WEIR_WHY_HELD, OUT,
+           "out has no link to redis://h:6379: no answer, for 1 s");
+    t->nodes[OUT].wait_count = 0;
+    wait_for(t, OUT, WEIR_WAIT_WRITE, "nats://u:***@h:4222", "h:4222: refused", s);
+    expect(t, OUT, WEIR_WHY_HELD, OUT,
+           "out cannot write to nats://u:***@h:4222: refused, for 1 s");
+    t->nodes[OUT].wait_count = 0;
+    wait_for(t, OUT, WEIR_WAIT_WRITE, "nats://a:1,nats://b:1", "b:1: refused", s);
+    expect(t, OUT, WEIR_WHY_HELD, OUT,
+           "out cannot write to nats://a:1,nats://b:1: b:1: refused, for 1 s");
+}
+
 static void what_cannot_be_read_is_told_with_its_cause(void **state)
 {
     stage *t = *state;
@@ -221,6 +237,9 @@ static void a_write_that_is_tried_again_is_told(void **state)
            "out cannot write /var/x: No space left, for 4 days 1 h");
     t->nodes[OUT].waits[0].text[0] = 0;
     expect(t, OUT, WEIR_WHY_HELD, OUT, "out cannot write to /var/x, for 4 days 1 h");
+    t->nodes[OUT].wait_count = 0;
+    wait_for(t, OUT, WEIR_WAIT_WRITE, "store", "waits for its store", s);
+    expect(t, OUT, WEIR_WHY_HELD, OUT, "out waits for its store, for 1 s");
 }
 
 static void memory_and_rate_are_causes(void **state)
@@ -425,6 +444,7 @@ int main(void)
         STAGE(a_reader_elsewhere_is_named),
         STAGE(a_link_that_is_not_there_tells_its_cause),
         STAGE(what_cannot_be_read_is_told_with_its_cause),
+        STAGE(an_address_is_told_once),
         STAGE(a_part_that_starts_again_says_why),
         STAGE(a_write_that_is_tried_again_is_told),
         STAGE(memory_and_rate_are_causes),
