@@ -13,8 +13,9 @@ typedef struct {
     redisContext *server;
     int64_t until_us;
     weir_report *report;
-    bool denied; // the last question was one that this user may not ask
-    bool moved;  // another server of the cluster has the key
+    char stream[512]; // of what, with its end
+    bool denied;      // the last question was one that this user may not ask
+    bool moved;       // another server of the cluster has the key
     char host[256];
     uint16_t port;
 } look;
@@ -102,7 +103,7 @@ static weir_err greet(look *self)
 static bool is_of_cluster(look *self)
 {
     weir_err err;
-    const char *any = self->what->stream ? self->what->stream : "weir";
+    const char *any = self->what->stream ? self->stream : "weir";
     redisReply *reply = ask(self, &err, 2, (const char *[]){"TYPE", any});
     if (reply) freeReplyObject(reply);
     return self->moved;
@@ -154,9 +155,8 @@ static weir_err look_at_group(look *self, const char *stream)
 static weir_err look_at_stream(look *self)
 {
     weir_err err;
-    char stream[512], text[640];
-    snprintf(stream, sizeof stream, "%.*s", (int)self->what->stream_size,
-             self->what->stream);
+    const char *stream = self->stream;
+    char text[640];
     redisReply *reply = ask(self, &err, 2, (const char *[]){"TYPE", stream});
     if (!reply && self->denied)
         return weir_report_set(self->report, WEIR_OK, NULL,
@@ -214,6 +214,9 @@ weir_err weir_redis_probe_run(const weir_redis_probe *what, weir_report *report)
     weir_err err = weir_redis_server_check(what->server, report);
     if (!err) err = weir_redis_url_parse(&self.url, what->server->url, report);
     if (err) return err;
+    if (what->stream)
+        snprintf(self.stream, sizeof self.stream, "%.*s", (int)what->stream_size,
+                 what->stream);
     err = run(&self);
     if (self.server) redisFree(self.server);
     weir_redis_url_fini(&self.url);

@@ -113,8 +113,8 @@ static void what_is_no_url_is_refused_and_not_repeated(void **state)
         "redis://hunter2%0a@h",
         "unix://hunter2%0a@/x",
         "unix:///x%0ahunter2",
-        "unix:///hunter2456789012345678901234567890123456789012345678901"
-        "23456789012345678901234567890123456789012345678901234567"};
+        ("unix:///hunter2456789012345678901234567890123456789012345678901"
+         "23456789012345678901234567890123456789012345678901234567")};
     for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
         weir_redis_url url;
         weir_report report = {0};
