@@ -162,13 +162,15 @@ test: deps
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory blackbox
 
-# One line a program, its own closing one; all that it said when it failed. Two at a time
-# under sanitizers, whose bounds on time are wide. What mostly waits for servers runs beside
-# the others.
+# One line a program, its seconds and its own closing one; all that it said when it failed.
+# Two at a time under sanitizers, whose bounds on time are wide. What mostly waits for
+# servers runs beside the others.
 OF_SERVERS = $(foreach t,$(TESTS),$(if $(findstring redis,$t)$(findstring jetstream,$t),$t))
 UNIT_JOBS = $(if $(filter release,$(MODE)),1,2)
-run_unit = timeout 600 $$0 >$$0.log 2>&1 || { cat $$0.log; echo "[  BADLY  ]" >>$$0.log; }; \
-  printf "%-48s %s\n" $$0 "$$(grep -E "^\[  (PASSED|FAILED)" $$0.log | tail -1)"
+run_unit = from=$$(date +%s); \
+  timeout 600 $$0 >$$0.log 2>&1 || { cat $$0.log; echo "[  BADLY  ]" >>$$0.log; }; \
+  printf "%-48s %3d s  %s\n" $$0 $$(($$(date +%s) - from)) \
+    "$$(grep -E "^\[  (PASSED|FAILED)" $$0.log | tail -1)"
 unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
 unit: need-cmocka $(TESTS)
 	@run() { xargs -r -P $(UNIT_JOBS) -n 1 sh -c '$(run_unit)'; }; \
