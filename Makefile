@@ -217,14 +217,16 @@ tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"
 
+# Two at a time; of one that fails the end of what it said, and then no other begins.
+run_fuzz = corpus=build/corpus/$${0\#\#*/}; mkdir -p $$corpus; \
+  $$0 -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
+    -artifact_prefix=build/corpus/ $$corpus >$$0.log 2>&1 \
+  || { tail -60 $$0.log; echo "$$0 FAILED"; exit 255; }; \
+  printf "%-40s %s\n" $$0 "$$(grep "^Done" $$0.log)"
 fuzz:
 	@$(MAKE) --no-print-directory MODE=fuzz CC=clang fuzzers
-	@for f in $(patsubst %.c,build/fuzz-clang/%,$(FUZZ_SRC)); do \
-	  mkdir -p build/corpus/$$(basename $$f); \
-	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
-	    -artifact_prefix=build/corpus/ build/corpus/$$(basename $$f) >$$f.log 2>&1 \
-	  || { tail -60 $$f.log; exit 1; }; \
-	  printf '%-40s %s\n' $$f "$$(grep '^Done' $$f.log)"; done
+	@printf '%s\n' $(patsubst %.c,build/fuzz-clang/%,$(FUZZ_SRC)) | \
+	  xargs -r -P 2 -n 1 sh -c '$(run_fuzz)'
 
 fuzzers: need $(FUZZERS)
 
