@@ -36,10 +36,11 @@ PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
 
 WARN     = -Wall -Wextra -Wshadow -Werror
 OPT_release = -O2 -g
-OPT_asan = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+# Sanitized: lines are all that a stack trace needs of debug information.
+OPT_asan = -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all \
            -fno-omit-frame-pointer -DWEIR_SANITIZED
-OPT_tsan = -O1 -g -fsanitize=thread -DWEIR_SANITIZED
-OPT_fuzz = -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+OPT_tsan = -O1 -g1 -fsanitize=thread -DWEIR_SANITIZED
+OPT_fuzz = -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined \
            -fno-sanitize-recover=all -fno-omit-frame-pointer -DWEIR_SANITIZED
 CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
