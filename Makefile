@@ -165,8 +165,12 @@ test: deps
 
 # One line a program, its seconds and its own closing one; all that it said when it failed.
 # Two at a time under sanitizers, whose bounds on time are wide. What mostly waits for
-# servers runs beside the others.
+# servers runs beside the others, always two at a time. Long ones come first: none is left
+# to run by itself at the end.
 OF_SERVERS = $(foreach t,$(TESTS),$(if $(findstring redis,$t)$(findstring jetstream,$t),$t))
+LONG = $(addprefix %/test_,store_disk_damage sandbox bus_state_damage disk_tools \
+         store_redis_fails store_jetstream_cluster store_jetstream_faults redis_actors)
+long_first = $(filter $(LONG),$(1)) $(filter-out $(LONG),$(1))
 UNIT_JOBS = $(if $(filter release,$(MODE)),1,2)
 run_unit = from=$$(date +%s); \
   timeout 600 $$0 >$$0.log 2>&1 || { cat $$0.log; echo "[  BADLY  ]" >>$$0.log; }; \
@@ -174,9 +178,10 @@ run_unit = from=$$(date +%s); \
     "$$(grep -E "^\[  (PASSED|FAILED)" $$0.log | tail -1)"
 unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
 unit: need-cmocka $(TESTS)
-	@run() { xargs -r -P $(UNIT_JOBS) -n 1 sh -c '$(run_unit)'; }; \
-	  printf '%s\n' $(OF_SERVERS) | grep . | run & \
-	  printf '%s\n' $(filter-out $(OF_SERVERS),$(TESTS)) | grep . | run; wait
+	@run() { xargs -r -P $$1 -n 1 sh -c '$(run_unit)'; }; \
+	  printf '%s\n' $(call long_first,$(OF_SERVERS)) | grep . | run 2 & \
+	  printf '%s\n' $(call long_first,$(filter-out $(OF_SERVERS),$(TESTS))) | grep . \
+	  | run $(UNIT_JOBS); wait
 	@cat $(TESTS:=.log) | awk ' \
 	  /^\[  PASSED  \] [0-9]+ test/ { passed += $$4 } \
 	  /^\[  FAILED  \] [0-9]+ test/ { failed += $$4 } \
