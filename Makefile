@@ -36,10 +36,11 @@ PACKAGES = libczmq-dev libzmq3-dev libsodium-dev liblua5.4-dev libxxhash-dev \
 
 WARN     = -Wall -Wextra -Wshadow -Werror
 OPT_release = -O2 -g
-OPT_asan = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+# Sanitized: lines are all that a stack trace needs of debug information.
+OPT_asan = -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all \
            -fno-omit-frame-pointer -DWEIR_SANITIZED
-OPT_tsan = -O1 -g -fsanitize=thread -DWEIR_SANITIZED
-OPT_fuzz = -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+OPT_tsan = -O1 -g1 -fsanitize=thread -DWEIR_SANITIZED
+OPT_fuzz = -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined \
            -fno-sanitize-recover=all -fno-omit-frame-pointer -DWEIR_SANITIZED
 CFLAGS  += -std=gnu11 $(WARN) $(OPT_$(MODE)) -fPIC -pthread
 CPPFLAGS += -I. -DWEIR_VERSION='"$(VERSION)"' -D_GNU_SOURCE
@@ -164,18 +165,25 @@ test: deps
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory blackbox
 
-# One line a program, its own closing one; all that it said when it failed. Two at a time
-# under sanitizers, whose bounds on time are wide. What mostly waits for servers runs beside
-# the others.
+# One line a program, its seconds and its own closing one; all that it said when it failed.
+# Two at a time under sanitizers, whose bounds on time are wide. What mostly waits for
+# servers runs beside the others, always two at a time. Long ones come first: none is left
+# to run by itself at the end.
 OF_SERVERS = $(foreach t,$(TESTS),$(if $(findstring redis,$t)$(findstring jetstream,$t),$t))
+LONG = $(addprefix %/test_,store_disk_damage sandbox bus_state_damage disk_tools \
+         store_redis_fails store_jetstream_cluster store_jetstream_faults redis_actors)
+long_first = $(filter $(LONG),$(1)) $(filter-out $(LONG),$(1))
 UNIT_JOBS = $(if $(filter release,$(MODE)),1,2)
-run_unit = timeout 600 $$0 >$$0.log 2>&1 || { cat $$0.log; echo "[  BADLY  ]" >>$$0.log; }; \
-  printf "%-48s %s\n" $$0 "$$(grep -E "^\[  (PASSED|FAILED)" $$0.log | tail -1)"
+run_unit = from=$$(date +%s); \
+  timeout 600 $$0 >$$0.log 2>&1 || { cat $$0.log; echo "[  BADLY  ]" >>$$0.log; }; \
+  printf "%-48s %3d s  %s\n" $$0 $$(($$(date +%s) - from)) \
+    "$$(grep -E "^\[  (PASSED|FAILED)" $$0.log | tail -1)"
 unit: export TSAN_OPTIONS += $(if $(wildcard tests/tsan.supp),suppressions=tests/tsan.supp)
 unit: need-cmocka $(TESTS)
-	@run() { xargs -r -P $(UNIT_JOBS) -n 1 sh -c '$(run_unit)'; }; \
-	  printf '%s\n' $(OF_SERVERS) | grep . | run & \
-	  printf '%s\n' $(filter-out $(OF_SERVERS),$(TESTS)) | grep . | run; wait
+	@run() { xargs -r -P $$1 -n 1 sh -c '$(run_unit)'; }; \
+	  printf '%s\n' $(call long_first,$(OF_SERVERS)) | grep . | run 2 & \
+	  printf '%s\n' $(call long_first,$(filter-out $(OF_SERVERS),$(TESTS))) | grep . \
+	  | run $(UNIT_JOBS); wait
 	@cat $(TESTS:=.log) | awk ' \
 	  /^\[  PASSED  \] [0-9]+ test/ { passed += $$4 } \
 	  /^\[  FAILED  \] [0-9]+ test/ { failed += $$4 } \
@@ -217,14 +225,16 @@ tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
 	  TEST_SRC="$(THREADED:%=tests/unit/test_%.c)"
 
+# Two at a time; of one that fails the end of what it said, and then no other begins.
+run_fuzz = corpus=build/corpus/$${0\#\#*/}; mkdir -p $$corpus; \
+  $$0 -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
+    -artifact_prefix=build/corpus/ $$corpus >$$0.log 2>&1 \
+  || { tail -60 $$0.log; echo "$$0 FAILED"; exit 255; }; \
+  printf "%-40s %s\n" $$0 "$$(grep "^Done" $$0.log)"
 fuzz:
 	@$(MAKE) --no-print-directory MODE=fuzz CC=clang fuzzers
-	@for f in $(patsubst %.c,build/fuzz-clang/%,$(FUZZ_SRC)); do \
-	  mkdir -p build/corpus/$$(basename $$f); \
-	  $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
-	    -artifact_prefix=build/corpus/ build/corpus/$$(basename $$f) >$$f.log 2>&1 \
-	  || { tail -60 $$f.log; exit 1; }; \
-	  printf '%-40s %s\n' $$f "$$(grep '^Done' $$f.log)"; done
+	@printf '%s\n' $(patsubst %.c,build/fuzz-clang/%,$(FUZZ_SRC)) | \
+	  xargs -r -P 2 -n 1 sh -c '$(run_fuzz)'
 
 fuzzers: need $(FUZZERS)
 

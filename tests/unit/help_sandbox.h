@@ -26,6 +26,14 @@
 #define SOON_MS 5000 // the black-box tests hold what a user is promised: a second
 #endif
 
+/*  Instructions that endless code is given. With sanitizers each takes many times as
+    long, and the time that all of them take is bounded without.                */
+#ifdef WEIR_SANITIZED
+#define ENDLESS_LIMIT 4000000
+#else
+#define ENDLESS_LIMIT 10000000 // the default
+#endif
+
 static inline int64_t cpu_ms(void)
 {
     struct timespec now;
@@ -66,10 +74,11 @@ static inline void expect_true(weir_sandbox *self, const char *chunk)
     if (!lua_isboolean(L, 1) || !lua_toboolean(L, 1)) fail_msg("not true: %s", chunk);
 }
 
-/*  The chunk must end as the overrun, soon; NONE: as any.                     */
-static inline void expect_overrun(const char *chunk, weir_overrun what)
+/*  Within so many instructions the chunk must end as the overrun, soon; NONE: as any. */
+static inline void expect_overrun_within(uint64_t limit, const char *chunk,
+                                         weir_overrun what)
 {
-    weir_sandbox *self = open_default();
+    weir_sandbox *self = open_with(64 * MB, limit, NULL);
     int64_t start_ms = cpu_ms();
     int status = run(self, chunk);
     int64_t took_ms = cpu_ms() - start_ms;
@@ -81,6 +90,16 @@ static inline void expect_overrun(const char *chunk, weir_overrun what)
     assert_int_equal(status, was == WEIR_OVERRUN_MEMORY ? LUA_ERRMEM : LUA_ERRRUN);
     if (!strstr(text, "limit of")) fail_msg("'%s': %s", text, chunk);
     weir_sandbox_destroy(&self);
+}
+
+static inline void expect_overrun(const char *chunk, weir_overrun what)
+{
+    expect_overrun_within(10000000, chunk, what);
+}
+
+static inline void expect_endless(const char *chunk)
+{
+    expect_overrun_within(ENDLESS_LIMIT, chunk, WEIR_OVERRUN_INSTRUCTIONS);
 }
 
 /*  The chunk must fail as an ordinary error that holds the words, soon.       */
