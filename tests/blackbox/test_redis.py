@@ -1018,23 +1018,36 @@ def test_a_stop_while_the_server_is_away_ends(bench, redis):
 
 # --- a cluster --------------------------------------------------------------------------
 
-def start_cluster(start_redis, masters=2):
-    """Two masters with half of the slots each, and a replica of the second."""
+def start_cluster(start_redis):
+    """Two masters with half of the slots each, and a replica of the second.
+
+    Each has an epoch of its own: servers that begin with the same one raise theirs when
+    they meet, and two may do so to the same again. A replica with its master's epoch
+    keeps that when it takes over, and nobody believes it."""
     nodes = []
-    for i in range(masters + 1):
+    for i in range(3):
         with_bus = {"cluster-enabled": "yes", "cluster-node-timeout": 2000,
-                    "cluster-port": free_port()}
+                    "cluster-port": free_port(), "repl-diskless-sync-delay": 0}
         nodes.append(start_redis("node%d" % i, appendonly=True, settings=with_bus))
+        nodes[i].call("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
     nodes[0].call("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
     nodes[1].call("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
-    for node in nodes[1:]:
-        node.call("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus_port(nodes[0]))
-    wait_for(lambda: all(b"cluster_known_nodes:3" in node.call("CLUSTER", "INFO")
-                         for node in nodes), "met")
+    wait_for(lambda: all([meet(node, nodes) for node in nodes]), "met")
     nodes[2].call("CLUSTER", "REPLICATE", nodes[1].call("CLUSTER", "MYID"))
     wait_for(lambda: b"master_link_status:up" in nodes[2].call("INFO", "replication"), "synced", 60)
     wait_for(lambda: all(b"cluster_state:ok" in n.call("CLUSTER", "INFO") for n in nodes), "whole")
     return nodes
+
+
+def meet(node, nodes):
+    """Whether it knows all of them by their names; else it is told where the first is,
+    again if need be: who does not answer in cluster-node-timeout is forgotten."""
+    known = node.call("CLUSTER", "NODES")
+    if all(other.call("CLUSTER", "MYID") in known for other in nodes):
+        return True
+    if nodes[0].call("CLUSTER", "MYID") not in known:
+        node.call("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus_port(nodes[0]))
+    return False
 
 
 def bus_port(server):
