@@ -12,7 +12,7 @@ os.environ.setdefault("SEED", str(random.SystemRandom().randrange(10**6)))
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 pytest.register_assert_rewrite("helper", "crash", "linked", "link_rounds", "link_speed",
                                "link_netns", "link_many", "tunnel", "bus_away",
-                               "bus_crash", "servers", "stores", "servers_crash")
+                               "bus_crash", "ports", "servers", "stores", "servers_crash")
 import helper  # noqa: E402
 
 

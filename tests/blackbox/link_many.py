@@ -7,7 +7,8 @@ import shutil
 
 from helper import Bench, rows, wait_for
 from link_rounds import judge, pause
-from linked import Cargo, committed, free_port, make_keys, receiver, sender
+from linked import Cargo, committed, make_keys, receiver, sender
+from ports import free_port
 
 WINDOW, BLOCK = 256 << 10, 16 << 10
 SENDERS = 20

@@ -11,8 +11,9 @@ import signal
 import time
 
 from helper import rows, wait_for
-from linked import Cargo, HEARTBEAT, Wire, committed, free_port, make_pair, receiver, \
+from linked import Cargo, HEARTBEAT, Wire, committed, make_pair, receiver, \
     sender, size_of
+from ports import free_port
 
 RECORDS = 6000
 EVENTS = 3  # in a round, at most

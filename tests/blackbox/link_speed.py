@@ -3,7 +3,8 @@ import signal
 import time
 
 from helper import PATIENCE, wait_for
-from linked import free_port, make_pair, receiver, size_of
+from linked import make_pair, receiver, size_of
+from ports import free_port
 
 SOURCE = """
 source.generate "in" { rate = { records = 100000, burst = "20ms" } }

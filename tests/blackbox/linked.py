@@ -2,7 +2,6 @@
 between them that can be cut."""
 import os
 import pathlib
-import random
 import selectors
 import socket
 import struct
@@ -31,20 +30,6 @@ def make_keys(folder, *names):
         (keys / "self.pub").write_text(own)
         for other, (key, _) in pairs.items():
             (keys / "peers" / (other + ".pub")).write_text(CERT % (other, "produce", key))
-
-
-def free_port():
-    """A port of the loopback that was free a moment ago, and that no system chooses by
-    itself: a client that tries again and again could be given the very port that it
-    connects to, and be connected with itself."""
-    while True:
-        port = random.SystemRandom().randrange(10000, 30000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
 
 
 SENDER = """

@@ -1,13 +1,13 @@
 """What the tests of links share: endpoints, sockets that say what a test wants, and
 folders of keys."""
 import pathlib
-import socket
 import sys
 import time
 
 import zmq
 
 from helper import PATIENCE
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "examples" / "python-client"))
@@ -16,14 +16,6 @@ from weir_link import (BLOCK, CLOSE, HELLO, VERSION, Consumer, Curve,  # noqa: E
                        Producer, encode, open_socket, pack, unpack)
 
 SECURITY = 'security { keys = "%s" }\n'
-
-
-def free_port():
-    """A port of the loopback interface that nobody uses."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def endpoint_of(bench, transport, name):

@@ -30,6 +30,7 @@ import threading
 import pytest
 
 from helper import PATIENCE, wait_for
+from ports import free_port
 
 
 class Error(Exception):
@@ -39,13 +40,6 @@ class Error(Exception):
     def __init__(self, text, code=0):
         super().__init__(text)
         self.text, self.code = text, code
-
-
-def free_port():
-    """A port of the loopback that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def program(name):

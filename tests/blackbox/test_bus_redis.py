@@ -6,6 +6,7 @@ import pytest
 import servers
 import stores
 from helper import chance, wait_for
+from ports import free_port
 from test_bus_servers import (TOPOLOGY, all_came, came, given, started, stored_once, stuck,
                               trimmed_unread)
 
@@ -86,7 +87,7 @@ def test_a_look_tells_what_keeps_a_server_from_being_a_store(bench):
         redis.call("ACL", "SETUSER", "low", "on", ">" + PASSWORD, "~*", "+ping")
         assert re.search(r"redis://low:\*\*\*@127.0.0.1:\d+: NOPERM.*'scan'",
                          told(redis.url("low", PASSWORD)))
-        redis.call("REPLICAOF", "127.0.0.1", servers.free_port())
+        redis.call("REPLICAOF", "127.0.0.1", free_port())
         assert redis.url() + ": it is a replica" in told(redis.url())
         redis.pause()
         assert redis.url() + ": no answer in 2000 ms" in told(redis.url())

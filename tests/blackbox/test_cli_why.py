@@ -4,11 +4,11 @@ import json
 import os
 import re
 import signal
-import socket
 
 import zmq
 
 from helper import WEIR, Live, count_rows, wait_for
+from ports import free_port
 from test_cli_control import ctl, end, launch
 
 FAST = "supervise { drain = \"100ms\" }\n"
@@ -36,13 +36,6 @@ def kill(*lives):
     """What cannot end cleanly need not."""
     for live in lives:
         live.kill()
-
-
-def free_port():
-    """A port of the loopback that nobody uses at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def test_everything_flows(bench):

@@ -13,8 +13,8 @@ import pytest
 import zmq
 
 from helper import SANITIZED, chance, objects, wait_for
-from links import (SECURITY, Keys, Producer, Raw, free_port, into_file, numbers,
-                   weir_link)
+from links import SECURITY, Keys, Producer, Raw, into_file, numbers, weir_link
+from ports import free_port
 from weir_link import (ACK, BARRIER, BLOCK, CREDIT, HELLO, NACK, NEED, TOKEN, VERSION,
                        WELCOME, encode, open_socket, pack)
 

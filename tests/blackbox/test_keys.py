@@ -13,6 +13,7 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from helper import WEIR, Live, count_rows, wait_for
+from ports import free_port
 
 
 class Keys:
@@ -389,12 +390,6 @@ security { keys = "keys-web" }
 source.file "lines" { path = "in.ndjson" }
 sink.link "out" { from = "lines", connect = "tcp://127.0.0.1:%d", server = "store" }
 """
-
-
-def free_port():
-    """A port of the loopback interface that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def start_weir(bench, name, text):

@@ -7,8 +7,9 @@ import pytest
 
 
 from helper import chance, objects, wait_for
-from links import (SECURITY, Consumer, Keys, Producer, Raw, endpoint_of, free_port,
-                   into_file, numbers, pump, weir_link)
+from links import (SECURITY, Consumer, Keys, Producer, Raw, endpoint_of, into_file,
+                   numbers, pump, weir_link)
+from ports import free_port
 from weir_link import ACK, HELLO, NACK, NEED, TOKEN, pack
 
 

@@ -4,7 +4,8 @@ import re
 import pytest
 
 from helper import WEIR, Live
-from links import free_port, into_file
+from links import into_file
+from ports import free_port
 
 
 @pytest.fixture(name="keys")

@@ -18,6 +18,7 @@ import pytest
 
 import helper
 from helper import wait_for
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLLOW = """
@@ -171,12 +172,6 @@ def test_promtool_finds_nothing_to_complain_about(bench):
     done = subprocess.run([promtool, "check", "metrics"], input=get(address).text,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0 and not done.stderr + done.stdout, done.stderr
-
-
-def free_port():
-    """A port that nobody uses at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.fixture(name="prometheus")

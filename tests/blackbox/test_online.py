@@ -7,6 +7,7 @@ import pytest
 
 import helper
 import servers
+from ports import free_port
 
 SOURCE = 'source.generate "g" { count = 1 }\n'
 
@@ -82,7 +83,7 @@ def test_plaintext(bench, hub):
     assert there + ": it listens, in plaintext" in run.out
     run = online(bench, SOURCE + 'sink.zmq "z" { from = "g", type = push, plaintext = true,\n'
                  '  connect = { "%s", "tcp://127.0.0.1:%d" } }\n'
-                 % (there, servers.free_port()), code=1)
+                 % (there, free_port()), code=1)
     assert "nobody listens there" in run.err
     with socket.socket() as listener:  # of another protocol
         listener.bind(("127.0.0.1", 0))
@@ -217,7 +218,7 @@ def test_what_is_no_redis_server_or_does_not_answer_is_told(bench):
 
 
 def test_an_address_is_told_once(bench):
-    url = "nats://127.0.0.1:%d" % servers.free_port()
+    url = "nats://127.0.0.1:%d" % free_port()
     run = online(bench, SOURCE + 'sink.jetstream "j" { from = "g", url = "%s", '
                  'subject = "x" }\n' % url, code=1)
     assert run.err == 't.lua:2: sink.jetstream "j": %s: Connection refused\n' % url

@@ -7,7 +7,8 @@ import time
 import msgpack
 import pytest
 from helper import ROOT, chance, count_rows, objects, rows, wait_for
-from servers import Error, Redis, free_port
+from ports import free_port
+from servers import Error, Redis
 
 MB = 1 << 20
 FAST = 'timeout = "500ms", retry = { first = "10ms", max = "100ms" }'
