@@ -42,7 +42,7 @@ typedef struct stream {
     size_t alone;                  // of them, to be sent one by one
     bool listed;                   // it is in the list of those that have
     uint64_t attempts;             // that have failed
-    unsigned rounds;               // of MOVED
+    unsigned rounds;               // of MOVED and NOSCRIPT
     int64_t due_us;                // of the next attempt
     uint64_t hash;
     char error[256]; // of the first entry that was not queued; "": none
@@ -230,9 +230,10 @@ static void take_error(stream *s, const char *error)
 {
     char *text = weir_redis_url_hide(&s->node->line->url, error);
     switch (weir_redis_judge(error)) {
-    case WEIR_REDIS_NO_SCRIPT:
+    case WEIR_REDIS_NO_SCRIPT: // it was started anew, or flushed
         s->node->scripts[s->first->kind].sha[0] = 0;
-        hold(s, text);
+        s->out = 0;
+        if (++s->rounds > rounds_max) hold(s, text);
         break;
     case WEIR_REDIS_MOVED:
         follow(s, error, text);

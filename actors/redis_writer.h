@@ -19,7 +19,7 @@ typedef struct weir_redis_item {
     size_t offset;
     weir_redis_id_kind kind;
     weir_place place; // its id, if that is its kind
-    uint32_t size;    // bytes of the words
+    size_t size;      // bytes of the words
     uint8_t words[];  // as the protocol has them
 } weir_redis_item;
 

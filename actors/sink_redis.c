@@ -67,7 +67,7 @@ static void give(sink_redis *self, const weir_run *origin)
                               .offset = self->loads.at.offset,
                               .kind = form->kind,
                               .place = form->place,
-                              .size = (uint32_t)size};
+                              .size = size};
     memcpy(item->words, form->words.data, size);
     weir_loads_hold(&self->loads);
     weir_count_add(weir_actor_vitals(self->kit), WEIR_COUNT_BYTES_OUT, size);
@@ -142,6 +142,7 @@ static weir_err check(const void *config, weir_report *report)
     const weir_sink_redis_config *c = config;
     weir_redis_form form;
     weir_redis_form_config how = form_of(c);
+    if (!c->stream) return weir_report_set(report, WEIR_EINVAL, "stream", "is required");
     if (c->id && c->dedup_us == WEIR_NONE)
         return weir_report_set(report, WEIR_EINVAL, "id",
                                "is of no use with dedup = none");

@@ -491,9 +491,9 @@ static void apply_table(weir_declared *d, int table, const char *prefix)
 }
 
 /*  What is in a word's table is required with that word.                      */
-static bool is_missing(const weir_declared *d, const weir_option *option)
+static bool is_required(const weir_declared *d, const weir_option *option)
 {
-    if (!option->required || d->given[option - d->options]) return false;
+    if (!option->required) return false;
     const weir_option *owner =
         strchr(option->name, '.') ? owner_of(d, option->name) : NULL;
     if (!owner) return true;
@@ -501,14 +501,16 @@ static bool is_missing(const weir_declared *d, const weir_option *option)
     return strncmp(option->name, word, strcspn(option->name, ".")) == 0;
 }
 
-/*  False: some are missing, or have no value that a check could look at.      */
+/*  False: some are missing, or texts that have no value; a class's check relies on them.
+ */
 static bool check_required(const weir_declared *d)
 {
     bool good = true;
     for (const weir_option *o = d->options; o->name; o++) {
         char title[128];
-        if (o->required && d->given[o - d->options] == WRONG) good = false;
-        if (!is_missing(d, o)) continue;
+        if (!is_required(d, o)) continue;
+        if (weir_option_is_text(o) && !*(char **)config_at(d, o)) good = false;
+        if (d->given[o - d->options]) continue;
         good = false;
         put_title(d, title);
         weir_complain_at(

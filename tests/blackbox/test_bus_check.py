@@ -264,7 +264,7 @@ WRONG = {
                              "unknown"),
     "redis keeps by a table without bounds": (
         'store = redis { url = "redis://localhost", keep = { } }', "redis.keep",
-        "at least one"),
+        "is all, or { records = N }"),
     "jetstream keeps by a table without bounds": (
         'store = jetstream { url = "nats://localhost", keep = { age = all } }',
         "jetstream.keep", "at least one"),

@@ -307,6 +307,28 @@ def test_ids_hold_while_connections_are_cut(bench, redis):
     assert cuts > 5
 
 
+def test_a_server_that_forgets_the_scripts_is_no_failure(bench, redis):
+    bench.write("in.ndjson", numbers(100))
+    live = start(bench, TAIL + sink(redis, 'stream = "s", id = "{n}", retry = { attempts = 1 }'))
+    for count in (100, 101, 102):
+        wait_length(redis, "s", count)
+        redis.call("SCRIPT", "FLUSH")
+        bench.append("in.ndjson", '{"n":%d}\n' % count)
+    wait_length(redis, "s", 103)
+    assert "redis" not in live.stop().err
+
+
+@pytest.mark.parametrize("more", ["dedup = none", 'id = "{n}"'])
+def test_an_entry_that_the_server_does_not_read_is_a_dead_letter_and_the_others_go_on(
+        bench, redis, more):
+    redis.call("CONFIG", "SET", "proto-max-bulk-len", "1mb")
+    bench.write("in.ndjson", [{"n": n, "x": "x" * (2 * MB if n == 3 else 10)} for n in range(9)])
+    run = bench.run(FILE + sink(redis, 'stream = "s", %s, %s' % (more, FAST)), code=3)
+    assert sorted(set(stored(redis))) == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert run.node("out")["dead"] == 1
+    assert "Protocol error" in bench.path("weir-t/dead.ndjson").read_text()
+
+
 # --- the sink: a server that does not take ----------------------------------------------
 
 def test_a_paused_server_is_waited_for(bench, redis):
