@@ -267,6 +267,7 @@ static void no_more_than_the_window_is_pending(void **state)
     wait_until(count_of(&self.in, WEIR_COUNT_RESIDENT) > 150);
     assert_in_range(pending_entries(), 151, 200);
     assert_in_range(count_of(&self.in, WEIR_COUNT_RESIDENT), 151, 200);
+    wait_until(self.out_config.blocks > 0);
     assert_int_equal(weir_actor_ask(self.out.actor, NULL, "RELEASE", "1", NULL), WEIR_OK);
     wait_until(count_of(&self.in, WEIR_COUNT_DONE) > 0);
     assert_true(pending_entries() <= 200);
