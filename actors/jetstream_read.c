@@ -6,10 +6,13 @@
              |                                ^    v        |
              '---- and was at the end --> asking what the stream has
 
-    How much a consumer says to be pending is wrong once messages that it had not given
-    yet were trimmed (2.9), and a request for what is not there has no answer before it
-    expires. So at the end the stream is asked first, and also after a request that has
-    brought nothing: which sequences are gone is its word alone.
+    How much a consumer says to be pending is a hint only (2.9): too little while what was
+    stored is not counted yet, too much once messages that it had not given were trimmed.
+    That there is no more is said after the stream itself has ended the request, not after
+    a page that is full; a request for what is not there has no answer before it expires,
+    though. So where the end may be the stream is asked first, and also after a request
+    that has brought nothing: which sequences are gone is its word alone. A consumer whose
+    count was too high is not used again.
 
     Every request for messages ends with as many as were asked for, with a status, or,
     without a word (2.9), with as many bytes as were asked for; otherwise its consumer is
@@ -48,8 +51,9 @@ struct weir_js_job {
     uint32_t wanted, got; // messages of this request
     size_t bytes_left;    // of it; SIZE_MAX: no bound
     int64_t heard_us;     // when it was asked, or has brought something
-    uint64_t pending;     // behind the last one
-    bool at_end;          // the consumer that it has found was
+    int64_t asked_us;     // when this request was made
+    uint64_t pending;     // behind the last one, by the consumer's count
+    bool at_end;          // the consumer that it has found may be
     unsigned empty;       // requests that have brought nothing
 };
 
@@ -123,13 +127,13 @@ static void limit_idle(weir_js_reader *self, uint32_t shard)
     }
 }
 
-static void keep_consumer(weir_js_reader *self, weir_js_job *job, bool more)
+static void keep_consumer(weir_js_reader *self, weir_js_job *job, bool dry)
 {
     weir_js_consumer *one = calloc(1, sizeof *one);
     if (!one) abort();
     one->shard = job->read->shard;
     one->after = job->page.position;
-    one->dry = !more;
+    one->dry = dry;
     one->used_us = weir_clock_now_us();
     memcpy(one->name, job->consumer, sizeof one->name);
     one->next = self->idle;
@@ -175,10 +179,18 @@ static void drop_consumer(weir_js_reader *self, weir_js_job *job)
     job->consumer[0] = '\0';
 }
 
-static void finish(weir_js_reader *self, weir_js_job *job, bool more)
+/*  There is no more.                                                               */
+static void finish(weir_js_reader *self, weir_js_job *job)
 {
-    if (job->consumer[0]) keep_consumer(self, job, more);
-    end(self, job, more);
+    if (job->consumer[0]) keep_consumer(self, job, true);
+    end(self, job, false);
+}
+
+/*  There may be more; whoever asks next looks first when its consumer knows of none. */
+static void end_page(weir_js_reader *self, weir_js_job *job, bool dry)
+{
+    if (job->consumer[0]) keep_consumer(self, job, dry);
+    end(self, job, true);
 }
 
 /*  What has come is an answer, too.                                                */
@@ -281,7 +293,7 @@ static void fetch(weir_js_reader *self, weir_js_job *job, uint32_t records, size
     job->wanted = records < records_max ? records : records_max;
     job->got = 0;
     job->bytes_left = bytes ? bytes : SIZE_MAX;
-    job->heard_us = weir_clock_now_us();
+    job->asked_us = job->heard_us = weir_clock_now_us();
     self->scratch.size = 0;
     weir_js_put_next(&self->scratch, job->wanted, bytes, wait_us);
     ask(self, job, FETCHING, "CONSUMER.MSG.NEXT", job->consumer, on_next);
@@ -332,7 +344,7 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
     if (!job) return;
     const weir_value *root = &self->response.root;
     if (self->response.failed) { // there is no stream: nothing was ever stored
-        finish(self, job, false);
+        finish(self, job);
         return;
     }
     weir_js_text(root, "name", job->consumer, sizeof job->consumer);
@@ -345,7 +357,7 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
     if (job->pending && job->consumer[0])
         fetch_page(self, job);
     else
-        finish(self, job, false);
+        finish(self, job);
 }
 
 static void ask_stream(weir_js_reader *self, weir_js_job *job)
@@ -384,9 +396,11 @@ static void on_info(weir_js_line *line, void *arg, uint64_t token,
         weir_js_state_read(&state, &self->response.root);
         pass_gone(job, &self->response.root, &state);
     }
-    if (state.last < job->page.position) drop_consumer(self, job);
-    if (state.last <= job->page.position)
-        finish(self, job, false);
+    bool at_end = state.last <= job->page.position;
+    if (at_end && (state.last < job->page.position || job->empty))
+        drop_consumer(self, job);
+    if (at_end)
+        finish(self, job);
     else if (job->empty > 1 && job->page.position == before)
         fail(self, job, WEIR_ETIMEOUT, "the server does not deliver what it has");
     else
@@ -417,7 +431,19 @@ static void end_here(weir_js_reader *self, weir_js_job *job)
 {
     weir_js_line_cancel(&self->line, job->token);
     drop_consumer(self, job);
-    finish(self, job, job->pending > 0);
+    end_page(self, job, false);
+}
+
+/*  The request has brought something and was ended by the server: since the stream has no
+    more, or since its time was over.                                                */
+static void end_request(weir_js_reader *self, weir_js_job *job)
+{
+    bool late = self->line.heard_us - job->asked_us >= wait_us;
+    if (job->pending) drop_consumer(self, job);
+    if (late || job->pending)
+        end_page(self, job, true);
+    else
+        finish(self, job);
 }
 
 static void data(weir_js_line *line, natsMsg **msg_p)
@@ -438,7 +464,7 @@ static void data(weir_js_line *line, natsMsg **msg_p)
         return;
     }
     weir_js_line_cancel(line, job->token);
-    finish(self, job, job->pending > 0);
+    end_page(self, job, !job->pending);
 }
 
 static void lose_consumer(weir_js_reader *self, weir_js_job *job)
@@ -468,12 +494,12 @@ static void on_next(weir_js_line *line, void *arg, uint64_t token,
     if (status == 409 && strstr(text, "MaxBytes") && !job->got) {
         fetch(self, job, 1, 0);
     } else if (status == 409 && strstr(text, "MaxBytes")) {
-        finish(self, job, true);
+        end_page(self, job, false);
     } else if ((status == 404 || status == 408) && !job->got) {
         job->empty++;
         ask_stream(self, job);
     } else if (status == 404 || status == 408) {
-        finish(self, job, job->pending > 0);
+        end_request(self, job);
     } else {
         lose_consumer(self, job);
     }
@@ -613,7 +639,7 @@ void weir_js_read(weir_store *store, weir_read *read)
     push(&self->jobs, job);
     weir_js_line_want(line);
     if (!read->max_records || read->after.a == UINT64_MAX)
-        finish(self, job, false);
+        finish(self, job);
     else if (!weir_js_line_is_open(line))
         fail(self, job, line->fatal ? WEIR_EREFUSED : WEIR_ECLOSED,
              line->closing ? "the store is being closed" : line->error);
