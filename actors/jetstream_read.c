@@ -14,6 +14,11 @@
     that has brought nothing: which sequences are gone is its word alone. A consumer whose
     count was too high is not used again.
 
+    In a cluster a consumer may read a replica that has not yet all that was acknowledged:
+    there the end is where the stream's leader says that it is. Messages that are lost on
+    the way between servers are told by the numbers of those behind them, and are read
+    again: they are no gap.
+
     Every request for messages ends with as many as were asked for, with a status, or,
     without a word (2.9), with as many bytes as were asked for; otherwise its consumer is
     not used again, since it might be further than its messages tell. One that was made
@@ -46,6 +51,8 @@ struct weir_js_job {
     uint64_t token;       // of its question
     int64_t since_ms;     // 0: from page.position on
     char consumer[64];    // "": it has none
+    uint64_t given;       // by the consumer, ever
+    bool replicated;      // the consumer reads a replica, say
     unsigned consumers;   // that it has made
     size_t bytes;         // of under_way
     uint32_t wanted, got; // messages of this request
@@ -54,6 +61,8 @@ struct weir_js_job {
     int64_t asked_us;     // when this request was made
     uint64_t pending;     // behind the last one, by the consumer's count
     bool at_end;          // the consumer that it has found may be
+    bool has_looked;      // the stream was asked,
+    uint64_t stream_end;  // and ended there at least
     unsigned empty;       // requests that have brought nothing
 };
 
@@ -133,7 +142,9 @@ static void keep_consumer(weir_js_reader *self, weir_js_job *job, bool dry)
     if (!one) abort();
     one->shard = job->read->shard;
     one->after = job->page.position;
+    one->given = job->given;
     one->dry = dry;
+    one->replicated = job->replicated;
     one->used_us = weir_clock_now_us();
     memcpy(one->name, job->consumer, sizeof one->name);
     one->next = self->idle;
@@ -152,6 +163,8 @@ static bool take_idle(weir_js_reader *self, weir_js_job *job)
     weir_js_consumer *one = take_idle_at(at);
     bool fresh = one->used_us > oldest_us;
     job->at_end = one->dry;
+    job->given = one->given;
+    job->replicated = one->replicated;
     if (fresh) memcpy(job->consumer, one->name, sizeof job->consumer);
     free(one);
     return fresh;
@@ -252,6 +265,7 @@ static void ask(weir_js_reader *self, weir_js_job *job, job_stage stage, const c
 }
 
 static void create(weir_js_reader *self, weir_js_job *job);
+static void ask_stream(weir_js_reader *self, weir_js_job *job);
 
 /*  Reads the answer to a job's question, whose stream may not be there (10059), or not be
     ready yet. NULL: it has no job any more, or that goes on otherwise.              */
@@ -340,7 +354,7 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
     (void)arg;
     weir_js_reader *self = reader_of(line);
     weir_js_job *job = read_answer(self, token, answer);
-    weir_value delivered;
+    weir_value delivered, cluster;
     if (!job) return;
     const weir_value *root = &self->response.root;
     if (self->response.failed) { // there is no stream: nothing was ever stored
@@ -348,13 +362,17 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
         return;
     }
     weir_js_text(root, "name", job->consumer, sizeof job->consumer);
+    job->given = 0;
+    job->replicated = weir_js_member(root, "cluster", &cluster);
     weir_js_member(root, "delivered", &delivered);
     uint64_t before = weir_js_number(&delivered, "stream_seq");
     job->pending = weir_js_number(root, "num_pending");
     if (!begin_at(self, job, before)) return;
-    if (before < job->page.position)
-        drop_consumer(self, job); // the stream is another one
-    if (job->pending && job->consumer[0])
+    bool behind = before < job->page.position;
+    if (behind && !job->replicated) drop_consumer(self, job); // the stream is another one
+    if (job->replicated && (behind || !job->pending))
+        ask_stream(self, job);
+    else if (job->pending && job->consumer[0])
         fetch_page(self, job);
     else
         finish(self, job);
@@ -396,6 +414,8 @@ static void on_info(weir_js_line *line, void *arg, uint64_t token,
         weir_js_state_read(&state, &self->response.root);
         pass_gone(job, &self->response.root, &state);
     }
+    job->has_looked = true;
+    job->stream_end = state.last;
     bool at_end = state.last <= job->page.position;
     if (at_end && (state.last < job->page.position || job->empty))
         drop_consumer(self, job);
@@ -439,11 +459,29 @@ static void end_here(weir_js_reader *self, weir_js_job *job)
 static void end_request(weir_js_reader *self, weir_js_job *job)
 {
     bool late = self->line.heard_us - job->asked_us >= wait_us;
+    bool is_end = !job->replicated || job->has_looked;
     if (job->pending) drop_consumer(self, job);
-    if (late || job->pending)
+    if (late || job->pending || !is_end || job->page.position < job->stream_end)
         end_page(self, job, true);
     else
         finish(self, job);
+}
+
+static void lose_consumer(weir_js_reader *self, weir_js_job *job)
+{
+    job->consumer[0] = '\0';
+    if (job->page.records)
+        end(self, job, true);
+    else
+        create(self, job);
+}
+
+/*  What is behind them is read again.                                               */
+static void lose_messages(weir_js_reader *self, weir_js_job *job)
+{
+    weir_js_line_cancel(&self->line, job->token);
+    drop_consumer(self, job);
+    lose_consumer(self, job);
 }
 
 static void data(weir_js_line *line, natsMsg **msg_p)
@@ -454,6 +492,11 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     if (!weir_js_delivery_read(&is, natsMsg_GetReply(msg))) return;
     weir_js_job *job = find_fetching(self, is.consumer);
     if (!job) return;
+    if (is.number != job->given + 1) {
+        lose_messages(self, job);
+        return;
+    }
+    job->given++;
     job->got++;
     job->heard_us = line->heard_us;
     job->pending = is.pending;
@@ -465,15 +508,6 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     }
     weir_js_line_cancel(line, job->token);
     end_page(self, job, !job->pending);
-}
-
-static void lose_consumer(weir_js_reader *self, weir_js_job *job)
-{
-    job->consumer[0] = '\0';
-    if (job->page.records)
-        end(self, job, true);
-    else
-        create(self, job);
 }
 
 /*  The status that ends a request. 409 has several meanings, and says which in words. */
@@ -586,9 +620,7 @@ static void replace_consumer(weir_js_reader *self, weir_js_job *job)
         end_here(self, job);
         return;
     }
-    weir_js_line_cancel(&self->line, job->token);
-    drop_consumer(self, job);
-    lose_consumer(self, job);
+    lose_messages(self, job);
 }
 
 int64_t weir_js_reader_run(weir_js_reader *self)

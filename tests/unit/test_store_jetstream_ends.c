@@ -157,6 +157,36 @@ static void what_is_gone_is_not_waited_for(void **state)
     close_store(&store);
 }
 
+/* --- What gets lost ---------------------------------------------------------------- */
+
+/*  After `left` more messages one does not come.                                      */
+static void lose_one(void *arg, char *bytes, size_t size)
+{
+    static const char head[] = "$JS.ACK.";
+    int *left = arg;
+    char *end = bytes + size, *at = bytes;
+    while ((at = memmem(at, (size_t)(end - at), head, sizeof head - 1))) {
+        if ((*left)-- == 0) memcpy(at, "$JS.NAK.", sizeof head - 1);
+        at += sizeof head - 1;
+    }
+}
+
+static void message_that_is_lost_on_the_way_is_no_gap(void **state)
+{
+    NEEDS_SERVER();
+    weir_store *store = store_through_proxy();
+    put(store, 0, 1, 1, 50, 20);
+    for (int lost = 0; lost < 50; lost += 7) {
+        int left = lost;
+        help_proxy_edit_down(proxy, lose_one, &left);
+        tally is = count_all(store, 0, 20);
+        help_proxy_edit_down(proxy, NULL, NULL);
+        assert_int_equal(is.records, 50);
+        assert_int_equal(is.trimmed, 0);
+    }
+    close_store(&store);
+}
+
 /* --- Any --------------------------------------------------------------------------- */
 
 static void erase_some(client *other, uint32_t shard, unsigned last)
@@ -210,6 +240,7 @@ int main(void)
         ON(page_of_as_many_bytes_as_asked_for_is_not_the_last),
         ON(read_behind_a_full_page_at_the_end_does_not_wait),
         ON(what_is_gone_is_not_waited_for),
+        ON(message_that_is_lost_on_the_way_is_no_gap),
         ON(who_reads_until_there_is_no_more_has_all_that_was_stored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
