@@ -164,6 +164,7 @@ typedef struct {
     weir_js_jobs told; // answered, and to be told
     weir_js_consumer *idle;
     size_t under_way; // bytes that the server may send us
+    bool is_full;     // a job waits until there are less
     weir_js_response response;
     weir_buffer scratch;
     /*  What weir_js_shards has learned.                                             */

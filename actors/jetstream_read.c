@@ -182,6 +182,7 @@ static void end(weir_js_reader *self, weir_js_job *job, bool more)
 {
     weir_js_page_end(&job->page, more);
     self->under_way -= job->bytes;
+    if (self->is_full && job->bytes) weir_js_line_wake(&self->line);
     take(&self->jobs, job);
     push(&self->told, job);
 }
@@ -545,12 +546,14 @@ static void on_next(weir_js_line *line, void *arg, uint64_t token,
 static void begin_jobs(weir_js_reader *self)
 {
     if (self->line.state != WEIR_LINE_UP) return;
+    self->is_full = false;
     for (weir_js_job *job = self->jobs.first, *next; job; job = next) {
         next = job->next;
         if (job->stage != WAITING) continue;
         size_t bytes =
             job->read->max_bytes < under_way_max ? job->read->max_bytes : under_way_max;
-        if (self->under_way && self->under_way + bytes > under_way_max) break;
+        self->is_full = self->under_way && self->under_way + bytes > under_way_max;
+        if (self->is_full) break;
         job->bytes = bytes;
         self->under_way += bytes;
         if (job->since_ms || !take_idle(self, job))

@@ -187,6 +187,39 @@ static void message_that_is_lost_on_the_way_is_no_gap(void **state)
     close_store(&store);
 }
 
+/* --- Room -------------------------------------------------------------------------- */
+
+static void one_is_read(weir_read *read)
+{
+    sem_post(read->owner);
+}
+
+/*  Each may bring as much as all of them together.                                   */
+static void reads_that_wait_for_room_begin_when_there_is_some(void **state)
+{
+    NEEDS_SERVER();
+    enum { reads = 50 };
+    weir_store *store = store_at(server.port);
+    weir_read read[reads];
+    sem_t done;
+    sem_init(&done, 0, 0);
+    put(store, 0, 1, 1, 5, 20);
+    for (int i = 0; i < reads; i++) {
+        read[i] = (weir_read){
+            .max_records = 5, .max_bytes = SIZE_MAX, .done = one_is_read, .owner = &done};
+        store->class->read(store, &read[i]);
+    }
+    for (int i = 0; i < reads; i++)
+        assert_true(wait_for_post(&done, patience_s));
+    for (int i = 0; i < reads; i++) {
+        if (read[i].err) fail_msg("%d: %s", i, read[i].text);
+        assert_int_equal(read[i].reached.a, 5);
+        weir_read_fini(&read[i]);
+    }
+    sem_destroy(&done);
+    close_store(&store);
+}
+
 /* --- Any --------------------------------------------------------------------------- */
 
 static void erase_some(client *other, uint32_t shard, unsigned last)
@@ -241,6 +274,7 @@ int main(void)
         ON(read_behind_a_full_page_at_the_end_does_not_wait),
         ON(what_is_gone_is_not_waited_for),
         ON(message_that_is_lost_on_the_way_is_no_gap),
+        ON(reads_that_wait_for_room_begin_when_there_is_some),
         ON(who_reads_until_there_is_no_more_has_all_that_was_stored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
