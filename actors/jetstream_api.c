@@ -477,6 +477,7 @@ bool weir_js_delivery_read(weir_js_delivery *self, const char *reply)
     self->consumer[size] = '\0';
     self->delivered = strtoull(parts[skip + 1], NULL, 10);
     self->sequence = strtoull(parts[skip + 2], NULL, 10);
+    self->number = strtoull(parts[skip + 3], NULL, 10);
     self->stored_ms = strtoll(parts[skip + 4], NULL, 10) / 1000000;
     self->pending = strtoull(parts[skip + 5], NULL, 10);
     return self->sequence > 0;

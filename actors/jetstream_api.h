@@ -130,6 +130,7 @@ typedef struct {
     char consumer[WEIR_JS_NAME];
     uint64_t sequence, pending; // in the stream; behind it
     uint64_t delivered;         // how often it was, this time included
+    uint64_t number;            // of the consumer's deliveries, from 1, one by one
     int64_t stored_ms;
 } weir_js_delivery;
 

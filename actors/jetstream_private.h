@@ -146,7 +146,9 @@ typedef struct weir_js_consumer {
     uint32_t shard;
     char name[64];
     uint64_t after;
-    bool dry; // nothing was behind it
+    uint64_t given;  // messages, all of which have come
+    bool dry;        // as it seems nothing was behind it
+    bool replicated; // it reads a replica of the stream, say
     int64_t used_us;
 } weir_js_consumer;
 
@@ -162,6 +164,7 @@ typedef struct {
     weir_js_jobs told; // answered, and to be told
     weir_js_consumer *idle;
     size_t under_way; // bytes that the server may send us
+    bool is_full;     // a job waits until there are less
     weir_js_response response;
     weir_buffer scratch;
     /*  What weir_js_shards has learned.                                             */

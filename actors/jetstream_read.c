@@ -6,10 +6,18 @@
              |                                ^    v        |
              '---- and was at the end --> asking what the stream has
 
-    How much a consumer says to be pending is wrong once messages that it had not given
-    yet were trimmed (2.9), and a request for what is not there has no answer before it
-    expires. So at the end the stream is asked first, and also after a request that has
-    brought nothing: which sequences are gone is its word alone.
+    How much a consumer says to be pending is a hint only (2.9): too little while what was
+    stored is not counted yet, too much once messages that it had not given were trimmed.
+    That there is no more is said after the stream itself has ended the request, not after
+    a page that is full; a request for what is not there has no answer before it expires,
+    though. So where the end may be the stream is asked first, and also after a request
+    that has brought nothing: which sequences are gone is its word alone. A consumer whose
+    count was too high is not used again.
+
+    In a cluster a consumer may read a replica that has not yet all that was acknowledged:
+    there the end is where the stream's leader says that it is. Messages that are lost on
+    the way between servers are told by the numbers of those behind them, and are read
+    again: they are no gap.
 
     Every request for messages ends with as many as were asked for, with a status, or,
     without a word (2.9), with as many bytes as were asked for; otherwise its consumer is
@@ -43,13 +51,18 @@ struct weir_js_job {
     uint64_t token;       // of its question
     int64_t since_ms;     // 0: from page.position on
     char consumer[64];    // "": it has none
+    uint64_t given;       // by the consumer, ever
+    bool replicated;      // the consumer reads a replica, say
     unsigned consumers;   // that it has made
     size_t bytes;         // of under_way
     uint32_t wanted, got; // messages of this request
     size_t bytes_left;    // of it; SIZE_MAX: no bound
     int64_t heard_us;     // when it was asked, or has brought something
-    uint64_t pending;     // behind the last one
-    bool at_end;          // the consumer that it has found was
+    int64_t asked_us;     // when this request was made
+    uint64_t pending;     // behind the last one, by the consumer's count
+    bool at_end;          // the consumer that it has found may be
+    bool has_looked;      // the stream was asked,
+    uint64_t stream_end;  // and ended there at least
     unsigned empty;       // requests that have brought nothing
 };
 
@@ -123,13 +136,15 @@ static void limit_idle(weir_js_reader *self, uint32_t shard)
     }
 }
 
-static void keep_consumer(weir_js_reader *self, weir_js_job *job, bool more)
+static void keep_consumer(weir_js_reader *self, weir_js_job *job, bool dry)
 {
     weir_js_consumer *one = calloc(1, sizeof *one);
     if (!one) abort();
     one->shard = job->read->shard;
     one->after = job->page.position;
-    one->dry = !more;
+    one->given = job->given;
+    one->dry = dry;
+    one->replicated = job->replicated;
     one->used_us = weir_clock_now_us();
     memcpy(one->name, job->consumer, sizeof one->name);
     one->next = self->idle;
@@ -148,6 +163,8 @@ static bool take_idle(weir_js_reader *self, weir_js_job *job)
     weir_js_consumer *one = take_idle_at(at);
     bool fresh = one->used_us > oldest_us;
     job->at_end = one->dry;
+    job->given = one->given;
+    job->replicated = one->replicated;
     if (fresh) memcpy(job->consumer, one->name, sizeof job->consumer);
     free(one);
     return fresh;
@@ -165,6 +182,7 @@ static void end(weir_js_reader *self, weir_js_job *job, bool more)
 {
     weir_js_page_end(&job->page, more);
     self->under_way -= job->bytes;
+    if (self->is_full && job->bytes) weir_js_line_wake(&self->line);
     take(&self->jobs, job);
     push(&self->told, job);
 }
@@ -175,10 +193,18 @@ static void drop_consumer(weir_js_reader *self, weir_js_job *job)
     job->consumer[0] = '\0';
 }
 
-static void finish(weir_js_reader *self, weir_js_job *job, bool more)
+/*  There is no more.                                                               */
+static void finish(weir_js_reader *self, weir_js_job *job)
 {
-    if (job->consumer[0]) keep_consumer(self, job, more);
-    end(self, job, more);
+    if (job->consumer[0]) keep_consumer(self, job, true);
+    end(self, job, false);
+}
+
+/*  There may be more; whoever asks next looks first when its consumer knows of none. */
+static void end_page(weir_js_reader *self, weir_js_job *job, bool dry)
+{
+    if (job->consumer[0]) keep_consumer(self, job, dry);
+    end(self, job, true);
 }
 
 /*  What has come is an answer, too.                                                */
@@ -240,6 +266,7 @@ static void ask(weir_js_reader *self, weir_js_job *job, job_stage stage, const c
 }
 
 static void create(weir_js_reader *self, weir_js_job *job);
+static void ask_stream(weir_js_reader *self, weir_js_job *job);
 
 /*  Reads the answer to a job's question, whose stream may not be there (10059), or not be
     ready yet. NULL: it has no job any more, or that goes on otherwise.              */
@@ -281,7 +308,7 @@ static void fetch(weir_js_reader *self, weir_js_job *job, uint32_t records, size
     job->wanted = records < records_max ? records : records_max;
     job->got = 0;
     job->bytes_left = bytes ? bytes : SIZE_MAX;
-    job->heard_us = weir_clock_now_us();
+    job->asked_us = job->heard_us = weir_clock_now_us();
     self->scratch.size = 0;
     weir_js_put_next(&self->scratch, job->wanted, bytes, wait_us);
     ask(self, job, FETCHING, "CONSUMER.MSG.NEXT", job->consumer, on_next);
@@ -328,24 +355,28 @@ static void on_created(weir_js_line *line, void *arg, uint64_t token,
     (void)arg;
     weir_js_reader *self = reader_of(line);
     weir_js_job *job = read_answer(self, token, answer);
-    weir_value delivered;
+    weir_value delivered, cluster;
     if (!job) return;
     const weir_value *root = &self->response.root;
     if (self->response.failed) { // there is no stream: nothing was ever stored
-        finish(self, job, false);
+        finish(self, job);
         return;
     }
     weir_js_text(root, "name", job->consumer, sizeof job->consumer);
+    job->given = 0;
+    job->replicated = weir_js_member(root, "cluster", &cluster);
     weir_js_member(root, "delivered", &delivered);
     uint64_t before = weir_js_number(&delivered, "stream_seq");
     job->pending = weir_js_number(root, "num_pending");
     if (!begin_at(self, job, before)) return;
-    if (before < job->page.position)
-        drop_consumer(self, job); // the stream is another one
-    if (job->pending && job->consumer[0])
+    bool behind = before < job->page.position;
+    if (behind && !job->replicated) drop_consumer(self, job); // the stream is another one
+    if (job->replicated && (behind || !job->pending))
+        ask_stream(self, job);
+    else if (job->pending && job->consumer[0])
         fetch_page(self, job);
     else
-        finish(self, job, false);
+        finish(self, job);
 }
 
 static void ask_stream(weir_js_reader *self, weir_js_job *job)
@@ -384,9 +415,13 @@ static void on_info(weir_js_line *line, void *arg, uint64_t token,
         weir_js_state_read(&state, &self->response.root);
         pass_gone(job, &self->response.root, &state);
     }
-    if (state.last < job->page.position) drop_consumer(self, job);
-    if (state.last <= job->page.position)
-        finish(self, job, false);
+    job->has_looked = true;
+    job->stream_end = state.last;
+    bool at_end = state.last <= job->page.position;
+    if (at_end && (state.last < job->page.position || job->empty))
+        drop_consumer(self, job);
+    if (at_end)
+        finish(self, job);
     else if (job->empty > 1 && job->page.position == before)
         fail(self, job, WEIR_ETIMEOUT, "the server does not deliver what it has");
     else
@@ -417,7 +452,37 @@ static void end_here(weir_js_reader *self, weir_js_job *job)
 {
     weir_js_line_cancel(&self->line, job->token);
     drop_consumer(self, job);
-    finish(self, job, job->pending > 0);
+    end_page(self, job, false);
+}
+
+/*  The request has brought something and was ended by the server: since the stream has no
+    more, or since its time was over.                                                */
+static void end_request(weir_js_reader *self, weir_js_job *job)
+{
+    bool late = self->line.heard_us - job->asked_us >= wait_us;
+    bool is_end = !job->replicated || job->has_looked;
+    if (job->pending) drop_consumer(self, job);
+    if (late || job->pending || !is_end || job->page.position < job->stream_end)
+        end_page(self, job, true);
+    else
+        finish(self, job);
+}
+
+static void lose_consumer(weir_js_reader *self, weir_js_job *job)
+{
+    job->consumer[0] = '\0';
+    if (job->page.records)
+        end(self, job, true);
+    else
+        create(self, job);
+}
+
+/*  What is behind them is read again.                                               */
+static void lose_messages(weir_js_reader *self, weir_js_job *job)
+{
+    weir_js_line_cancel(&self->line, job->token);
+    drop_consumer(self, job);
+    lose_consumer(self, job);
 }
 
 static void data(weir_js_line *line, natsMsg **msg_p)
@@ -428,6 +493,11 @@ static void data(weir_js_line *line, natsMsg **msg_p)
     if (!weir_js_delivery_read(&is, natsMsg_GetReply(msg))) return;
     weir_js_job *job = find_fetching(self, is.consumer);
     if (!job) return;
+    if (is.number != job->given + 1) {
+        lose_messages(self, job);
+        return;
+    }
+    job->given++;
     job->got++;
     job->heard_us = line->heard_us;
     job->pending = is.pending;
@@ -438,16 +508,7 @@ static void data(weir_js_line *line, natsMsg **msg_p)
         return;
     }
     weir_js_line_cancel(line, job->token);
-    finish(self, job, job->pending > 0);
-}
-
-static void lose_consumer(weir_js_reader *self, weir_js_job *job)
-{
-    job->consumer[0] = '\0';
-    if (job->page.records)
-        end(self, job, true);
-    else
-        create(self, job);
+    end_page(self, job, !job->pending);
 }
 
 /*  The status that ends a request. 409 has several meanings, and says which in words. */
@@ -468,12 +529,12 @@ static void on_next(weir_js_line *line, void *arg, uint64_t token,
     if (status == 409 && strstr(text, "MaxBytes") && !job->got) {
         fetch(self, job, 1, 0);
     } else if (status == 409 && strstr(text, "MaxBytes")) {
-        finish(self, job, true);
+        end_page(self, job, false);
     } else if ((status == 404 || status == 408) && !job->got) {
         job->empty++;
         ask_stream(self, job);
     } else if (status == 404 || status == 408) {
-        finish(self, job, job->pending > 0);
+        end_request(self, job);
     } else {
         lose_consumer(self, job);
     }
@@ -485,12 +546,14 @@ static void on_next(weir_js_line *line, void *arg, uint64_t token,
 static void begin_jobs(weir_js_reader *self)
 {
     if (self->line.state != WEIR_LINE_UP) return;
+    self->is_full = false;
     for (weir_js_job *job = self->jobs.first, *next; job; job = next) {
         next = job->next;
         if (job->stage != WAITING) continue;
         size_t bytes =
             job->read->max_bytes < under_way_max ? job->read->max_bytes : under_way_max;
-        if (self->under_way && self->under_way + bytes > under_way_max) break;
+        self->is_full = self->under_way && self->under_way + bytes > under_way_max;
+        if (self->is_full) break;
         job->bytes = bytes;
         self->under_way += bytes;
         if (job->since_ms || !take_idle(self, job))
@@ -560,9 +623,7 @@ static void replace_consumer(weir_js_reader *self, weir_js_job *job)
         end_here(self, job);
         return;
     }
-    weir_js_line_cancel(&self->line, job->token);
-    drop_consumer(self, job);
-    lose_consumer(self, job);
+    lose_messages(self, job);
 }
 
 int64_t weir_js_reader_run(weir_js_reader *self)
@@ -613,7 +674,7 @@ void weir_js_read(weir_store *store, weir_read *read)
     push(&self->jobs, job);
     weir_js_line_want(line);
     if (!read->max_records || read->after.a == UINT64_MAX)
-        finish(self, job, false);
+        finish(self, job);
     else if (!weir_js_line_is_open(line))
         fail(self, job, line->fatal ? WEIR_EREFUSED : WEIR_ECLOSED,
              line->closing ? "the store is being closed" : line->error);

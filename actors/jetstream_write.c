@@ -153,9 +153,10 @@ static void tell(weir_js_line *line)
 {
     weir_js_writer *self = writer_of(line);
     pthread_mutex_lock(&line->mutex);
-    bool news = self->news && self->told;
-    self->news = self->news && !news;
+    bool news = false; // of records whose batches were told here, whoever has stored them
     for (weir_js_node *node; (node = self->told);) {
+        news |= self->news;
+        self->news = false;
         self->told = node->next;
         if (!self->told) self->told_end = &self->told;
         pthread_mutex_unlock(&line->mutex);

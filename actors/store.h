@@ -179,7 +179,7 @@ typedef struct weir_read {
     weir_gap *gaps; // passed on the way
     uint32_t gap_count;
     weir_position reached; // after what was read and passed
-    bool more;             // the shard has more behind it
+    bool more;             // the shard may have more behind it; false: it had no more
 } weir_read;
 
 void weir_read_fini(weir_read *self); // frees the answer

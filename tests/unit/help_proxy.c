@@ -42,8 +42,8 @@ struct help_proxy {
     unsigned hold_number, numbered;
     uint64_t hold_bytes;
     unsigned orders, orders_seen;
-    help_proxy_edit *edit;
-    void *edit_arg;
+    help_proxy_edit *edit_up, *edit_down;
+    void *edit_up_arg, *edit_down_arg;
 };
 
 static void lock(help_proxy *self)
@@ -251,7 +251,8 @@ static void pass(help_proxy *self, pair *of, bool up)
     }
     size_t size = allow(self, up, (size_t)n, &cut);
     lock(self);
-    if (up && self->edit) self->edit(self->edit_arg, bytes, size);
+    if (up && self->edit_up) self->edit_up(self->edit_up_arg, bytes, size);
+    if (!up && self->edit_down) self->edit_down(self->edit_down_arg, bytes, size);
     unlock(self);
     if (!send_all(up ? of->server : of->client, bytes, size) || count(self, of, up, size))
         end_pair(of, true);
@@ -433,8 +434,16 @@ void help_proxy_reset_each(help_proxy *self, uint64_t bytes)
 void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg)
 {
     lock(self);
-    self->edit = edit;
-    self->edit_arg = arg;
+    self->edit_up = edit;
+    self->edit_up_arg = arg;
+    give_order(self, false);
+}
+
+void help_proxy_edit_down(help_proxy *self, help_proxy_edit *edit, void *arg)
+{
+    lock(self);
+    self->edit_down = edit;
+    self->edit_down_arg = arg;
     give_order(self, false);
 }
 

@@ -26,10 +26,11 @@ void help_proxy_reset(help_proxy *self, int late_ms);
 /*  Resets each connection once so many more bytes have come from its client; 0: none. */
 void help_proxy_reset_each(help_proxy *self, uint64_t bytes);
 
-/*  Looks at each part that goes up, in the proxy's thread, and may change its bytes.
-    NULL: nobody does. */
+/*  Looks at each part that goes up, or comes down, in the proxy's thread, and may change
+    its bytes. NULL: nobody does. */
 typedef void(help_proxy_edit)(void *arg, char *bytes, size_t size);
 void help_proxy_edit_up(help_proxy *self, help_proxy_edit *edit, void *arg);
+void help_proxy_edit_down(help_proxy *self, help_proxy_edit *edit, void *arg);
 
 /*  Held, nothing goes through and nobody is let in; connections stay.              */
 void help_proxy_hold(help_proxy *self, bool on);

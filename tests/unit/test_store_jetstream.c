@@ -107,6 +107,10 @@ static void pages_are_bounded_but_one_record_comes(void **state)
     read = (weir_read){.after = {19, 0}, .max_records = 100, .max_bytes = 0};
     read_once(store, &read);
     assert_int_equal(read.reached.a, 20);
+    weir_read_fini(&read);
+    read = (weir_read){.after = {20, 0}, .max_records = 100, .max_bytes = 0};
+    read_once(store, &read);
+    assert_int_equal(read.reached.a, 20);
     assert_false(read.more);
     weir_read_fini(&read);
     read = (weir_read){.after = {5, 0}, .max_records = 7, .max_bytes = 1 << 20};
@@ -403,12 +407,11 @@ static void oldest_records_go_and_are_told_as_a_gap(void **state)
     read_once(store, &read); // its consumer goes on behind what will be gone
     weir_read_fini(&read);
     assert_int_equal(put(store, 0, 1, 41, 210, 20), 250);
-    tally is = {.last = 10}; // that there is no more may be wrong: who asks again has it
-    EVENTUALLY((read_all(store, 0, 30, &is), is.last == 250));
+    tally is = {.last = 10};
+    read_all(store, 0, 30, &is);
     assert_int_equal(is.records, 100);
     assert_int_equal(is.trimmed, 140);
-    is = (tally){0};
-    EVENTUALLY((read_all(store, 0, 30, &is), is.last == 250));
+    is = count_all(store, 0, 30);
     assert_int_equal(is.records, 100);
     assert_int_equal(is.trimmed, 150);
     close_store(&store);

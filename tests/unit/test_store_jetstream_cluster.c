@@ -100,6 +100,24 @@ static void send_until(sender *self, uint64_t safe)
     }
 }
 
+/*  Stores it, however often it has to be tried, and frees it; gives where it ends. The
+    sender, which has nothing under way, is there to be judged.                       */
+static uint64_t store_batch(sender *self, weir_batch **batch_p)
+{
+    weir_batch *batch = *batch_p;
+    for (double end = seconds_now() + 2 * patience_s;
+         write_batch(self->store, batch) == WEIR_STORE_RETRY; usleep(10000)) {
+        if (seconds_now() > end) fail_msg("%s", batch->text);
+        batch->again = true;
+    }
+    bool fatal = batch->result == WEIR_STORE_FATAL;
+    if (fatal) snprintf(self->failed, sizeof self->failed, "%s", batch->text);
+    uint64_t last = batch->last_offset;
+    free_batch(batch_p);
+    if (fatal) judge(self);
+    return last;
+}
+
 /*  All replicas of the stream have all of it.                                       */
 static bool is_whole(uint16_t port)
 {
@@ -176,17 +194,50 @@ static void without_a_quorum_batches_are_tried_again(void **state)
     }
     help_nats_start(&node[0]);
     help_nats_start(&node[1]);
-    for (double end = seconds_now() + 2 * patience_s;
-         write_batch(store, batch) == WEIR_STORE_RETRY; usleep(10000))
-        if (seconds_now() > end) fail_msg("%s", batch->text);
-    if (batch->result == WEIR_STORE_FATAL) {
-        snprintf(is.failed, sizeof is.failed, "%s", batch->text);
-        free_batch(&batch);
-        judge(&is);
+    assert_int_equal(store_batch(&is, &batch), safe + 10);
+    sender_end(&is);
+    close_store(&store);
+}
+
+/*  A read that the server has answered.                                             */
+static void read_in_the_end(weir_store *store, weir_read *read)
+{
+    const weir_read asked = *read;
+    for (double end = seconds_now() + patience_s;;) {
+        read_any(store, read);
+        if (!weir_store_is_away(read->err)) break;
+        if (seconds_now() > end) fail_msg("%s", read->text);
+        weir_read_fini(read);
+        *read = asked;
     }
-    assert_int_equal(batch->result, WEIR_STORE_SAFE);
-    assert_int_equal(batch->last_offset, safe + 10);
-    free_batch(&batch);
+    assert_int_equal(read->err, WEIR_OK);
+}
+
+/*  A consumer reads whichever replica it was made on, be it one that has not got yet what
+    the others have acknowledged. For each of these reads one is made, since none has come
+    to where it begins.                                                              */
+static void replica_that_lags_does_not_end_the_stream(void **state)
+{
+    NEEDS_SERVER();
+    weir_store *store = cluster_store();
+    sender is;
+    sender_begin(&is, store, 0, 1);
+    send_until(&is, 200);
+    sender_finish(&is);
+    uint64_t first, last = is.safe;
+    for (unsigned i = 0; i < 400; i++) {
+        first = last + 1;
+        weir_batch *batch = make_batch(0, 1, first, 2 + i % 40, 20);
+        last = store_batch(&is, &batch);
+        assert_int_equal(last, first + 1 + i % 40);
+        weir_read read = {.after = {first, 0}, .max_records = 5000, .max_bytes = 8 << 20};
+        read_in_the_end(store, &read);
+        assert_int_equal(read.gap_count, 0);
+        if (read.reached.a < last && !read.more)
+            fail_msg("round %u: no more behind %" PRIu64 " of %" PRIu64, i,
+                     read.reached.a, last);
+        weir_read_fini(&read);
+    }
     sender_end(&is);
     close_store(&store);
 }
@@ -196,6 +247,7 @@ static void without_a_quorum_batches_are_tried_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        ON(replica_that_lags_does_not_end_the_stream),
         ON(records_are_stored_once_while_servers_come_and_go),
         ON(without_a_quorum_batches_are_tried_again),
     };
