@@ -219,7 +219,8 @@ THREADED = actor actor_routes block bus bus_failing bus_local bus_reading bus_sh
            bus_state clock engine groups_random help_store jetstream_actors ledger link \
            online poll poll_order realm redact redis_actors sandbox sink_file \
            source_file store_disk store_disk_keep store_jetstream \
-           store_jetstream_access store_jetstream_faults store_redis \
+           store_jetstream_access store_jetstream_ends \
+           store_jetstream_faults store_redis \
            store_redis_cluster store_redis_fails store_redis_read tap uplink
 tsan:
 	@$(MAKE) --no-print-directory MODE=tsan unit \
