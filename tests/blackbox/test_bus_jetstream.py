@@ -6,7 +6,7 @@ import re
 import pytest
 import stores
 from helper import chance, objects, wait_for
-from test_bus_redis import PASSWORD, asked, hidden
+from test_bus_secrecy import PASSWORD, hidden
 from test_bus_servers import (TOPOLOGY, all_came, given, started, stored_once, stuck,
                               trimmed_unread)
 
@@ -43,28 +43,6 @@ def test_who_is_not_let_in_is_told_clearly_and_the_password_nowhere(bench, user,
         done = live.wait(code=1)
         assert re.search(text, done.err), done.err
         hidden(bench, done.err, json.dumps(done.report))
-
-
-@pytest.mark.parametrize("login", [{"users": [{"user": "test", "password": PASSWORD}]},
-                                   {"token": PASSWORD}], ids=["password", "token"])
-def test_a_password_is_nowhere_while_it_runs(bench, login):
-    lines = given(bench, "hidden", 1000)
-    with stores.place("jetstream", bench, **login) as place:
-        live = started(bench, TOPOLOGY % (10**6, place.store("timeout = '300ms'")))
-        all_came(bench, lines)
-        told = asked(bench)
-        place.server.kill()
-        lines.append('{"n":1000,"k":"last"}')
-        bench.append("in.ndjson", lines[-1] + "\n")
-        live.wait_log("store does not take it")
-        told += asked(bench)
-        place.server.start()
-        all_came(bench, lines)
-        done = live.stop()
-        hidden(bench, *told, done.err, json.dumps(done.report))
-        bad = bench.check(TOPOLOGY % (1, place.store().replace("127.0.0.1", "192.0.2.1")))
-        assert bad.code == 2 and "plaintext" in bad.err
-        hidden(bench, bad.out, bad.err)
 
 
 @pytest.mark.parametrize("keep", ["records = 1000", "bytes = '400KB'"],

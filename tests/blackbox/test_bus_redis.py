@@ -7,32 +7,9 @@ import servers
 import stores
 from helper import chance, wait_for
 from ports import free_port
+from test_bus_secrecy import PASSWORD, hidden
 from test_bus_servers import (TOPOLOGY, all_came, came, given, started, stored_once, stuck,
                               trimmed_unread)
-
-PASSWORD = "f4rm-geheim"
-
-
-def hidden(bench, *texts, but=()):
-    """The password is in none of these texts, nor in a file that Weir has written."""
-    for text in texts:
-        assert PASSWORD not in text, text
-    for path in bench.folder.rglob("*"):
-        if path.is_file() and path.name != "t.lua" and "redis" not in path.parts and \
-                "nats" not in path.parts and path.name not in but:
-            assert PASSWORD.encode() not in path.read_bytes(), path
-
-
-def asked(bench):
-    """What all commands tell of a weir that runs."""
-    told = []
-    for words in (["why", "t"], ["why", "t", "--json"], ["ctl", "stats", "t", "--json"],
-                  ["ctl", "stats", "t"], ["audit", "t"], ["audit", "t", "--json"],
-                  ["ctl", "list", "t"], ["top", "t", "--once"], ["pos", "ls", "t"],
-                  ["ctl", "flush", "t/events", "--timeout", "100ms"]):
-        run = bench.weir(*words)
-        told += [run.out, run.err]
-    return told
 
 
 def test_a_server_that_loses_what_it_acknowledged_is_damage(bench):
@@ -107,26 +84,6 @@ def test_who_is_not_let_in_is_told_clearly_and_the_password_nowhere(bench, user,
         assert re.search(text, done.err), done.err
         assert rule or "***" in done.err
         hidden(bench, done.err, json.dumps(done.report))
-
-
-def test_a_password_is_nowhere_while_it_runs(bench):
-    lines = given(bench, "hidden", 1000)
-    with stores.place("redis", bench, password=PASSWORD) as place:
-        live = started(bench, TOPOLOGY % (10**6, place.store("timeout = '300ms'")))
-        all_came(bench, lines)
-        told = asked(bench)
-        place.server.kill()
-        lines.append('{"n":1000,"k":"last"}')
-        bench.append("in.ndjson", lines[-1] + "\n")
-        live.wait_log("store does not take it")
-        told += asked(bench)
-        place.server.start()
-        all_came(bench, lines)
-        done = live.stop()
-        hidden(bench, *told, done.err, json.dumps(done.report))
-        bad = bench.check(TOPOLOGY % (1, place.store().replace("redis://", "rediss://")))
-        assert bad.code == 2 and "TLS" in bad.err
-        hidden(bench, bad.out, bad.err)
 
 
 def test_what_is_trimmed_before_it_is_read_is_shed_and_told(bench):
