@@ -141,6 +141,7 @@ static const weir_class feed_class = {
     .config_size = sizeof(feed_config),
     .options = no_options,
     .source = true,
+    .placed = true,
     .init = feed_init,
     .fini = feed_fini,
     .turn = feed_turn,
@@ -186,6 +187,24 @@ static void ask(member *self, const char *a, const char *b, const char *c)
     if (weir_actor_ask(self->actor, NULL, a, b, c, NULL)) give_up(a);
 }
 
+/*  So many have ids that the server knows.                                           */
+static uint64_t known_ids(void)
+{
+    uint64_t count = 0;
+    redisReply *keys = redisCommand(client, "KEYS {bench}:weir-ids*");
+    if (!keys || keys->type != REDIS_REPLY_ARRAY) give_up("KEYS fails");
+    for (size_t i = 0; i < keys->elements; i++) {
+        bool texts = strcmp(kind, "texts") == 0;
+        redisReply *reply = redisCommand(client, "%s %s", texts ? "ZCARD" : "BITCOUNT",
+                                         keys->element[i]->str);
+        if (!reply || reply->type != REDIS_REPLY_INTEGER) give_up("no count of ids");
+        count += (uint64_t)reply->integer;
+        freeReplyObject(reply);
+    }
+    freeReplyObject(keys);
+    return count;
+}
+
 static double write_sink(void)
 {
     static const char endpoint[] = "inproc://bench-sink";
@@ -213,6 +232,7 @@ static double write_sink(void)
     redisReply *length = redisCommand(client, "XLEN bench");
     if (!length || length->integer != (long long)records) give_up("not all is stored");
     freeReplyObject(length);
+    if (known_ids() != (strcmp(kind, "none") ? records : 0)) give_up("ids are not known");
     stop(&in);
     stop(&out);
     return (double)records / seconds;
