@@ -23,7 +23,7 @@
 #ifdef WEIR_SANITIZED
 #define SOON_MS 30000
 #else
-#define SOON_MS 5000 // the black-box tests hold what a user is promised: a second
+#define SOON_MS 1500 // the black-box tests hold what a user is promised: a second
 #endif
 
 /*  Instructions that endless code is given. With sanitizers each takes many times as

@@ -167,10 +167,10 @@ static double cpu_ms(void)
 #ifdef WEIR_SANITIZED
 #define SOON_MS 1000
 #else
-#define SOON_MS 500 // CPU of a slow machine, too: a quick one needs below 100
+#define SOON_MS 100
 #endif
 
-/*  B50: whatever the pattern, the answer or the bound comes soon.                    */
+/*  B50: whatever the pattern, the answer or the bound comes within 100 ms.           */
 static void catastrophic_patterns_end_in_time(void **state)
 {
     (void)state;
