@@ -191,7 +191,6 @@ weir_err weir_bus_members_start(weir_bus_members *self, uint32_t id, weir_report
     m->shared = weir_hub_shard_of(self->config.hub, id, self->config.node->vitals);
     sem_init(&m->ended, 0, 0);
     configure(self, m);
-    weir_hub_look(m->shared, &m->before);
     weir_bus_member **at = &self->first;
     while (*at && (*at)->id < id)
         at = &(*at)->next;

@@ -85,6 +85,8 @@ static weir_err judge_stream(const weir_js_response *is,
                            "the stream %s is not this bus's: %s", names->stream, why);
 }
 
+/*  The list of shards is made by their subjects: a stream in the first one's place that
+   has others is not in it.                                                            */
 static weir_err look_at_stream(const weir_bus_node_config *c, int64_t timeout_us,
                                weir_report *report)
 {

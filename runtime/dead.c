@@ -137,7 +137,9 @@ weir_dead *weir_dead_new(const char *node, weir_dead_reason reason, const char *
     weir_buffer_printf(line, ",\"time\":%" PRId64, now_ms);
     put_text(line, "node", node);
     put_text(line, "reason", reason_names[reason]);
+    self->error_at = line->size + strlen(",\"error\":");
     put_text(line, "error", error);
+    self->error_size = line->size - self->error_at;
     weir_buffer_printf(line, ",\"attempts\":%u", attempts);
     put_text(line, "source", source);
     put_text(line, "peer", peer);
@@ -208,27 +210,13 @@ static weir_err append_group(weir_dead_file *self, const weir_buffer *group)
     return fdatasync(self->fd) ? WEIR_ESYS : WEIR_OK;
 }
 
-/*  The error as JSON text, with its quotes; it is behind names and numbers alone.   */
-static int find_error(const weir_dead *dead, const char **text)
-{
-    static const char before[] = "\"error\":", after[] = ",\"attempts\":";
-    const char *line = (const char *)dead->line.data, *end;
-    size_t size = dead->line.size;
-    const char *at = memmem(line, size, before, strlen(before));
-    if (!at) return 0;
-    *text = at + strlen(before);
-    end = memmem(*text, size - (size_t)(*text - line), after, strlen(after));
-    return end ? (int)(end - *text) : 0;
-}
-
 static void tell(weir_dead_file *self, const weir_dead *first)
 {
     int64_t now_us = weir_clock_now_us();
-    const char *error = "";
     if (self->said_us && now_us - self->said_us < log_again_us) return;
-    int size = find_error(first, &error);
     weir_log(WEIR_WARN, "dead letters count=%" PRIu64 " file=%s error=%.*s", self->unsaid,
-             self->path, size, error);
+             self->path, (int)first->error_size,
+             (const char *)first->line.data + first->error_at);
     self->unsaid = 0;
     self->said_us = now_us;
 }

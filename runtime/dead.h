@@ -20,7 +20,8 @@ typedef enum {
 /*  A dead letter that is not written yet; a list, each owned by its holder.   */
 typedef struct weir_dead {
     struct weir_dead *next;
-    weir_buffer line; // its JSON line, complete with newline
+    weir_buffer line;            // its JSON line, complete with newline
+    size_t error_at, error_size; // where the line has the error, as JSON with its quotes
 } weir_dead;
 
 /*  Makes one from the record. error is one sentence, such as "web.lua:12: attempt to
